@@ -1,0 +1,1 @@
+"""What acts: Prefect flows and their deployments."""

@@ -1,0 +1,1 @@
+"""Settings, errors and the command line of Homeostat."""

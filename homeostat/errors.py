@@ -1,0 +1,172 @@
+"""The tree of errors, one root for all rooms.
+
+    HomeostatError
+    ├── InputError            the caller sent something that cannot be used
+    │   ├── InvalidRow            a row of the wrong shape, type or range
+    │   ├── InvalidLabel          a label that this model cannot be judged by
+    │   ├── InvalidRequest        a body that is not what the route takes
+    │   ├── TooLarge              beyond a stated limit
+    │   ├── DataError             a file or table that lacks what training needs
+    │   ├── UnknownModel          no such model here
+    │   ├── UnknownVersion        no such version of the model
+    │   ├── UnknownPrediction     a label for an id that was never given out
+    │   └── ConflictingLabel      a second label that contradicts the first
+    ├── Unauthorized          no token, or the wrong one
+    ├── LearnerError          a learner's own code failed or broke its contract
+    ├── ArtifactError         a stored version is not what was registered
+    ├── Refused               the policy or the state forbids it
+    │   ├── StaleGeneration       somebody else moved the routing first
+    │   ├── GateRefused           the version has no passing verdict
+    │   └── NoTarget              nothing to roll back to
+    ├── Unavailable           a part is away; what was loaded serves on
+    └── SettingsError         settings that cannot be meant
+        └── StartError            a part could not be started here
+
+Every message names the value and what was wrong with it; `remedy` says what to do.
+`code` is stable: it is the problem type over HTTP and is documented in docs/errors.md.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class HomeostatError(Exception):
+    """The root: a cause, a remedy, and the fields that a program may read.
+
+    Args:
+        message: What went wrong, with the value that was wrong.
+        remedy: What the reader can do about it.
+        fields: Plain JSON values carried to the answer.
+    """
+
+    code: ClassVar[str] = "internal"
+
+    def __init__(self, message: str, *, remedy: str = "", **fields: object) -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+        self.fields = fields
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.remedy}".strip()
+
+
+class InputError(HomeostatError):
+    """The caller sent something that cannot be used."""
+
+    code = "invalid-input"
+
+
+class InvalidRow(InputError):
+    """A row of the wrong shape, type or range; `row` is its index."""
+
+    code = "invalid-row"
+
+
+class InvalidLabel(InputError):
+    """A label that this model cannot be judged by."""
+
+    code = "invalid-label"
+
+
+class InvalidRequest(InputError):
+    """A body that is not what the route takes."""
+
+    code = "invalid-request"
+
+
+class TooLarge(InputError):
+    """Beyond a stated limit; `limit` says which."""
+
+    code = "too-large"
+
+
+class DataError(InputError):
+    """A file or table that lacks what training needs."""
+
+    code = "invalid-data"
+
+
+class UnknownModel(InputError):
+    """No such model here."""
+
+    code = "unknown-model"
+
+
+class UnknownVersion(InputError):
+    """No such version of the model."""
+
+    code = "unknown-version"
+
+
+class UnknownPrediction(InputError):
+    """A label for an id that was never given out."""
+
+    code = "unknown-prediction"
+
+
+class ConflictingLabel(InputError):
+    """A second label that contradicts the first; the first stands."""
+
+    code = "conflicting-label"
+
+
+class Unauthorized(HomeostatError):
+    """No token, or the wrong one."""
+
+    code = "unauthorized"
+
+
+class LearnerError(HomeostatError):
+    """A learner's own code failed or broke its contract."""
+
+    code = "learner-failed"
+
+
+class ArtifactError(HomeostatError):
+    """A stored version is not what was registered."""
+
+    code = "artifact-refused"
+
+
+class Refused(HomeostatError):
+    """The policy or the state forbids it."""
+
+    code = "refused"
+
+
+class StaleGeneration(Refused):
+    """Somebody else moved the routing first; `winner` says who, `generation` the present one."""
+
+    code = "stale-generation"
+
+
+class GateRefused(Refused):
+    """The version has no passing verdict."""
+
+    code = "gate-refused"
+
+
+class NoTarget(Refused):
+    """Nothing to roll back to."""
+
+    code = "no-target"
+
+
+class Unavailable(HomeostatError):
+    """A part is away; what was loaded serves on."""
+
+    code = "unavailable"
+
+
+class SettingsError(HomeostatError):
+    """Settings that cannot be meant."""
+
+    code = "invalid-settings"
+
+
+class StartError(SettingsError):
+    """A part could not be started here."""
+
+    code = "cannot-start"

@@ -1,0 +1,184 @@
+"""The settings: one frozen class, one homeostat.toml, environment variables above it."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import os
+import secrets
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from homeostat.errors import SettingsError, UnknownModel
+from homeostat.policy import Policy
+
+PREFIX = "HOMEOSTAT_"
+CONFIG_FILE = "homeostat.toml"
+
+Port = Annotated[int, Field(ge=1, le=65_535)]
+
+
+class Settings(BaseSettings):
+    """What this installation is set to.
+
+    An address or database that is given is used and never started; where it is empty, `up`
+    starts an embedded one under `state_dir`.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+    state_dir: Path = Path(".homeostat")
+    host: str = "127.0.0.1"
+    gateway_port: Port = 8000
+    mlflow_port: Port = 5000
+    prefect_port: Port = 4200
+    mlflow_url: str = ""
+    prefect_url: str = ""  # the API's address, ending in /api
+    database_url: str = ""
+    token: SecretStr = SecretStr("")  # empty: made at the first `up`, kept in state_dir/token
+    telemetry: bool = False  # of the parts: MLflow, Prefect, Evidently
+    max_body_bytes: Annotated[int, Field(gt=0)] = 8 * 1024 * 1024
+    max_rows: Annotated[int, Field(gt=0)] = 4096
+    poll_seconds: Annotated[float, Field(gt=0)] = 1.0
+    models: dict[str, Policy] = Field(default_factory=lambda: {"digits": Policy()})
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the signature is pydantic's
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, then the environment, then the file; nothing else is read."""
+        toml = TomlConfigSettingsSource(settings_cls, toml_file=config_path())
+        return init_settings, env_settings, toml
+
+    @property
+    def mlflow_address(self) -> str:
+        """The address of MLflow, given or embedded."""
+        return self.mlflow_url or f"http://{self.host}:{self.mlflow_port}"
+
+    @property
+    def prefect_address(self) -> str:
+        """The address of Prefect's API, given or embedded."""
+        return self.prefect_url or f"http://{self.host}:{self.prefect_port}/api"
+
+    @property
+    def gateway_address(self) -> str:
+        """The address of the gateway."""
+        return f"http://{self.host}:{self.gateway_port}"
+
+    @property
+    def database(self) -> str:
+        """The SQLAlchemy URL of the lifecycle database, given or embedded."""
+        return self.database_url or f"sqlite:///{self.state_dir.resolve() / 'lifecycle.db'}"
+
+    def policy(self, model: str) -> Policy:
+        """The policy of a model.
+
+        Raises:
+            UnknownModel: no `[models.NAME]` table has that name.
+        """
+        try:
+            return self.models[model]
+        except KeyError:
+            known = ", ".join(sorted(self.models)) or "none"
+            raise UnknownModel(
+                f"There is no model '{model}' here; known: {known}.",
+                remedy=f"Add a [models.{model}] table to {CONFIG_FILE}.",
+                model=model,
+            ) from None
+
+    def secret_token(self) -> str:
+        """The token of the gateway: as set, or the one that the state folder keeps."""
+        if given := self.token.get_secret_value():
+            return given
+        path = self.state_dir / "token"
+        if not path.exists():
+            self.state_dir.mkdir(parents=True, exist_ok=True)
+            try:
+                descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            except FileExistsError:
+                return path.read_text().strip()
+            with os.fdopen(descriptor, "w") as file:
+                file.write(secrets.token_urlsafe(32))
+        return path.read_text().strip()
+
+
+def config_path() -> Path:
+    """Where the settings file is: HOMEOSTAT_CONFIG, else homeostat.toml in this folder."""
+    return Path(os.environ.get(f"{PREFIX}CONFIG", CONFIG_FILE))
+
+
+def load_settings(**overrides: Any) -> Settings:  # noqa: ANN401 - any field's value
+    """Read the settings.
+
+    Raises:
+        SettingsError: a wrong key (with the nearest right one), a wrong value, or a file
+            that is not TOML.
+    """
+    _refuse_unknown_variables()
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        raise SettingsError(_explain(error), remedy=f"Mend {config_path()} or {PREFIX}*.") from None
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(
+            f"{config_path()} is not valid TOML: {error}.", remedy="Mend that line."
+        ) from None
+
+
+@functools.cache
+def get_settings() -> Settings:
+    """The settings of this process, read once, for the edges (routes, flows, commands)."""
+    return load_settings()
+
+
+def _refuse_unknown_variables() -> None:
+    known = {f"{PREFIX}{name}".upper() for name in Settings.model_fields} | {f"{PREFIX}CONFIG"}
+    for name in os.environ:
+        if not name.upper().startswith(PREFIX):
+            continue
+        if name.upper().split("__")[0] not in known:
+            raise SettingsError(
+                f"The environment variable {name} sets nothing.{_nearest(name, known)}",
+                remedy="Unset it or correct its name.",
+            )
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        *path, wrong = (str(part) for part in first["loc"])
+        return f"The key '{place}' is not a setting.{_nearest(wrong, _known_keys(path))}"
+    return f"The setting '{place}' is {first['input']!r}: {first['msg']}."
+
+
+def _known_keys(path: list[str]) -> set[str]:
+    table: type[BaseModel] = Settings
+    for step in path:
+        field = table.model_fields.get(step)
+        if field is None:  # the name of a model: its table is a policy
+            table = Policy
+        elif isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            table = field.annotation
+    return set(table.model_fields)
+
+
+def _nearest(wrong: str, known: set[str]) -> str:
+    near = difflib.get_close_matches(wrong, known, n=1, cutoff=0.5)
+    return f" Did you mean '{near[0]}'?" if near else f" Known: {', '.join(sorted(known))}."

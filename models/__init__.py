@@ -1,0 +1,1 @@
+"""What learns: learners, training, replay memory, artifacts."""

@@ -1,0 +1,170 @@
+"""The learner contract: what a user brings so that a model can be trained, served and judged.
+
+Shapes: N rows, D encoded columns, F watched features, C classes.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from homeostat.schema import Feature, Task
+
+Row = Any  # one input as JSON carries it: a list of numbers, or an object of named values
+Label = Any  # one truth as JSON carries it: a string, a number, a truth value
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What one training may spend.
+
+    Args:
+        epochs: Passes over the new data, at most.
+        seconds: Wall time, at most; training ends after the batch that crosses it.
+        batch_size: Rows of one step.
+        learning_rate: Of AdamW.
+    """
+
+    epochs: int = 30
+    seconds: float = 300.0
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Encoded rows with their truths.
+
+    Args:
+        x: (N, D) float32, as `Learner.encode` gives them.
+        y: (N,) int64 class index or float32 value, as `Learner.targets` gives them.
+        ids: Where each row came from: a prediction id, or empty for the first data set.
+        regime: (N,) int64, the number of the regime of each row.
+    """
+
+    x: Tensor
+    y: Tensor
+    ids: tuple[str, ...] = ()
+    regime: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+@dataclass(frozen=True)
+class FitReport:
+    """What a training did: `losses` is the mean training loss of each epoch."""
+
+    epochs: int
+    steps: int
+    seconds: float
+    losses: tuple[float, ...]
+    stopped: str  # why it ended: "epochs" or "seconds"
+
+
+class Learner(ABC):
+    """How to build, train, predict with and score one kind of model.
+
+    A learner is configuration only: everything learnt is in the module that `build` makes.
+    `config()` is JSON and `from_config(config())` makes an equal learner: this is how a
+    version is rebuilt from its artifact.
+    """
+
+    task: ClassVar[Task]
+
+    @property
+    @abstractmethod
+    def features(self) -> tuple[Feature, ...]:
+        """The F watched features, in the order of `observe`'s columns."""
+
+    @abstractmethod
+    def config(self) -> dict[str, Any]:
+        """Plain JSON that `from_config` takes."""
+
+    @classmethod
+    @abstractmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """An equal learner.
+
+        Raises:
+            ArtifactError: the configuration is not one that `config` could have given.
+        """
+
+    @classmethod
+    @abstractmethod
+    def from_data(
+        cls, rows: Sequence[Row], labels: Sequence[Label], options: Mapping[str, Any]
+    ) -> Self:
+        """A learner fitted to the shape of a data set: its columns, categories, scales, classes.
+
+        Raises:
+            DataError: the data cannot be learnt from; the message says why.
+        """
+
+    @abstractmethod
+    def build(self, generator: torch.Generator) -> nn.Module:
+        """A fresh module with weights drawn from `generator`."""
+
+    @abstractmethod
+    def encode(self, rows: Sequence[Row]) -> Tensor:
+        """Rows as (N, D) float32.
+
+        Raises:
+            InvalidRow: with the index of the first bad row and what is wrong with it.
+        """
+
+    @abstractmethod
+    def targets(self, labels: Sequence[Label]) -> Tensor:
+        """Truths as (N,) int64 class index (-1: a class never seen) or float32 value.
+
+        Raises:
+            InvalidLabel: a value that cannot be a truth of this task.
+        """
+
+    @abstractmethod
+    def fit(
+        self,
+        model: nn.Module,
+        data: Examples,
+        replay: Examples | None,
+        budget: Budget,
+        generator: torch.Generator,
+    ) -> FitReport:
+        """Train `model` in place on `data`, mixed with `replay` where there is one."""
+
+    @abstractmethod
+    def predict(self, model: nn.Module, batch: Tensor) -> NDArray[np.float32]:
+        """Outputs (N, C) probabilities, or (N, 1) values for a regression; no gradient."""
+
+    @abstractmethod
+    def answers(self, outputs: NDArray[np.float32]) -> list[dict[str, Any]]:
+        """Each output as JSON: `prediction`, and for a classification `confidence`."""
+
+    @abstractmethod
+    def score(self, outputs: NDArray[np.float32], labels: Sequence[Label]) -> Floats:
+        """Loss of each row in [0, 1], shape (N,); the mean is 1 - accuracy for classes.
+
+        Raises:
+            InvalidLabel: as `targets`.
+        """
+
+    def observe(self, batch: Tensor) -> Floats:
+        """What the monitors watch of encoded rows, (N, F); NaN is a missing value."""
+        return np.asarray(batch.numpy(), dtype=np.float64)
+
+    def confidence(self, outputs: NDArray[np.float32]) -> Floats:
+        """One figure of each output in the order of its certainty, (N,): the top probability."""
+        return np.asarray(outputs.max(axis=1), dtype=np.float64)
+
+    def predicted(self, outputs: NDArray[np.float32]) -> Floats:
+        """One figure of each output for its drift, (N,): the class index, or the value."""
+        best = outputs.argmax(axis=1) if self.task == "classification" else outputs[:, 0]
+        return np.asarray(best, dtype=np.float64)

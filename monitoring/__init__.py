@@ -1,0 +1,1 @@
+"""What watches: profiles, detectors, sequential tests, reports, alert delivery."""

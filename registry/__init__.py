@@ -1,0 +1,1 @@
+"""What remembers: MLflow versions and the lifecycle database."""

@@ -1,0 +1,1 @@
+"""What answers: the gateway and its controller."""
