@@ -1,0 +1,71 @@
+"""`homeostat demo`: the whole loop on real handwriting, told as it happens."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from homeostat.demo import acts
+from homeostat.demo.images import held_out
+from homeostat.demo.receiver import AlertReceiver
+from homeostat.demo.stage import MODEL, Stage, prepare
+
+
+def run(state_dir: Path = Path(".homeostat-demo"), *, keep: bool = False) -> None:
+    """Run all acts and print the table of figures and the report's path.
+
+    Args:
+        state_dir: Emptied at the start; holds everything that the demo makes.
+        keep: Leave the servers running at the end, to look around.
+
+    Raises:
+        ActFailed: what an act must show was not seen; the message says which act.
+        StartError: a part could not be started here.
+    """
+    console = Console()
+    began = time.monotonic()
+    folder = state_dir.resolve()
+    with AlertReceiver() as receiver:
+        settings = prepare(folder, receiver.address)
+        policy = settings.policy(MODEL)
+        held = held_out(policy.retrain.holdout, policy.seed)
+        stage = Stage(settings, console, receiver, held)
+        console.print("[bold]Homeostat[/bold]: a model goes wrong, and the loop puts it right.")
+        with stage.progress("starting MLflow, Prefect and the gateway", 1) as tick:
+            stage.act = "Start"
+            stage.command("up", "--detach")
+            tick(1)
+        try:
+            stage.say(f"ready after {time.monotonic() - began:.0f} s")
+            acts.train(stage)
+            acts.serve(stage)
+            acts.adapt(stage)
+            acts.roll_back(stage)
+            page = acts.report(stage)
+        finally:
+            if not keep:
+                stage.act = "End"
+                stage.command("down")
+    _table(stage, time.monotonic() - began)
+    console.print(f"report  {page}")
+    console.print(f"picture {page.with_suffix('.png')}")
+    if keep:
+        console.print(f"still running: {settings.gateway_address}, {settings.mlflow_address}")
+        console.print(
+            f"stop it with: HOMEOSTAT_STATE_DIR={folder} {shutil.which('homeostat')} down"
+        )
+
+
+def _table(stage: Stage, seconds: float) -> None:
+    table = Table(title="What was measured, from outside", title_justify="left")
+    table.add_column("figure")
+    table.add_column("value", justify="right")
+    for name, value in stage.figures:
+        table.add_row(name, value)
+    table.add_row("seconds of the whole demo", f"{seconds:.0f}")
+    stage.console.print()
+    stage.console.print(table)
