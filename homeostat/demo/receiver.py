@@ -43,7 +43,7 @@ class AlertReceiver:
         alerts = self.alerts
 
         class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:  # noqa: N802 - the name is http.server's
+            def do_POST(self) -> None:
                 length = min(int(self.headers.get("Content-Length", 0)), LARGEST_ALERT)
                 try:
                     event = json.loads(self.rfile.read(length))

@@ -109,7 +109,7 @@ class Stage:
         """
         deadline = time.monotonic() + seconds
         while not (seen := holds()) and time.monotonic() < deadline:
-            time.sleep(0.2)  # noqa: S110 - between two looks, bounded by the deadline
+            time.sleep(0.2)
         self.check(seen, text)
 
     def stream(
