@@ -1,0 +1,141 @@
+"""Local copies of artifacts, by digest: what the gateway serves from while MLflow is away.
+
+    CACHE/DIGEST/            a version's model folder
+    CACHE/DIGEST.PART/       another part of the same version, sealed by its own manifest
+    CACHE/names/MODEL/N      the digest of version N of MODEL, as MLflow last said
+
+A copy is made in a folder beside and renamed when it is whole, so a copy that is there is whole.
+It is verified again at every use all the same: a disk can change what it keeps.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from homeostat.errors import ArtifactError
+
+MANIFEST = "manifest.json"
+MAX_MANIFEST_BYTES = 256 * 1024
+MAX_BYTES = 2 * 1024**3  # of all files of one part
+_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+Download = Callable[[str, int], bytes]  # (file below the part, limit in bytes) -> its content
+
+
+class ArtifactCache:
+    """Copies under one folder, which is made when the first one comes."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def digest_of(self, model: str, version: int) -> str | None:
+        """What MLflow last said the digest of a version is, or None."""
+        try:
+            digest = self._name(model, version).read_text(encoding="ascii").strip()
+        except (FileNotFoundError, UnicodeDecodeError):
+            return None
+        return digest if _DIGEST.fullmatch(digest) else None
+
+    def remember(self, model: str, version: int, digest: str) -> None:
+        """Keep the digest of a version for when MLflow is away."""
+        if self.digest_of(model, version) == digest:
+            return
+        name = self._name(model, version)
+        name.parent.mkdir(parents=True, exist_ok=True)
+        _write_whole(name, digest.encode())
+
+    def find(self, digest: str, part: str) -> Path | None:
+        """The copy, if there is one and it is still what it was; a spoilt one is removed."""
+        from models.artifact import verify  # torch comes with it: only who loads models pays
+
+        copy = self._copy(digest, part)
+        if not copy.is_dir():
+            return None
+        try:
+            verify(copy, digest if part == "model" else None, max_bytes=MAX_BYTES)
+        except ArtifactError:
+            shutil.rmtree(copy, ignore_errors=True)
+            return None
+        return copy
+
+    def store(self, digest: str, part: str, download: Download) -> Path:
+        """Download a part by its manifest, verify it, and put it in its place in one step.
+
+        Raises:
+            ArtifactError: it is not the part that was registered.
+        """
+        from models.artifact import verify
+
+        wanted = digest if part == "model" else None
+        copy = self._copy(digest, part)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        # Not `TemporaryDirectory`: after the rename there would be nothing for it to remove.
+        making = Path(tempfile.mkdtemp(prefix=".making-", dir=self._folder))
+        try:
+            manifest = download(MANIFEST, MAX_MANIFEST_BYTES)
+            if wanted is not None and hashlib.sha256(manifest).hexdigest() != wanted:
+                raise ArtifactError(
+                    f"The artifact in MLflow is not the one with digest {wanted}.",
+                    remedy="Do not use it; register the version again.",
+                    digest=wanted,
+                )
+            (making / MANIFEST).write_bytes(manifest)
+            for name, size in _files(manifest).items():
+                (making / name).write_bytes(download(name, size))
+            verify(making, wanted, max_bytes=MAX_BYTES)
+            try:
+                making.rename(copy)
+            except OSError:  # somebody else put it there in the meantime
+                if self.find(digest, part) is None:
+                    raise
+        finally:
+            shutil.rmtree(making, ignore_errors=True)
+        return copy
+
+    def _copy(self, digest: str, part: str) -> Path:
+        if not _DIGEST.fullmatch(digest) or not _PLAIN.fullmatch(part):
+            raise ArtifactError(
+                f"'{digest}' and '{part}' are not a digest and a part.",
+                remedy="Register the version again.",
+            )
+        return self._folder / (digest if part == "model" else f"{digest}.{part}")
+
+    def _name(self, model: str, version: int) -> Path:
+        # A dot is left alone by `quote`, and two of them would lead out of the folder.
+        return self._folder / "names" / quote(model, safe="").replace(".", "%2E") / str(version)
+
+
+def _files(manifest: bytes) -> dict[str, int]:
+    """The files that a manifest names with their sizes, before anything of it is believed."""
+    try:
+        content: Any = json.loads(manifest)
+        sizes = {name: int(entry["bytes"]) for name, entry in content["files"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ArtifactError(
+            f"The artifact's manifest cannot be read: {error}.",
+            remedy="Do not use it; register the version again.",
+        ) from error
+    bad = [name for name in sizes if not _PLAIN.fullmatch(name) or name == MANIFEST]
+    if bad or min(sizes.values(), default=0) < 0 or sum(sizes.values()) > MAX_BYTES:
+        raise ArtifactError(
+            f"The artifact's manifest names files that no version has: {bad or 'too large'}.",
+            remedy="Do not use it; register the version again.",
+        )
+    return sizes
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    descriptor, name = tempfile.mkstemp(dir=path.parent)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+    Path(name).replace(path)

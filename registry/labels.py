@@ -1,0 +1,299 @@
+"""Labels: truths joined to predictions by id, in any order, each case with one outcome.
+
+| a label comes | outcome | kept |
+|---|---|---|
+| first for its prediction | `accepted` | yes |
+| again with the same value | `duplicate` | the first is enough |
+| again with another value | `conflict` | yes, beside the first, which stands |
+| for an id that is not in the log | `unknown` | yes, as an orphan, until the prediction shows up |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from sqlalchemy import ColumnElement, delete, select, text
+from sqlalchemy.orm import Session
+
+from registry.canonical import canonical
+from registry.log import PredictionRecord, find_predictions
+from registry.statements import insert, insert_new, parts_of
+from registry.tables import LabelRow, LossRow, PredictionRow
+
+LabelStatus = Literal["accepted", "duplicate", "conflict", "unknown"]
+ACCEPTED_ONLY = text("status = 'accepted'")
+
+
+@dataclass(frozen=True)
+class LabelItem:
+    """A truth that somebody sends: any JSON value, and where it came from."""
+
+    prediction_id: str
+    value: Any
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class LabelOutcome:
+    """What became of one label.
+
+    Args:
+        prediction_id: As it was sent.
+        status: See the table above.
+        prediction: What was predicted, with its shadows; None when unknown.
+        value: The label as it was sent.
+        at: When it came.
+    """
+
+    prediction_id: str
+    status: LabelStatus
+    prediction: PredictionRecord | None = None
+    value: Any = None
+    at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class LabelledRow:
+    """A row with its truth: what a retrain learns from; `loss` is of the version that answered."""
+
+    id: str
+    at: datetime
+    row: Any
+    value: Any
+    version: int
+    loss: float | None
+
+
+@dataclass(frozen=True)
+class LossPoint:
+    """The loss of one version on one prediction.
+
+    Args:
+        prediction_id: Of the prediction.
+        at: When it was predicted: evidence on labels is taken by this, not by arrival.
+        version: Whose loss it is.
+        loss: In [0, 1].
+        answered: Whether this version's answer was the one given out.
+        labelled_at: When the label came.
+    """
+
+    prediction_id: str
+    at: datetime
+    version: int
+    loss: float
+    answered: bool
+    labelled_at: datetime
+
+
+def record_labels(session: Session, items: Sequence[LabelItem], at: datetime) -> list[LabelOutcome]:
+    """Take labels, whatever their order; one outcome for each, in the order of `items`."""
+    return _judge(session, items, at)
+
+
+def adopt_orphans(
+    session: Session, ids: Collection[str] | None = None, limit: int = 1000
+) -> list[LabelOutcome]:
+    """Join labels that came before their predictions, now that those are in the log.
+
+    The first that came is accepted (or a duplicate, where a label came since); one that
+    contradicts it is a conflict. None stays an orphan.
+
+    Args:
+        session: Open transaction.
+        ids: Predictions that were just logged; None looks at every orphan.
+        limit: Labels taken in one call, oldest first.
+    """
+    query = (
+        select(LabelRow.id, LabelRow.prediction_id, LabelRow.value, LabelRow.source, LabelRow.at)
+        .join(PredictionRow, PredictionRow.id == LabelRow.prediction_id)
+        .where(LabelRow.status == "orphan")
+        .order_by(LabelRow.at, LabelRow.id)
+        .limit(limit)
+    )
+    parts = [query] if ids is None else [query.where(_among(part)) for part in parts_of(ids)]
+    orphans = [orphan for part in parts for orphan in session.execute(part)]
+    outcomes = []
+    for key, prediction_id, value, source, at in orphans:
+        (outcome,) = _judge(session, [LabelItem(prediction_id, value, source)], at, key)
+        outcomes.append(outcome)
+    return outcomes
+
+
+def record_losses(session: Session, losses: Iterable[tuple[str, int, float, datetime]]) -> None:
+    """Write (prediction id, version, loss in [0, 1], labelled at); what is there stays."""
+    rows = [
+        {"prediction_id": prediction_id, "version": version, "loss": loss, "labelled_at": at}
+        for prediction_id, version, loss, at in losses
+    ]
+    if rows:
+        session.execute(insert_new(session, LossRow), rows)
+
+
+def labelled_rows(session: Session, model: str, since: datetime, limit: int) -> list[LabelledRow]:
+    """The newest `limit` labelled rows predicted at or after `since`, oldest first."""
+    query = (
+        select(
+            PredictionRow.id,
+            PredictionRow.at,
+            PredictionRow.row,
+            LabelRow.value,
+            PredictionRow.version,
+            LossRow.loss,
+        )
+        .join(
+            LabelRow,
+            (LabelRow.prediction_id == PredictionRow.id) & (LabelRow.status == "accepted"),
+        )
+        .outerjoin(
+            LossRow,
+            (LossRow.prediction_id == PredictionRow.id)
+            & (LossRow.version == PredictionRow.version),
+        )
+        .where(PredictionRow.model == model, PredictionRow.at >= since)
+        .order_by(PredictionRow.at.desc(), PredictionRow.id.desc())
+        .limit(limit)
+    )
+    return [LabelledRow(*row) for row in reversed(session.execute(query).all())]
+
+
+def loss_series(
+    session: Session, model: str, start: datetime, end: datetime, *, shadows: bool = False
+) -> list[LossPoint]:
+    """Losses of predictions made in [start, end), in the order of prediction.
+
+    Args:
+        session: Open transaction.
+        model: The registered model's name.
+        start: The first moment.
+        end: The first moment that is no longer taken.
+        shadows: Also those of versions whose answers nobody saw.
+    """
+    answered = LossRow.version == PredictionRow.version
+    query = (
+        select(
+            PredictionRow.id,
+            PredictionRow.at,
+            LossRow.version,
+            LossRow.loss,
+            answered,
+            LossRow.labelled_at,
+        )
+        .join(LossRow, LossRow.prediction_id == PredictionRow.id)
+        .where(PredictionRow.model == model, PredictionRow.at >= start, PredictionRow.at < end)
+        .order_by(PredictionRow.at, PredictionRow.id, LossRow.version)
+    )
+    if not shadows:
+        query = query.where(answered)
+    return [
+        LossPoint(prediction_id, at, version, loss, bool(own), labelled_at)
+        for prediction_id, at, version, loss, own, labelled_at in session.execute(query)
+    ]
+
+
+def _judge(
+    session: Session, items: Sequence[LabelItem], at: datetime, orphan: int | None = None
+) -> list[LabelOutcome]:
+    """The outcome of each item, kept as the table says.
+
+    `orphan` is the key of the row that the one item is already kept in.
+    """
+    predictions = find_predictions(session, {item.prediction_id for item in items})
+    standing = _accepted(session, predictions)
+    first: dict[str, LabelItem] = {}
+    for item in items:
+        if item.prediction_id in predictions and item.prediction_id not in standing:
+            first.setdefault(item.prediction_id, item)
+    if orphan is not None:
+        session.execute(delete(LabelRow).where(LabelRow.id == orphan))
+    won = _accept(session, first, predictions, at)
+    # Who lost to another process between the look and the insert is judged by the winner.
+    standing |= _accepted(session, first.keys())
+
+    outcomes = []
+    kept: list[dict[str, Any]] = []
+    for item in items:
+        prediction = predictions.get(item.prediction_id)
+        status: LabelStatus
+        if prediction is None:
+            status = "unknown"
+            kept.append(_row(item, "", at, "orphan"))
+        elif item.prediction_id in won and first[item.prediction_id] is item:
+            status = "accepted"
+        elif _same(standing[item.prediction_id], item.value):
+            status = "duplicate"
+        else:
+            status = "conflict"
+            kept.append(_row(item, prediction.model, at, "conflict"))
+        outcomes.append(LabelOutcome(item.prediction_id, status, prediction, item.value, at))
+    _keep(session, kept)
+    return outcomes
+
+
+def _accept(
+    session: Session,
+    first: Mapping[str, LabelItem],
+    predictions: Mapping[str, PredictionRecord],
+    at: datetime,
+) -> set[str]:
+    """Insert as accepted; the ids whose label is now the standing one."""
+    if not first:
+        return set()
+    rows = [
+        _row(item, predictions[prediction_id].model, at, "accepted")
+        for prediction_id, item in first.items()
+    ]
+    statement = insert_new(session, LabelRow, LabelRow.prediction_id, where=ACCEPTED_ONLY)
+    return set(session.scalars(statement.returning(LabelRow.prediction_id), rows))
+
+
+def _keep(session: Session, rows: list[dict[str, Any]]) -> None:
+    """Insert conflicts and orphans, each once: a client that repeats itself adds nothing."""
+    if not rows:
+        return
+    ids = {row["prediction_id"] for row in rows}
+    present = {
+        (prediction_id, status, canonical(value))
+        for part in parts_of(ids)
+        for prediction_id, status, value in session.execute(
+            select(LabelRow.prediction_id, LabelRow.status, LabelRow.value).where(_among(part))
+        )
+    }
+    new: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for row in rows:
+        key = (row["prediction_id"], row["status"], canonical(row["value"]))
+        if key not in present:
+            new.setdefault(key, row)
+    if new:
+        session.execute(insert(session, LabelRow), list(new.values()))
+
+
+def _accepted(session: Session, ids: Collection[str]) -> dict[str, Any]:
+    query = select(LabelRow.prediction_id, LabelRow.value).where(LabelRow.status == "accepted")
+    return {
+        prediction_id: value
+        for part in parts_of(ids)
+        for prediction_id, value in session.execute(query.where(_among(part)))
+    }
+
+
+def _among(ids: Sequence[str]) -> ColumnElement[bool]:
+    return LabelRow.prediction_id.in_(ids)
+
+
+def _row(item: LabelItem, model: str, at: datetime, status: str) -> dict[str, Any]:
+    return {
+        "prediction_id": item.prediction_id,
+        "model": model,
+        "value": item.value,
+        "at": at,
+        "source": item.source,
+        "status": status,
+    }
+
+
+def _same(one: object, other: object) -> bool:
+    # 1, 1.0 and True are equal in Python, but true is another answer than 1 in JSON.
+    return one == other and isinstance(one, bool) == isinstance(other, bool)

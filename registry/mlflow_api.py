@@ -1,0 +1,151 @@
+"""MLflow's REST API, over one small HTTP client.
+
+MLflow's own client costs seconds to import and retries for minutes when its server is away; the
+gateway asks every second and has to know within one. What is used here is the documented API
+under /api/2.0/mlflow and the artifact route of MLflow's own page, as of MLflow 3.17.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+
+from homeostat.errors import ArtifactError, HomeostatError, TooLarge, Unavailable
+
+API = "/api/2.0/mlflow"
+MISSING = "RESOURCE_DOES_NOT_EXIST"
+EXISTS = "RESOURCE_ALREADY_EXISTS"
+
+
+class MlflowRefused(HomeostatError):
+    """MLflow answered with an error of its own; `error_code` is MLflow's word for it."""
+
+    code = "mlflow-refused"
+
+    @property
+    def missing(self) -> bool:
+        """Whether what was asked for does not exist."""
+        return self.fields.get("error_code") == MISSING
+
+
+class MlflowApi:
+    """Calls with a short timeout and no retries: who polls asks again by itself.
+
+    Args:
+        url: The server's address; a user and password in it are sent as basic authentication.
+        timeout: Seconds for each of connecting, sending and waiting for bytes.
+    """
+
+    def __init__(self, url: str, timeout: float = 3.0) -> None:
+        # No proxies and no .netrc: what is asked for is this server and no other.
+        self._client = httpx.Client(
+            base_url=url.rstrip("/"), timeout=timeout, trust_env=False, follow_redirects=False
+        )
+        self._patience = httpx.Timeout(timeout, read=60.0)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def get(self, route: str, **query: str | int) -> dict[str, Any]:
+        """A reading call.
+
+        Raises:
+            Unavailable: the server is away or broken.
+            MlflowRefused: it answered that this cannot be.
+        """
+        return self._call("GET", route, params=query)
+
+    def post(self, route: str, body: dict[str, Any]) -> dict[str, Any]:
+        """A writing call; it waits longer, as the server may write slowly. Raises as `get`."""
+        return self._call("POST", route, json=body, timeout=self._patience)
+
+    def delete(self, route: str, body: dict[str, Any]) -> dict[str, Any]:
+        """A removing call. Raises as `get`."""
+        return self._call("DELETE", route, json=body, timeout=self._patience)
+
+    def download(self, run_id: str, path: str, limit: int) -> bytes:
+        """One artifact of a run, through the server's artifact proxy.
+
+        Args:
+            run_id: Of the run.
+            path: Below the run's artifact folder.
+            limit: Bytes, at most.
+
+        Raises:
+            Unavailable: the server is away or broken.
+            ArtifactError: there is no such artifact.
+            TooLarge: it is larger than `limit`.
+        """
+        query = {"run_id": run_id, "path": path}
+        try:
+            with self._client.stream(
+                "GET", "/get-artifact", params=query, timeout=self._patience
+            ) as answer:
+                if answer.status_code in (400, 404, 500) and not _away(answer):
+                    raise ArtifactError(
+                        f"Run {run_id} has no artifact '{path}' in MLflow"
+                        f" (HTTP {answer.status_code}).",
+                        remedy="Register the version again, or restore MLflow's artifacts.",
+                    )
+                _refuse_broken(answer)
+                content = bytearray()
+                for chunk in answer.iter_bytes():
+                    content += chunk
+                    if len(content) > limit:
+                        raise TooLarge(
+                            f"The artifact '{path}' is larger than {limit} bytes.",
+                            remedy="It is not what was registered; register the version again.",
+                            limit=limit,
+                        )
+        except httpx.HTTPError as error:
+            raise self._unavailable(error) from error
+        return bytes(content)
+
+    def _call(self, method: str, route: str, **options: Any) -> dict[str, Any]:  # noqa: ANN401 - httpx's own
+        try:
+            answer = self._client.request(method, f"{API}/{route}", **options)
+            answer.read()
+        except httpx.HTTPError as error:
+            raise self._unavailable(error) from error
+        try:
+            content = answer.json()
+        except ValueError:
+            content = None
+        if not isinstance(content, dict):
+            raise Unavailable(
+                f"What answers at {self._client.base_url} is not MLflow"
+                f" (HTTP {answer.status_code}).",
+                remedy="See that HOMEOSTAT_MLFLOW_URL is MLflow's address.",
+            )
+        if answer.is_success:
+            return content
+        if answer.status_code >= 500 or answer.status_code == 429:
+            raise Unavailable(
+                f"MLflow answers HTTP {answer.status_code}: {content.get('message', '')}",
+                remedy="See MLflow's log.",
+            )
+        raise MlflowRefused(
+            f"MLflow refused: {content.get('message', answer.reason_phrase)}",
+            remedy="See that the model and version exist in MLflow.",
+            error_code=content.get("error_code", ""),
+        )
+
+    def _unavailable(self, error: Exception) -> Unavailable:
+        return Unavailable(
+            f"MLflow does not answer at {self._client.base_url}:"
+            f" {str(error) or type(error).__name__}.",
+            remedy="See that it runs and that HOMEOSTAT_MLFLOW_URL is its address.",
+        )
+
+
+def _away(answer: httpx.Response) -> bool:
+    """A 500 of MLflow itself is JSON: a missing file, say. One of a proxy before it is not."""
+    kind = answer.headers.get("content-type", "")
+    return answer.status_code == 500 and "json" not in kind and "html" not in kind
+
+
+def _refuse_broken(answer: httpx.Response) -> None:
+    if not answer.is_success:
+        raise Unavailable(f"MLflow answers HTTP {answer.status_code}.", remedy="See MLflow's log.")

@@ -1,0 +1,367 @@
+"""Promotion and rollback: the domain's decisions, each one transaction of the caller.
+
+Nothing here moves an alias: the routing is written first, the aliases follow it after the
+commit (`MlflowVersions.follow`), and are verified by reading them again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, Protocol
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from homeostat.errors import GateRefused, NoTarget, Refused
+from homeostat.policy import Policy
+from registry.gates import Verdict, verdict_for
+from registry.release_history import find_release
+from registry.routing import Routing, current_routing, write_routing
+from registry.statements import insert_new
+from registry.tables import OverrideRow, QuarantineRow
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What becomes of a request to make a version champion or challenger.
+
+    Args:
+        action: `accept`, or `restore`: leave the traffic and put the alias back.
+        reason: Why, for the person who asked.
+        warn: Accepted without a passing verdict: open a ticket.
+    """
+
+    action: Literal["accept", "restore"]
+    reason: str
+    warn: bool = False
+
+
+@dataclass(frozen=True)
+class Override:
+    """A person's leave for a version without a passing verdict, until `expires_at`."""
+
+    model: str
+    version: int
+    actor: str
+    reason: str
+    expires_at: datetime
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Quarantined:
+    """A digest that may not answer, and why."""
+
+    model: str
+    digest: str
+    reason: str
+    at: datetime
+
+
+def decide_alias_move(
+    policy: Policy,
+    verdict: Verdict | None,
+    override: Override | None,
+    quarantined: Quarantined | None,
+    digest: str | None = None,
+) -> Decision:
+    """Answer a request to give a version traffic.
+
+    Args:
+        policy: Its `alias_moves`: `enforce`, `warn` or `override`.
+        verdict: On the version, or None where it was never judged.
+        override: In force now, or None.
+        quarantined: Of the version's digest; neither verdict nor override lifts it.
+        digest: What the version's artifact is now: a verdict on another one does not count.
+    """
+    if quarantined is not None:
+        return Decision("restore", f"Its artifact is in quarantine: {quarantined.reason}")
+    fits = verdict is not None and (digest is None or verdict.digest == digest)
+    if verdict is not None and fits and verdict.passed:
+        return Decision("accept", verdict.reason)
+    if verdict is None:
+        fault = "No gate has judged it."
+    elif not fits:
+        fault = "Its verdict is on another artifact."
+    else:
+        fault = verdict.reason
+    if override is not None:
+        leave = f"{override.actor} allows it until {override.expires_at:%Y-%m-%d %H:%M} UTC"
+        return Decision("accept", f"{fault} {leave}: {override.reason}", warn=True)
+    if policy.alias_moves == "enforce":
+        return Decision("restore", fault)
+    return Decision("accept", f"{fault} The policy lets it pass.", policy.alias_moves == "warn")
+
+
+def decide(
+    session: Session, policy: Policy, model: str, version: int, digest: str, now: datetime
+) -> Decision:
+    """`decide_alias_move` with what the database knows of the version."""
+    return decide_alias_move(
+        policy,
+        verdict_for(session, model, version),
+        active_override(session, model, version, now),
+        quarantined(session, model, digest) if digest else None,
+        digest or None,
+    )
+
+
+class Digests(Protocol):
+    """What `request_promotion` asks of the versions' store."""
+
+    def digest(self, model: str, version: int) -> str:
+        """The digest that a version was registered with."""
+        ...
+
+
+def request_promotion(
+    session: Session,
+    versions: Digests,
+    policy: Policy,
+    model: str,
+    version: int,
+    actor: str,
+    reason: str,
+    now: datetime,
+) -> Routing:
+    """Make a version champion at once, if gates, overrides and quarantine allow it.
+
+    Args:
+        session: Not yet used, so that no lock is held while MLflow is asked.
+        versions: Where the version is registered: `MlflowVersions`.
+        policy: The model's.
+        model: The registered model's name.
+        version: The one to promote.
+        actor: Who asks.
+        reason: Why.
+        now: When.
+
+    Raises:
+        UnknownVersion: there is no such version.
+        ArtifactError: it was registered without a digest.
+        GateRefused: gates, quarantine or policy forbid it; the message says why.
+        StaleGeneration: somebody moved the routing in the same moment.
+        Unavailable: MLflow is away.
+    """
+    digest = versions.digest(model, version)
+    decision = decide(session, policy, model, version, digest, now)
+    if decision.action == "restore":
+        raise GateRefused(
+            f"Version {version} of '{model}' may not take traffic. {decision.reason}",
+            remedy="Mend the version, or grant an override with a reason and an expiry.",
+            model=model,
+            version=version,
+        )
+    evidence = {"decision": decision.reason}
+    return promote(
+        session,
+        model,
+        version,
+        actor=actor,
+        reason=reason,
+        evidence=evidence,
+        now=now,
+        digest=digest,
+    )
+
+
+def promote(
+    session: Session,
+    model: str,
+    version: int,
+    *,
+    actor: str,
+    reason: str,
+    evidence: Mapping[str, Any],
+    now: datetime,
+    digest: str = "",
+    expected: int | None = None,
+) -> Routing:
+    """Make a version champion; the champion becomes standby, a trial under way ends.
+
+    Args:
+        session: Open transaction.
+        model: The registered model's name.
+        version: The new champion. Where it is champion already, nothing changes.
+        actor: Who does it.
+        reason: Why.
+        evidence: Plain JSON.
+        now: When.
+        digest: Of the version, for its release.
+        expected: The generation that was decided on; the present one where not given.
+
+    Raises:
+        StaleGeneration: somebody moved the routing first.
+    """
+    present = current_routing(session, model)
+    if present is not None and present.champion == version:
+        return present
+    return write_routing(
+        session,
+        model,
+        (present.generation if present else 0) if expected is None else expected,
+        champion=version,
+        challenger=None,
+        standby=present.champion if present else None,
+        phase="steady",
+        canary_share=0.0,
+        actor=actor,
+        reason=reason,
+        evidence=evidence,
+        at=now,
+        digests={version: digest} if digest else None,
+    )
+
+
+def rollback(
+    session: Session,
+    model: str,
+    actor: str,
+    reason: str,
+    evidence: Mapping[str, Any],
+    now: datetime,
+    expected: int | None = None,
+) -> Routing:
+    """Give the traffic back to the standby.
+
+    What was rolled back from is not kept as standby (nothing may go back to it), and a trial
+    under way ends: it was measured against a champion that is gone.
+
+    Raises:
+        NoTarget: there is no standby, or its artifact is in quarantine.
+        StaleGeneration: somebody moved the routing first.
+    """
+    present = current_routing(session, model)
+    if present is None or present.standby is None:
+        raise NoTarget(
+            f"'{model}' has no standby to roll back to.",
+            remedy="Promote a good version.",
+            model=model,
+        )
+    release = find_release(session, model, present.standby)
+    barred = quarantined(session, model, release.digest) if release and release.digest else None
+    if barred is not None:
+        raise NoTarget(
+            f"The standby {present.standby} of '{model}' is in quarantine: {barred.reason}",
+            remedy="Promote a good version.",
+            model=model,
+        )
+    return write_routing(
+        session,
+        model,
+        present.generation if expected is None else expected,
+        champion=present.standby,
+        challenger=None,
+        standby=None,
+        phase="steady",
+        canary_share=0.0,
+        actor=actor,
+        reason=reason,
+        evidence=evidence,
+        at=now,
+    )
+
+
+def wanted_aliases(routing: Routing) -> dict[str, int]:
+    """What the aliases in MLflow are to be under a routing: a role without a version has none."""
+    roles = {
+        "champion": routing.champion,
+        "challenger": routing.challenger,
+        "standby": routing.standby,
+    }
+    return {role: version for role, version in roles.items() if version is not None}
+
+
+def quarantine(session: Session, model: str, digest: str, reason: str, now: datetime) -> None:
+    """Bar an artifact from answering; the first reason stands."""
+    statement = insert_new(session, QuarantineRow).values(
+        model=model, digest=digest, reason=reason, at=now, released_at=None
+    )
+    session.execute(statement)
+
+
+def release_quarantine(session: Session, model: str, digest: str, now: datetime) -> None:
+    """Let an artifact go again."""
+    session.execute(
+        update(QuarantineRow)
+        .where(
+            QuarantineRow.model == model,
+            QuarantineRow.digest == digest,
+            QuarantineRow.released_at.is_(None),
+        )
+        .values(released_at=now)
+    )
+
+
+def quarantined(session: Session, model: str, digest: str) -> Quarantined | None:
+    """Why an artifact is barred, or None."""
+    query = select(
+        QuarantineRow.model, QuarantineRow.digest, QuarantineRow.reason, QuarantineRow.at
+    ).where(
+        QuarantineRow.model == model,
+        QuarantineRow.digest == digest,
+        QuarantineRow.released_at.is_(None),
+    )
+    row = session.execute(query).one_or_none()
+    return None if row is None else Quarantined(*row)
+
+
+def grant_override(
+    session: Session,
+    model: str,
+    version: int,
+    actor: str,
+    reason: str,
+    expires_at: datetime,
+    now: datetime,
+) -> Override:
+    """Let a version take traffic without a passing verdict, until a stated moment.
+
+    Raises:
+        Refused: it has no reason, or would have expired already.
+    """
+    if not reason.strip():
+        raise Refused("An override needs a reason.", remedy="Say why in a sentence.")
+    if expires_at <= now:
+        raise Refused(
+            f"An override until {expires_at.isoformat()} is over already.",
+            remedy="Give a moment in the future.",
+        )
+    granted = Override(model, version, actor, reason, expires_at, now)
+    session.add(
+        OverrideRow(
+            model=model,
+            version=version,
+            actor=actor,
+            reason=reason,
+            expires_at=expires_at,
+            at=now,
+        )
+    )
+    session.flush()
+    return granted
+
+
+def active_override(session: Session, model: str, version: int, now: datetime) -> Override | None:
+    """The override of a version that lasts longest, or None when none is in force."""
+    found = [item for item in active_overrides(session, model, now) if item.version == version]
+    return found[-1] if found else None
+
+
+def active_overrides(session: Session, model: str, now: datetime) -> list[Override]:
+    """Every override of a model that is in force, the one that ends first first."""
+    query = (
+        select(
+            OverrideRow.model,
+            OverrideRow.version,
+            OverrideRow.actor,
+            OverrideRow.reason,
+            OverrideRow.expires_at,
+            OverrideRow.at,
+        )
+        .where(OverrideRow.model == model, OverrideRow.expires_at > now)
+        .order_by(OverrideRow.expires_at, OverrideRow.id)
+    )
+    return [Override(*row) for row in session.execute(query)]

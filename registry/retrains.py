@@ -1,0 +1,158 @@
+"""Retrains: asked for once, one at a time for each model, within their budget."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import uuid6
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from homeostat.errors import Refused
+from homeostat.policy import RetrainPolicy
+from registry.statements import columns_of, insert_new
+from registry.tables import RetrainRow
+
+# How long beyond its training budget a retrain may be silent before it counts as dead:
+# reading the rows, judging and registering are in it.
+GRACE_SECONDS = 900.0
+
+
+@dataclass(frozen=True)
+class Retrain:
+    """A retrain that was asked for.
+
+    `state` is `requested`, `running` or `ended`; `outcome` says how it ended. `incident_id` is
+    empty for one that was asked for by hand or by the schedule, `flow_run_id` until it runs.
+    """
+
+    id: str
+    model: str
+    incident_id: str
+    key: str
+    state: str
+    flow_run_id: str
+    at: datetime
+    ended_at: datetime | None
+    outcome: str
+
+
+def request_retrain(
+    session: Session,
+    model: str,
+    incident_id: str,
+    key: str,
+    policy: RetrainPolicy,
+    now: datetime,
+) -> Retrain | None:
+    """Ask for a retrain of a model; who asks first gets it.
+
+    The same key gives the same retrain while it has not ended, so who died between asking
+    and starting asks again. A retrain that has been silent for its training budget and
+    `GRACE_SECONDS` more counts as dead and stands in nobody's way.
+
+    Returns:
+        The retrain to start, or None: one is running, the cool-down has not passed, the day's
+        budget is spent, or this key was done already.
+    """
+    known = _by_key(session, key)
+    if known is not None:
+        return known if known.ended_at is None else None
+    running = retrain_running(session, model)
+    if running is not None:
+        silent = now - running.at
+        if silent <= timedelta(seconds=policy.seconds + GRACE_SECONDS):
+            return None
+        finish_retrain(session, running.key, f"dead: silent for {silent}", now)
+    if not _within_budget(session, model, policy, now):
+        return None
+    statement = insert_new(session, RetrainRow).values(
+        id=str(uuid6.uuid7()),
+        model=model,
+        incident_id=incident_id,
+        key=key,
+        state="requested",
+        flow_run_id="",
+        at=now,
+        ended_at=None,
+        outcome="",
+    )
+    if session.scalar(statement.returning(RetrainRow.id)) is None:
+        return None  # another process asked in the same moment
+    return _by_key(session, key)
+
+
+def start_retrain(session: Session, key: str, flow_run_id: str) -> Retrain:
+    """Note the flow run that does it; again with the same run changes nothing.
+
+    Raises:
+        Refused: no such retrain was asked for, or it has ended.
+    """
+    _change(session, key, state="running", flow_run_id=flow_run_id)
+    return _present(session, key)
+
+
+def finish_retrain(session: Session, key: str, outcome: str, now: datetime) -> Retrain:
+    """End a retrain, however it went; ending it twice keeps the first outcome.
+
+    Raises:
+        Refused: no such retrain was asked for.
+    """
+    if _present(session, key).ended_at is None:
+        _change(session, key, state="ended", outcome=outcome, ended_at=now)
+    return _present(session, key)
+
+
+def retrain_running(session: Session, model: str) -> Retrain | None:
+    """The retrain of a model that has not ended, or None."""
+    query = columns_of(RetrainRow).where(RetrainRow.model == model, RetrainRow.ended_at.is_(None))
+    row = session.execute(query).mappings().one_or_none()
+    return None if row is None else Retrain(**row)
+
+
+def retrain_history(session: Session, model: str) -> list[Retrain]:
+    """Every retrain of a model, oldest first."""
+    query = columns_of(RetrainRow).where(RetrainRow.model == model)
+    rows = session.execute(query.order_by(RetrainRow.at, RetrainRow.id)).mappings()
+    return [Retrain(**row) for row in rows]
+
+
+def _within_budget(session: Session, model: str, policy: RetrainPolicy, now: datetime) -> bool:
+    last, ended = session.execute(
+        select(func.max(RetrainRow.at), func.max(RetrainRow.ended_at)).where(
+            RetrainRow.model == model
+        )
+    ).one()
+    latest = max((moment for moment in (last, ended) if moment is not None), default=None)
+    if latest is not None and now - latest < timedelta(seconds=policy.cool_down_seconds):
+        return False
+    today = select(func.count()).where(
+        RetrainRow.model == model, RetrainRow.at > now - timedelta(days=1)
+    )
+    return (session.scalar(today) or 0) < policy.max_per_day
+
+
+def _by_key(session: Session, key: str) -> Retrain | None:
+    query = columns_of(RetrainRow).where(RetrainRow.key == key)
+    row = session.execute(query).mappings().one_or_none()
+    return None if row is None else Retrain(**row)
+
+
+def _present(session: Session, key: str) -> Retrain:
+    retrain = _by_key(session, key)
+    if retrain is None:
+        raise Refused(
+            f"No retrain was asked for under the key '{key}'.",
+            remedy="Ask for it first.",
+            key=key,
+        )
+    return retrain
+
+
+def _change(session: Session, key: str, **values: object) -> None:
+    if _present(session, key).ended_at is not None:
+        raise Refused(
+            f"The retrain '{key}' has ended.", remedy="Ask for a new one, with a new key.", key=key
+        )
+    session.execute(update(RetrainRow).where(RetrainRow.key == key).values(**values))

@@ -1,0 +1,423 @@
+"""The lifecycle database's tables, as typed SQLAlchemy 2 mappings.
+
+Rows are the database's business: the functions of this room take and give frozen dataclasses,
+so nothing outside holds a row that is tied to a session.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class Moment(TypeDecorator[datetime]):
+    """An aware moment in UTC with microseconds, the same on SQLite and PostgreSQL.
+
+    SQLite keeps no zone: what is stored there is UTC, and the zone is put back on reading.
+    """
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuse a naive moment: nobody knows which one it is."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"{value!r} has no time zone; every moment here is UTC.")
+        moment = value.astimezone(UTC)
+        return moment.replace(tzinfo=None) if dialect.name == "sqlite" else moment
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - the signature is SQLAlchemy's
+        """Give the moment back in UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+# SQLite counts up by itself only a key that is spelt INTEGER.
+Serial = BigInteger().with_variant(Integer(), "sqlite")
+Model = String(255)
+Uuid = String(36)
+Digest = String(64)
+
+
+class Table(DeclarativeBase):
+    """The base of all tables."""
+
+    metadata = MetaData(naming_convention=NAMING)
+    type_annotation_map = {datetime: Moment, dict[str, Any]: JSON, str: Text}  # noqa: RUF012 - read once by SQLAlchemy
+
+
+class PredictionRow(Table):
+    """An answered prediction; `output` is little-endian float32, `columns` of them."""
+
+    __tablename__ = "predictions"
+    __table_args__ = (Index(None, "model", "at"), Index(None, "model", "version"))
+
+    id: Mapped[str] = mapped_column(Uuid, primary_key=True)
+    model: Mapped[str] = mapped_column(Model)
+    version: Mapped[int]
+    generation: Mapped[int]
+    arm: Mapped[str] = mapped_column(String(32))
+    entity: Mapped[str]
+    at: Mapped[datetime]
+    row: Mapped[Any] = mapped_column(JSON)
+    output: Mapped[bytes] = mapped_column(LargeBinary)
+    columns: Mapped[int]
+    answer: Mapped[dict[str, Any]]
+
+
+class ShadowRow(Table):
+    """What another version answered to the same row, seen by nobody."""
+
+    __tablename__ = "shadows"
+
+    prediction_id: Mapped[str] = mapped_column(Uuid, primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    output: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class LabelRow(Table):
+    """A truth that somebody sent; at most one of a prediction is accepted."""
+
+    __tablename__ = "labels"
+    __table_args__ = (
+        Index(None, "prediction_id"),
+        Index(
+            "uq_labels_accepted",
+            "prediction_id",
+            unique=True,
+            sqlite_where=text("status = 'accepted'"),
+            postgresql_where=text("status = 'accepted'"),
+        ),
+        Index(None, "status", "at"),
+    )
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True)
+    prediction_id: Mapped[str] = mapped_column(String(255))  # of an orphan it may be anything
+    model: Mapped[str] = mapped_column(Model)
+    value: Mapped[Any] = mapped_column(JSON)
+    at: Mapped[datetime]
+    source: Mapped[str]
+    status: Mapped[str] = mapped_column(String(16))
+
+
+class LossRow(Table):
+    """The loss in [0, 1] of one version on one labelled prediction, shadows included."""
+
+    __tablename__ = "losses"
+    __table_args__ = (Index(None, "version", "labelled_at"),)
+
+    prediction_id: Mapped[str] = mapped_column(Uuid, primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    loss: Mapped[float]
+    labelled_at: Mapped[datetime]
+
+
+class RoutingRow(Table):
+    """One line of the append-only, hash-chained ledger of who answers which share."""
+
+    __tablename__ = "routings"
+    __table_args__ = (UniqueConstraint("model", "generation"),)
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True)
+    model: Mapped[str] = mapped_column(Model)
+    generation: Mapped[int]
+    champion: Mapped[int]
+    challenger: Mapped[int | None]
+    standby: Mapped[int | None]
+    phase: Mapped[str] = mapped_column(String(16))
+    canary_share: Mapped[float]
+    at: Mapped[datetime]
+    actor: Mapped[str]
+    reason: Mapped[str]
+    evidence: Mapped[str]  # canonical JSON as text, so that its bytes are what was hashed
+    previous_hash: Mapped[str] = mapped_column(Digest)
+    hash: Mapped[str] = mapped_column(Digest)
+
+
+class ReleaseRow(Table):
+    """One version's time in one role; at most one is open for each model and role."""
+
+    __tablename__ = "releases"
+    __table_args__ = (
+        Index(None, "model", "version"),
+        Index(
+            "uq_releases_open",
+            "model",
+            "role",
+            unique=True,
+            sqlite_where=text("to_at IS NULL"),
+            postgresql_where=text("to_at IS NULL"),
+        ),
+    )
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True)
+    model: Mapped[str] = mapped_column(Model)
+    version: Mapped[int]
+    generation: Mapped[int]
+    digest: Mapped[str] = mapped_column(Digest)
+    role: Mapped[str] = mapped_column(String(16))
+    from_at: Mapped[datetime]
+    to_at: Mapped[datetime | None]
+    by: Mapped[str]
+    why: Mapped[str]
+    ended_why: Mapped[str]
+
+
+class VerdictRow(Table):
+    """What the gates said of a version; the newest row of a version stands."""
+
+    __tablename__ = "verdicts"
+    __table_args__ = (Index(None, "model", "version"),)
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True)
+    model: Mapped[str] = mapped_column(Model)
+    version: Mapped[int]
+    digest: Mapped[str] = mapped_column(Digest)
+    passed: Mapped[bool]
+    figures: Mapped[Any] = mapped_column(JSON)
+    at: Mapped[datetime]
+
+
+class OverrideRow(Table):
+    """A person's leave for a version without a passing verdict, until it expires."""
+
+    __tablename__ = "overrides"
+    __table_args__ = (Index(None, "model", "version"),)
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True)
+    model: Mapped[str] = mapped_column(Model)
+    version: Mapped[int]
+    actor: Mapped[str]
+    reason: Mapped[str]
+    expires_at: Mapped[datetime]
+    at: Mapped[datetime]
+
+
+class QuarantineRow(Table):
+    """A digest that may not answer; `released_at` is when a person let it go again."""
+
+    __tablename__ = "quarantine"
+    __table_args__ = (
+        Index(
+            "uq_quarantine_open",
+            "model",
+            "digest",
+            unique=True,
+            sqlite_where=text("released_at IS NULL"),
+            postgresql_where=text("released_at IS NULL"),
+        ),
+    )
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True)
+    model: Mapped[str] = mapped_column(Model)
+    digest: Mapped[str] = mapped_column(Digest)
+    reason: Mapped[str]
+    at: Mapped[datetime]
+    released_at: Mapped[datetime | None]
+
+
+class IncidentRow(Table):
+    """What on-call sees: all signals of one cause; one is unresolved for each cause."""
+
+    __tablename__ = "incidents"
+    __table_args__ = (
+        UniqueConstraint("key"),
+        Index(
+            "uq_incidents_open",
+            "model",
+            "cause",
+            unique=True,
+            sqlite_where=text("state <> 'resolved'"),
+            postgresql_where=text("state <> 'resolved'"),
+        ),
+        Index(None, "model", "opened_at"),
+    )
+
+    id: Mapped[str] = mapped_column(Uuid, primary_key=True)
+    model: Mapped[str] = mapped_column(Model)
+    cause: Mapped[str] = mapped_column(String(255))
+    key: Mapped[str] = mapped_column(String(255))
+    kind: Mapped[str] = mapped_column(String(32))
+    severity: Mapped[str] = mapped_column(String(16))
+    state: Mapped[str] = mapped_column(String(16))
+    title: Mapped[str]
+    opened_at: Mapped[datetime]
+    resolved_at: Mapped[datetime | None]
+    version: Mapped[int]
+    undo: Mapped[str]
+    details: Mapped[dict[str, Any]]
+    events: Mapped[list[IncidentEventRow]] = relationship(
+        lazy="raise", order_by="IncidentEventRow.id"
+    )
+
+
+class IncidentEventRow(Table):
+    """One line of an incident's story."""
+
+    __tablename__ = "incident_events"
+    __table_args__ = (Index(None, "incident_id"),)
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True)
+    incident_id: Mapped[str] = mapped_column(ForeignKey("incidents.id"))
+    at: Mapped[datetime]
+    text: Mapped[str]
+
+
+class SignalRow(Table):
+    """A detector's evidence that crossed its threshold."""
+
+    __tablename__ = "signals"
+    __table_args__ = (Index(None, "incident_id"), Index(None, "model", "at"))
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True)
+    incident_id: Mapped[str] = mapped_column(ForeignKey("incidents.id"))
+    model: Mapped[str] = mapped_column(Model)
+    version: Mapped[int]
+    kind: Mapped[str] = mapped_column(String(32))
+    detector: Mapped[str] = mapped_column(String(255))
+    evidence: Mapped[float]
+    threshold: Mapped[float]
+    rows: Mapped[int]
+    since: Mapped[int]
+    details: Mapped[dict[str, Any]]
+    at: Mapped[datetime]
+
+
+class OutboxRow(Table):
+    """An alert that has to reach one address, at least once."""
+
+    __tablename__ = "outbox"
+    __table_args__ = (
+        UniqueConstraint("alert_id", "url"),
+        Index(None, "delivered_at", "next_at"),
+    )
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True)
+    incident_id: Mapped[str | None] = mapped_column(ForeignKey("incidents.id"))
+    alert_id: Mapped[str] = mapped_column(String(255))
+    url: Mapped[str]
+    alert: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime]
+    next_at: Mapped[datetime]
+    attempts: Mapped[int]
+    delivered_at: Mapped[datetime | None]
+    error: Mapped[str]
+
+
+class LeaseRow(Table):
+    """Who may act under a name, until when; `token` grows with each new holder."""
+
+    __tablename__ = "leases"
+
+    name: Mapped[str] = mapped_column(String(255), primary_key=True)
+    holder: Mapped[str] = mapped_column(String(255))
+    token: Mapped[int] = mapped_column(BigInteger)
+    expires_at: Mapped[datetime]
+
+
+class RetrainRow(Table):
+    """A retrain that was asked for; at most one of a model has not ended."""
+
+    __tablename__ = "retrains"
+    __table_args__ = (
+        UniqueConstraint("key"),
+        Index(
+            "uq_retrains_running",
+            "model",
+            unique=True,
+            sqlite_where=text("ended_at IS NULL"),
+            postgresql_where=text("ended_at IS NULL"),
+        ),
+        Index(None, "model", "at"),
+    )
+
+    id: Mapped[str] = mapped_column(Uuid, primary_key=True)
+    model: Mapped[str] = mapped_column(Model)
+    incident_id: Mapped[str] = mapped_column(Uuid)  # empty: asked for by hand or by schedule
+    key: Mapped[str] = mapped_column(String(255))
+    state: Mapped[str] = mapped_column(String(16))
+    flow_run_id: Mapped[str] = mapped_column(Uuid)
+    at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+    outcome: Mapped[str]
+
+
+class EvidenceRow(Table):
+    """A sample of one detector's evidence, for the timeline."""
+
+    __tablename__ = "evidence"
+    __table_args__ = (Index(None, "model", "at"),)
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True)
+    model: Mapped[str] = mapped_column(Model)
+    version: Mapped[int]
+    detector: Mapped[str] = mapped_column(String(255))
+    at: Mapped[datetime]
+    value: Mapped[float]
+    threshold: Mapped[float]
+    rows: Mapped[int] = mapped_column(BigInteger)
+
+
+class DetectorStateRow(Table):
+    """A detector's state as it was last saved, so that a restart forgets nothing."""
+
+    __tablename__ = "detector_states"
+
+    model: Mapped[str] = mapped_column(Model, primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    detector: Mapped[str] = mapped_column(String(255), primary_key=True)
+    state: Mapped[Any] = mapped_column(JSON)
+    at: Mapped[datetime]
+
+
+class EdgeRow(Table):
+    """How one artifact came from another; at most one parent for each kind."""
+
+    __tablename__ = "edges"
+    __table_args__ = (Index(None, "parent"),)
+
+    child: Mapped[str] = mapped_column(Digest, primary_key=True)
+    kind: Mapped[str] = mapped_column(String(32), primary_key=True)
+    parent: Mapped[str] = mapped_column(Digest)
+    recipe: Mapped[dict[str, Any]]
+
+
+class RegimeRow(Table):
+    """A stretch of data between drifts, by its number."""
+
+    __tablename__ = "regimes"
+
+    model: Mapped[str] = mapped_column(Model, primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    opened_at: Mapped[datetime]
+    incident_id: Mapped[str] = mapped_column(Uuid)
+    version: Mapped[int]

@@ -1,0 +1,362 @@
+"""Versions: what MLflow holds of a model, and the local copies that outlive its absence.
+
+A version is tied to its artifact by the digest that it is registered with, and to the work that
+made it by a work key: the same work registers once, however often it is killed and run again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from homeostat.errors import ArtifactError, Unavailable, UnknownVersion
+from registry.cache import ArtifactCache
+from registry.mlflow_api import EXISTS, MlflowApi, MlflowRefused
+
+DIGEST_TAG = "homeostat.digest"
+WORK_TAG = "homeostat.work_key"
+PAGE = 1000
+
+
+@dataclass(frozen=True)
+class VersionInfo:
+    """What MLflow knows of one version."""
+
+    model: str
+    version: int
+    run_id: str
+    source: str
+    description: str
+    created_at: datetime
+    tags: dict[str, str]
+
+    @property
+    def digest(self) -> str:
+        """The digest that it was registered with; empty for one that is not ours."""
+        return self.tags.get(DIGEST_TAG, "")
+
+
+class MlflowVersions:
+    """The registered models of one MLflow server.
+
+    Args:
+        url: The server's address.
+        timeout: Seconds for a reading call; nothing is retried.
+    """
+
+    def __init__(self, url: str, timeout: float = 3.0) -> None:
+        self._api = MlflowApi(url, timeout)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._api.close()
+
+    def register(
+        self,
+        model: str,
+        run_id: str,
+        artifact: str,
+        digest: str,
+        work_key: str,
+        tags: Mapping[str, str] | None = None,
+        description: str = "",
+    ) -> int:
+        """Make a version of a run's artifact folder; the same `work_key` gives the same version.
+
+        Of two that register the same work at once the lower number stays and the other is
+        deleted by whoever sees both.
+
+        Args:
+            model: The registered model's name; made where it is new.
+            run_id: The MLflow run that holds the artifact.
+            artifact: The folder below the run's artifacts: `model`.
+            digest: Of that folder, as `models.artifact` gave it.
+            work_key: Of the work that made it; at most 5,000 characters.
+            tags: More tags.
+            description: In Markdown, for MLflow's page.
+
+        Raises:
+            Unavailable: MLflow is away.
+            MlflowRefused: there is no such run, or MLflow forbids it.
+        """
+        self._ensure_model(model)
+        found = self._of_work(model, work_key)
+        if not found:
+            run = self._api.get("runs/get", run_id=run_id)["run"]
+            every = dict(tags or {}) | {DIGEST_TAG: digest, WORK_TAG: work_key}
+            self._api.post(
+                "model-versions/create",
+                {
+                    "name": model,
+                    "source": f"{run['info']['artifact_uri'].rstrip('/')}/{artifact}",
+                    "run_id": run_id,
+                    "description": description,
+                    "tags": [{"key": key, "value": value} for key, value in every.items()],
+                },
+            )
+            found = self._of_work(model, work_key)
+        self._drop_doubles(model, found)
+        return found[0]
+
+    def aliases(self, model: str) -> dict[str, int]:
+        """Every alias of a model, in one call; empty where there is no such model.
+
+        Raises:
+            Unavailable: MLflow is away.
+        """
+        try:
+            answer = self._api.get("registered-models/get", name=model)
+        except MlflowRefused as error:
+            if error.missing:
+                return {}
+            raise
+        pairs = answer["registered_model"].get("aliases", [])
+        return {pair["alias"]: int(pair["version"]) for pair in pairs}
+
+    def set_alias(self, model: str, alias: str, version: int) -> None:
+        """Point an alias at a version.
+
+        Raises:
+            UnknownVersion: there is no such version.
+            Unavailable: MLflow is away.
+        """
+        body = {"name": model, "alias": alias, "version": str(version)}
+        with _known(model, version):
+            self._api.post("registered-models/alias", body)
+
+    def delete_alias(self, model: str, alias: str) -> None:
+        """Take an alias away; where there is none (or no model), nothing happens.
+
+        Raises:
+            Unavailable: MLflow is away.
+        """
+        try:
+            self._api.delete("registered-models/alias", {"name": model, "alias": alias})
+        except MlflowRefused as error:
+            if not error.missing:
+                raise
+
+    def follow(self, model: str, wanted: Mapping[str, int | None]) -> dict[str, int]:
+        """Make aliases what a routing wants them to be, and read them again.
+
+        Args:
+            model: The registered model's name.
+            wanted: Alias to version; None takes the alias away. Others are left alone.
+
+        Returns:
+            The aliases as MLflow then answers; where they are not as wanted, somebody else
+            moved them in between.
+
+        Raises:
+            UnknownVersion: a wanted version is not in MLflow.
+            Unavailable: MLflow is away.
+        """
+        present = self.aliases(model)
+        for alias, version in wanted.items():
+            if version is None and alias in present:
+                self.delete_alias(model, alias)
+            elif version is not None and present.get(alias) != version:
+                self.set_alias(model, alias, version)
+        return self.aliases(model)
+
+    def tag(self, model: str, version: int, tags: Mapping[str, str]) -> None:
+        """Set tags of a version.
+
+        Raises:
+            UnknownVersion: there is no such version.
+            Unavailable: MLflow is away.
+        """
+        for key, value in tags.items():
+            body = {"name": model, "version": str(version), "key": key, "value": value}
+            with _known(model, version):
+                self._api.post("model-versions/set-tag", body)
+
+    def version_tags(self, model: str, version: int) -> dict[str, str]:
+        """The tags of a version.
+
+        Raises:
+            UnknownVersion: there is no such version.
+            Unavailable: MLflow is away.
+        """
+        return self.version(model, version).tags
+
+    def version(self, model: str, version: int) -> VersionInfo:
+        """What MLflow knows of a version.
+
+        Raises:
+            UnknownVersion: there is no such version.
+            Unavailable: MLflow is away.
+        """
+        with _known(model, version):
+            answer = self._api.get("model-versions/get", name=model, version=str(version))
+        return _info(answer["model_version"])
+
+    def digest(self, model: str, version: int) -> str:
+        """The digest that a version was registered with.
+
+        Raises:
+            UnknownVersion: there is no such version.
+            ArtifactError: it was registered without one, by somebody else than us.
+            Unavailable: MLflow is away.
+        """
+        if found := self.version(model, version).digest:
+            return found
+        raise ArtifactError(
+            f"Version {version} of '{model}' was registered without a digest.",
+            remedy="Register it through the pipeline.",
+            model=model,
+            version=version,
+        )
+
+    def exists(self, model: str, version: int) -> bool:
+        """Whether MLflow has that version.
+
+        Raises:
+            Unavailable: MLflow is away.
+        """
+        try:
+            self.version(model, version)
+        except UnknownVersion:
+            return False
+        return True
+
+    def list_versions(self, model: str) -> list[VersionInfo]:
+        """Every version of a model, oldest first; empty where there is no such model.
+
+        Raises:
+            Unavailable: MLflow is away.
+        """
+        return self._search(f"name = '{_quoted(model)}'")
+
+    def fetch(
+        self,
+        model: str,
+        version: int,
+        cache_dir: Path,
+        part: str = "model",
+        digest: str | None = None,
+    ) -> Path:
+        """The folder of a version's artifact, downloaded once and verified at every call.
+
+        Args:
+            model: The registered model's name.
+            version: Which one.
+            cache_dir: Where copies live, by digest.
+            part: `model`, or another sealed folder beside it in the run: `replay`.
+            digest: What the artifact has to be. Where not given, what MLflow says; while
+                MLflow is away, what it said when the copy was made.
+
+        Raises:
+            UnknownVersion: there is no such version.
+            ArtifactError: it is not what was registered, or was registered without a digest.
+            Unavailable: MLflow is away and there is no copy.
+        """
+        cache = ArtifactCache(cache_dir)
+        info: VersionInfo | None = None
+        away: Unavailable | None = None
+        if digest is None:
+            try:
+                info = self.version(model, version)
+                digest = self.digest(model, version) if not info.digest else info.digest
+            except Unavailable as error:
+                away = error
+                digest = cache.digest_of(model, version)
+                if digest is None:
+                    raise
+        copy = cache.find(digest, part)
+        if copy is None:
+            if away is not None:
+                raise away
+            info = info or self.version(model, version)
+            copy = cache.store(
+                digest,
+                part,
+                lambda path, limit: self._api.download(info.run_id, f"{part}/{path}", limit),
+            )
+        cache.remember(model, version, digest)
+        return copy
+
+    def _ensure_model(self, model: str) -> None:
+        try:
+            self._api.post("registered-models/create", {"name": model})
+        except (MlflowRefused, Unavailable) as error:
+            # Two that create at once: the loser is told so, or (PostgreSQL) given the raw
+            # database error. Whether it is there now is what counts.
+            if error.fields.get("error_code") == EXISTS:
+                return
+            try:
+                self._api.get("registered-models/get", name=model)
+            except MlflowRefused:
+                raise error from None
+
+    def _of_work(self, model: str, work_key: str) -> list[int]:
+        found = self._search(
+            f"name = '{_quoted(model)}' AND tags.`{WORK_TAG}` = '{_quoted(work_key)}'"
+        )
+        return [info.version for info in found]
+
+    def _drop_doubles(self, model: str, versions: list[int]) -> None:
+        if len(versions) < 2:
+            return
+        pointed = set(self.aliases(model).values())
+        for double in versions[1:]:
+            if double in pointed:  # somebody gave it a role: theirs to decide
+                continue
+            try:
+                self._api.delete("model-versions/delete", {"name": model, "version": str(double)})
+            except MlflowRefused as error:
+                if not error.missing:
+                    raise
+
+    def _search(self, condition: str) -> list[VersionInfo]:
+        found: list[VersionInfo] = []
+        query: dict[str, str | int] = {"filter": condition, "max_results": PAGE}
+        while True:
+            answer = self._api.get("model-versions/search", **query)
+            found += [_info(item) for item in answer.get("model_versions", [])]
+            if not (token := answer.get("next_page_token")):
+                return sorted(found, key=lambda info: info.version)
+            query["page_token"] = token
+
+
+class _known:  # noqa: N801 - used as a statement: with _known(model, version)
+    """Turn MLflow's word for a missing version into ours."""
+
+    def __init__(self, model: str, version: int) -> None:
+        self._model, self._version = model, version
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if isinstance(error, MlflowRefused) and error.missing:
+            raise UnknownVersion(
+                f"MLflow has no version {self._version} of '{self._model}'.",
+                remedy="List the versions to find one.",
+                model=self._model,
+                version=self._version,
+            ) from error
+
+
+def _info(item: Mapping[str, Any]) -> VersionInfo:
+    return VersionInfo(
+        model=item["name"],
+        version=int(item["version"]),
+        run_id=item.get("run_id", ""),
+        source=item.get("source", ""),
+        description=item.get("description", ""),
+        created_at=datetime.fromtimestamp(int(item["creation_timestamp"]) / 1000, UTC),
+        tags={tag["key"]: tag.get("value", "") for tag in item.get("tags", [])},
+    )
+
+
+def _quoted(text: str) -> str:
+    if "'" in text or "`" in text:
+        raise ArtifactError(
+            f"{text!r} holds a quotation mark, which MLflow's search cannot carry.",
+            remedy="Use a name or key without one.",
+        )
+    return text
