@@ -1,1 +1,44 @@
 """What learns: learners, training, replay memory, artifacts."""
+
+from models.artifact import LoadedModel, load_model, save_model, verify, write_manifest
+from models.catalog import find_learner, known_learners
+from models.continual import STRATEGIES, retrain
+from models.data import Dataset, read_dataset, split
+from models.digits import Digits
+from models.evaluate import Evaluation, evaluate, predict
+from models.learner import Budget, Examples, FitReport, Label, Learner, Row
+from models.memory import Memory, Regimes
+from models.table import Table
+from models.torch_learner import TorchLearner, class_name, guarded, initialise
+
+__all__ = [
+    "STRATEGIES",
+    "Budget",
+    "Dataset",
+    "Digits",
+    "Evaluation",
+    "Examples",
+    "FitReport",
+    "Label",
+    "Learner",
+    "LoadedModel",
+    "Memory",
+    "Regimes",
+    "Row",
+    "Table",
+    "TorchLearner",
+    "class_name",
+    "evaluate",
+    "find_learner",
+    "guarded",
+    "initialise",
+    "known_learners",
+    "load_model",
+    "predict",
+    "read_dataset",
+    "retrain",
+    "save_model",
+    "split",
+    "verify",
+    "write_manifest",
+]

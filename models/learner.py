@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -47,13 +47,16 @@ class Examples:
         x: (N, D) float32, as `Learner.encode` gives them.
         y: (N,) int64 class index or float32 value, as `Learner.targets` gives them.
         ids: Where each row came from: a prediction id, or empty for the first data set.
-        regime: (N,) int64, the number of the regime of each row.
+        regime: (N,) int64, the number of the regime of each row; empty: all of regime 0.
+        weight: (N,) float32, how many rows of the stream each row stands for where it is one
+            of a sample; empty: each row for itself.
     """
 
     x: Tensor
     y: Tensor
     ids: tuple[str, ...] = ()
     regime: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
+    weight: Tensor = field(default_factory=lambda: torch.zeros(0))
 
     def __len__(self) -> int:
         return len(self.x)
@@ -61,13 +64,23 @@ class Examples:
 
 @dataclass(frozen=True)
 class FitReport:
-    """What a training did: `losses` is the mean training loss of each epoch."""
+    """What a training did.
+
+    Args:
+        epochs: Passes over the new data that were begun.
+        steps: Steps of the optimiser.
+        seconds: Wall time.
+        losses: The mean training loss of each epoch.
+        stopped: Why it ended: `epochs` or `seconds`.
+        skipped: Rows left out because their truth is a class that the model does not have.
+    """
 
     epochs: int
     steps: int
     seconds: float
     losses: tuple[float, ...]
-    stopped: str  # why it ended: "epochs" or "seconds"
+    stopped: str
+    skipped: int = 0
 
 
 class Learner(ABC):
@@ -78,7 +91,10 @@ class Learner(ABC):
     version is rebuilt from its artifact.
     """
 
-    task: ClassVar[Task]
+    @property
+    @abstractmethod
+    def task(self) -> Task:
+        """What it predicts; a class attribute will do."""
 
     @property
     @abstractmethod
@@ -128,6 +144,11 @@ class Learner(ABC):
         Raises:
             InvalidLabel: a value that cannot be a truth of this task.
         """
+
+    def truths(self, y: Tensor) -> list[Label]:
+        """Labels that `targets` turns into `y`, for stored rows: by default the numbers."""
+        labels: list[Label] = y.tolist()
+        return labels
 
     @abstractmethod
     def fit(

@@ -1,0 +1,100 @@
+"""Reading files that may be hostile: bounded, regular files only, never through a link.
+
+What is stored is weights as safetensors and plain JSON; nothing here can run code.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from homeostat.errors import ArtifactError
+
+MAX_JSON_BYTES = 16 * 1024 * 1024
+MAX_TENSOR_BYTES = 2 * 1024**3
+FETCH_AGAIN = "Fetch the version again, or register it anew from a run that you trust."
+
+
+def refuse(message: str, **fields: object) -> ArtifactError:
+    """The error of a stored file that is not what it should be."""
+    return ArtifactError(message, remedy=FETCH_AGAIN, **fields)
+
+
+def canonical(value: object) -> bytes:
+    """The one JSON text of a plain value: sorted keys, no spaces, ASCII, no NaN."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return text.encode("ascii")
+
+
+def read_bounded(path: Path, limit: int) -> bytes:
+    """The content of a regular file of at most `limit` bytes.
+
+    The size is that of the opened file, so a file swapped after a check is not read either.
+
+    Raises:
+        ArtifactError: it is missing, a link, no regular file, or larger.
+    """
+    try:
+        # Without NONBLOCK, opening a pipe in place of a file would wait for ever.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        reason = error.strerror or "it cannot be opened"
+        raise refuse(f"{path.name} cannot be read: {reason}.", file=path.name) from error
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise refuse(f"{path.name} is not a regular file.", file=path.name)
+        if status.st_size > limit:
+            raise refuse(
+                f"{path.name} has {status.st_size} bytes; at most {limit} are read.",
+                file=path.name,
+            )
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise refuse(f"{path.name} grew past {limit} bytes while it was read.", file=path.name)
+    return content
+
+
+def parse_object(content: bytes, name: str) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        ArtifactError: it is not one.
+    """
+    try:
+        value = json.loads(content, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise refuse(f"{name} is not JSON: {error}.", file=name) from error
+    if not isinstance(value, dict):
+        raise refuse(f"{name} holds a {type(value).__name__}, not an object.", file=name)
+    return value
+
+
+def _refuse_constant(name: str) -> object:
+    raise ValueError(f"it holds {name}, which JSON does not have")
+
+
+def parse_tensors(content: bytes, name: str) -> dict[str, Tensor]:
+    """The tensors of a safetensors file.
+
+    Raises:
+        ArtifactError: it is not one (a pickle, say), or is cut short.
+    """
+    try:
+        return safetensors.torch.load(content)
+    except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
+        raise refuse(f"{name} is not a safetensors file: {error}.", file=name) from error
+
+
+def tensor_bytes(tensors: Mapping[str, Tensor]) -> bytes:
+    """A safetensors file; the same tensors give the same bytes, shared storage is copied."""
+    plain = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
+    return safetensors.torch.save(plain)
