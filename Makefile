@@ -1,0 +1,36 @@
+# Everything by one word: `make demo` shows the whole loop, `make test` proves it.
+# A second run installs nothing and needs no network.
+
+BIN := .venv/bin
+
+.PHONY: help setup demo test lint docs clean
+
+help:
+	@echo "make demo   the whole loop on real servers and real digits, about 4 minutes"
+	@echo "make test   set up what is missing, then all tests"
+	@echo "make lint   ruff, mypy, import-linter"
+	@echo "make docs   write docs/{commands,settings,errors}.md anew"
+	@echo "make setup  the virtual environment only (TORCH_INDEX=URL: torch from there)"
+	@echo "make clean  remove the virtual environment and all caches"
+
+setup:
+	@python3 homeostat/bootstrap.py
+
+demo: setup
+	@$(BIN)/homeostat demo
+
+test: setup
+	@$(BIN)/python -m pytest tests/unit tests/integration tests/e2e
+
+lint: setup
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+docs: setup
+	@$(BIN)/python -m homeostat.commands.reference
+
+clean:
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,187 @@
+"""A typed client of the gateway: what the command line and the demo call it with.
+
+An answer that is a problem document becomes the error of its code, the same class that the
+gateway raised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from homeostat.errors import HomeostatError, Unavailable
+from homeostat.settings import Settings
+
+Json = dict[str, Any]
+
+_SECONDS = 30.0
+_PROBLEM_KEYS = ("type", "code", "title", "status", "detail", "remedy")
+
+
+class Gateway:
+    """The gateway at one address.
+
+    Args:
+        address: As in `Settings.gateway_address`.
+        token: The bearer token.
+        transport: Another way to send, for tests.
+    """
+
+    def __init__(
+        self, address: str, token: str, transport: httpx.BaseTransport | None = None
+    ) -> None:
+        self._address = address
+        self._http = httpx.Client(
+            base_url=address,
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=_SECONDS,
+            transport=transport,
+            trust_env=False,  # a proxy is never between us and our own machine
+        )
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """The gateway of these settings."""
+        return cls(settings.gateway_address, settings.secret_token())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._http.close()
+
+    def predict(
+        self, model: str, rows: Sequence[Any], entity: str | Sequence[str] | None = None
+    ) -> Json:
+        """Answers for the rows, each with its prediction id.
+
+        Raises:
+            HomeostatError: as the gateway answered; Unavailable where it does not.
+        """
+        body: Json = {"rows": list(rows)}
+        if entity is not None:
+            body["entity"] = entity if isinstance(entity, str) else list(entity)
+        return self._post(f"/v1/models/{model}/predict", body)
+
+    def label(self, labels: Sequence[Mapping[str, Any]]) -> Json:
+        """Send truths, each `{"id": ..., "label": ..., "source"?: ...}`.
+
+        Raises:
+            HomeostatError: as `predict`; `fields["results"]` then says what became of each.
+        """
+        return self._post("/v1/labels", {"labels": [dict(label) for label in labels]})
+
+    def ready(self) -> Json:
+        """What the gateway says of its readiness; `ready` is added, from the status.
+
+        Raises:
+            Unavailable: it does not answer at all.
+        """
+        answer = self._send("GET", "/health/ready")
+        try:
+            said = answer.json()
+        except ValueError:
+            said = {}
+        return {**(said if isinstance(said, dict) else {}), "ready": answer.is_success}
+
+    def models(self) -> Any:  # noqa: ANN401 - JSON
+        """All models with what answers for them."""
+        return self._get("/v1/models")
+
+    def model(self, model: str) -> Json:
+        """One model: routing, versions, evidence."""
+        return _object(self._get(f"/v1/models/{model}"))
+
+    def history(self, model: str) -> Any:  # noqa: ANN401 - JSON
+        """The ledger and the releases of a model."""
+        return self._get(f"/v1/models/{model}/history")
+
+    def incidents(self) -> Any:  # noqa: ANN401 - JSON
+        """Incidents, the open ones first."""
+        return self._get("/v1/incidents")
+
+    def acknowledge(self, incident: str) -> Json:
+        """Take an incident on."""
+        return self._post(f"/v1/incidents/{incident}/acknowledge", {})
+
+    def promote(
+        self,
+        model: str,
+        version: int,
+        reason: str,
+        *,
+        override: bool = False,
+        expires_hours: float = 24.0,
+    ) -> Json:
+        """Ask for a version to become champion; with an override also without its gates."""
+        body: Json = {"version": version, "reason": reason, "override": override}
+        if override:
+            body["expires_hours"] = expires_hours
+        return self._post(f"/v1/models/{model}/promote", body)
+
+    def grant_override(self, model: str, version: int, reason: str, expires_hours: float) -> Json:
+        """Allow a version to be moved without its gates for some hours."""
+        body = {"version": version, "reason": reason, "expires_hours": expires_hours}
+        return self._post(f"/v1/models/{model}/overrides", body)
+
+    def rollback(self, model: str, reason: str) -> Json:
+        """Give the traffic back to the standby."""
+        return self._post(f"/v1/models/{model}/rollback", {"reason": reason})
+
+    def _get(self, path: str) -> Any:  # noqa: ANN401 - JSON
+        return _checked(self._send("GET", path))
+
+    def _post(self, path: str, body: Mapping[str, Any]) -> Json:
+        return _object(_checked(self._send("POST", path, dict(body))))
+
+    def _send(self, method: str, path: str, body: Json | None = None) -> httpx.Response:
+        try:
+            return self._http.request(method, path, json=body)
+        except httpx.HTTPError as error:
+            cause = str(error) or type(error).__name__
+            raise Unavailable(
+                f"The gateway at {self._address} does not answer: {cause}.",
+                remedy="Start it with `homeostat up`.",
+            ) from None
+
+
+def error_of(document: Mapping[str, Any]) -> HomeostatError:
+    """The error that a problem document tells of."""
+    code = str(document.get("code", ""))
+    kind = next((kind for kind in _kinds(HomeostatError) if kind.code == code), HomeostatError)
+    fields = {key: value for key, value in document.items() if key not in _PROBLEM_KEYS}
+    message = str(document.get("detail") or document.get("title") or "The gateway refused.")
+    return kind(message, remedy=str(document.get("remedy", "")), **fields)
+
+
+def _checked(answer: httpx.Response) -> Any:  # noqa: ANN401 - JSON
+    try:
+        said = answer.json()
+    except ValueError:
+        said = None
+    if answer.is_success and said is not None:
+        return said
+    if isinstance(said, dict) and "code" in said:
+        raise error_of(said)
+    raise Unavailable(
+        f"{answer.url} answered {answer.status_code}, not as our gateway does.",
+        remedy="See that gateway_port is our gateway's.",
+    )
+
+
+def _object(said: Any) -> Json:  # noqa: ANN401 - JSON
+    return said if isinstance(said, dict) else {"items": said}
+
+
+def _kinds(root: type[HomeostatError]) -> Iterator[type[HomeostatError]]:
+    for kind in root.__subclasses__():
+        yield kind
+        yield from _kinds(kind)

@@ -1,0 +1,177 @@
+"""What `up` runs: each server with its command, its environment and how one knows it is ready."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import httpx
+
+from homeostat.settings import Settings
+from homeostat.supervisor.environment import own_environment, server_environment
+
+DEPLOYMENTS = ("pipeline", "retrain", "rollback", "report")
+_PROBE_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Part:
+    """One server.
+
+    Args:
+        name: As in the log's name and in the table.
+        address: Where a person or a program finds it; empty where it has none.
+        argv: Its command; empty where the server is given and only waited for.
+        env: Its environment.
+        ready: Whether it answers as it must; may raise nothing. Takes when it was started.
+        port_setting: The setting that moves its port; empty where it listens on none.
+        port: What it listens on.
+        after: Names of the parts that must be ready before it is started.
+        once: Whether it ends by itself, and is ready when it ended well.
+    """
+
+    name: str
+    address: str
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    ready: Callable[[datetime], bool]
+    port_setting: str = ""
+    port: int = 0
+    after: tuple[str, ...] = ()
+    once: bool = False
+
+    @property
+    def ours(self) -> bool:
+        """Whether `up` starts it."""
+        return bool(self.argv)
+
+    def log(self, state_dir: Path) -> Path:
+        """Where what it prints goes."""
+        return state_dir / "logs" / f"{self.name}.log"
+
+
+def parts(settings: Settings, base: Mapping[str, str]) -> tuple[Part, ...]:
+    """All servers in the order of their start.
+
+    Args:
+        settings: What to run, where.
+        base: The environment to start from.
+    """
+    return (
+        _mlflow(settings, base),
+        _prefect(settings, base),
+        _database(settings, base),
+        _gateway(settings, base),
+        _flows(settings, base),
+    )
+
+
+def _mlflow(settings: Settings, base: Mapping[str, str]) -> Part:
+    state = settings.state_dir.resolve()
+    address = settings.mlflow_address.rstrip("/")
+
+    def ready(_since: datetime) -> bool:
+        return answers(f"{address}/health")
+
+    if settings.mlflow_url:
+        return Part("mlflow", address, (), {}, ready)
+    argv = (
+        *_module("homeostat.supervisor.mlflow_server"),
+        *("--database", f"sqlite:///{state / 'mlflow.db'}"),
+        *("--artifacts", str(state / "artifacts")),
+        *("--host", settings.host, "--port", str(settings.mlflow_port)),
+    )
+    # Jobs and the AI gateway are processes and imports that nothing here uses.
+    env = server_environment(settings, base) | {
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_ENABLE_AI_GATEWAY": "false",
+    }
+    return Part("mlflow", address, argv, env, ready, "mlflow_port", settings.mlflow_port)
+
+
+def _prefect(settings: Settings, base: Mapping[str, str]) -> Part:
+    api = settings.prefect_address.rstrip("/")
+    address = api.removesuffix("/api")
+
+    def ready(_since: datetime) -> bool:
+        return answers(f"{api}/health")
+
+    if settings.prefect_url:
+        return Part("prefect", address, (), {}, ready)
+    argv = (
+        *_module("prefect"),
+        *("server", "start", "--host", settings.host, "--port", str(settings.prefect_port)),
+    )
+    env = server_environment(settings, base) | {
+        "PREFECT_HOME": str(settings.state_dir.resolve() / "prefect"),
+        # The page in the browser must find the API where we put it.
+        "PREFECT_API_URL": api,
+    }
+    return Part("prefect", address, argv, env, ready, "prefect_port", settings.prefect_port)
+
+
+def _database(settings: Settings, base: Mapping[str, str]) -> Part:
+    # In a process of its own: what migrates need not stay in the supervisor's memory.
+    argv = (*_module("homeostat"), "db", "upgrade")
+    env = own_environment(settings, base)
+    return Part("database", "", argv, env, lambda _since: False, once=True)
+
+
+def _gateway(settings: Settings, base: Mapping[str, str]) -> Part:
+    address = settings.gateway_address
+
+    def ready(_since: datetime) -> bool:
+        # Alive is enough: before the first `train` there is no version to be ready with.
+        return answers(f"{address}/health/live")
+
+    # Batches are small: more threads than one cost more than they bring, and starve the servers.
+    env = own_environment(settings, base) | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    return Part(
+        "gateway",
+        address,
+        _module("serving"),
+        env,
+        ready,
+        "gateway_port",
+        settings.gateway_port,
+        after=("database",),
+    )
+
+
+def _flows(settings: Settings, base: Mapping[str, str]) -> Part:
+    api = settings.prefect_address.rstrip("/")
+
+    def ready(since: datetime) -> bool:
+        return deployments_polled(api, since)
+
+    env = own_environment(settings, base)
+    return Part("flows", "", _module("flows"), env, ready, after=("prefect", "database"))
+
+
+def answers(url: str) -> bool:
+    """Whether a GET of `url` succeeds at once."""
+    try:
+        return httpx.get(url, timeout=_PROBE_SECONDS, trust_env=False).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def deployments_polled(api: str, since: datetime) -> bool:
+    """Whether somebody has asked Prefect for runs of each of our deployments after `since`."""
+    for name in DEPLOYMENTS:
+        url = f"{api}/deployments/name/{name}/{name}"
+        try:
+            answer = httpx.get(url, timeout=_PROBE_SECONDS, trust_env=False)
+            polled = answer.json().get("last_polled") if answer.is_success else None
+        except (httpx.HTTPError, ValueError):
+            return False
+        if not polled or datetime.fromisoformat(polled) < since:
+            return False
+    return True
+
+
+def _module(name: str) -> tuple[str, ...]:
+    return (sys.executable, "-P", "-m", name)
