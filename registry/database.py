@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.engine import URL
 from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -23,6 +22,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from homeostat.errors import StartError, Unavailable
+from registry.json_text import from_json, to_json
 
 BUSY_MILLISECONDS = 10_000
 CONNECT_SECONDS = 5
@@ -41,8 +41,8 @@ def connect(url: str) -> Engine:
     """
     address = _address(url)
     options: dict[str, Any] = {
-        "json_serializer": _to_json,
-        "json_deserializer": msgspec.json.decode,
+        "json_serializer": to_json,
+        "json_deserializer": from_json,
     }
     if address.get_backend_name() == "sqlite":
         engine = create_engine(
@@ -167,10 +167,6 @@ def _prepare_sqlite(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None
 def _begin_sqlite(connection: Connection) -> None:
     reads = connection.get_execution_options().get("read_only", False)
     connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
-
-
-def _to_json(value: object) -> str:
-    return msgspec.json.encode(value).decode()
 
 
 def _unavailable(error: Exception) -> Unavailable:

@@ -18,7 +18,7 @@ from typing import Any, Literal
 from sqlalchemy import ColumnElement, delete, select, text
 from sqlalchemy.orm import Session
 
-from registry.canonical import canonical
+from registry.json_text import storable, to_json
 from registry.log import PredictionRecord, find_predictions
 from registry.statements import insert, insert_new, parts_of
 from registry.tables import LabelRow, LossRow, PredictionRow
@@ -200,7 +200,7 @@ def _judge(
 
     `orphan` is the key of the row that the one item is already kept in.
     """
-    predictions = find_predictions(session, {item.prediction_id for item in items})
+    predictions = find_predictions(session, {storable(item.prediction_id) for item in items})
     standing = _accepted(session, predictions)
     first: dict[str, LabelItem] = {}
     for item in items:
@@ -210,7 +210,8 @@ def _judge(
         session.execute(delete(LabelRow).where(LabelRow.id == orphan))
     won = _accept(session, first, predictions, at)
     # Who lost to another process between the look and the insert is judged by the winner.
-    standing |= _accepted(session, first.keys())
+    standing |= _accepted(session, first.keys() - won)
+    standing |= {prediction_id: first[prediction_id].value for prediction_id in won}
 
     outcomes = []
     kept: list[dict[str, Any]] = []
@@ -220,8 +221,9 @@ def _judge(
         if prediction is None:
             status = "unknown"
             kept.append(_row(item, "", at, "orphan"))
-        elif item.prediction_id in won and first[item.prediction_id] is item:
-            status = "accepted"
+        elif item.prediction_id in won:
+            status = "accepted"  # its first item: the next ones are judged by it
+            won.remove(item.prediction_id)
         elif _same(standing[item.prediction_id], item.value):
             status = "duplicate"
         else:
@@ -255,7 +257,7 @@ def _keep(session: Session, rows: list[dict[str, Any]]) -> None:
         return
     ids = {row["prediction_id"] for row in rows}
     present = {
-        (prediction_id, status, canonical(value))
+        (prediction_id, status, to_json(value))
         for part in parts_of(ids)
         for prediction_id, status, value in session.execute(
             select(LabelRow.prediction_id, LabelRow.status, LabelRow.value).where(_among(part))
@@ -263,7 +265,7 @@ def _keep(session: Session, rows: list[dict[str, Any]]) -> None:
     }
     new: dict[tuple[str, str, str], dict[str, Any]] = {}
     for row in rows:
-        key = (row["prediction_id"], row["status"], canonical(row["value"]))
+        key = (row["prediction_id"], row["status"], to_json(row["value"]))
         if key not in present:
             new.setdefault(key, row)
     if new:
@@ -285,11 +287,11 @@ def _among(ids: Sequence[str]) -> ColumnElement[bool]:
 
 def _row(item: LabelItem, model: str, at: datetime, status: str) -> dict[str, Any]:
     return {
-        "prediction_id": item.prediction_id,
+        "prediction_id": storable(item.prediction_id),
         "model": model,
         "value": item.value,
         "at": at,
-        "source": item.source,
+        "source": storable(item.source),
         "status": status,
     }
 

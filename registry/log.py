@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from registry.json_text import storable
 from registry.statements import columns_of, insert_new, parts_of
 from registry.tables import PredictionRow, ShadowRow
 
@@ -66,7 +67,7 @@ def log_predictions(session: Session, records: Sequence[PredictionRecord]) -> No
                 "version": record.version,
                 "generation": record.generation,
                 "arm": record.arm,
-                "entity": record.entity,
+                "entity": storable(record.entity),
                 "at": record.at,
                 "row": record.row,
                 "output": _pack(record.output),

@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from homeostat.errors import Refused, StaleGeneration
-from registry.canonical import canonical
+from registry.json_text import canonical
 from registry.release_history import ROLES, Release, Role, move_releases, releases
 from registry.statements import columns_of, insert_new
 from registry.tables import ReleaseRow, RoutingRow

