@@ -1,1 +1,52 @@
 """What watches: profiles, detectors, sequential tests, reports, alert delivery."""
+
+from monitoring.columns import Column
+from monitoring.delivery import Alert, DeliveryFailed, deliver, masked
+from monitoring.inputs import FeatureEvidence, InputDetector
+from monitoring.losses import LossDetector, LossReference
+from monitoring.paired import PairedOutcome, compare_losses
+from monitoring.profile import LossSummary, Profile
+from monitoring.report import DriftReport, drift_report
+from monitoring.sequential import GuardDetector, PairedTest, mean_interval
+from monitoring.signals import Signal, Triage, read_signal, triage
+from monitoring.timeline import (
+    AccuracyPoint,
+    EvidencePoint,
+    Mark,
+    SharePoint,
+    Timeline,
+    draw,
+    write_page,
+)
+
+__all__ = [
+    "AccuracyPoint",
+    "Alert",
+    "Column",
+    "DeliveryFailed",
+    "DriftReport",
+    "EvidencePoint",
+    "FeatureEvidence",
+    "GuardDetector",
+    "InputDetector",
+    "LossDetector",
+    "LossReference",
+    "LossSummary",
+    "Mark",
+    "PairedOutcome",
+    "PairedTest",
+    "Profile",
+    "SharePoint",
+    "Signal",
+    "Timeline",
+    "Triage",
+    "compare_losses",
+    "deliver",
+    "draw",
+    "drift_report",
+    "masked",
+    "mean_interval",
+    "read_signal",
+    "triage",
+    "write_page",
+]

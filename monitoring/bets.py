@@ -1,0 +1,114 @@
+"""Bets that stay fair under a tolerance and a finite reference.
+
+A *bet* gives each bin of a column a factor f >= 0. It is fair when the mean of f is at most 1
+under every distribution that still counts as unchanged; the product of fair bets is evidence.
+
+Unchanged means: within total variation `radius` of the reference. A reference is itself a
+sample of n rows, so every bound on it is taken at its confidence limit (Chernoff), not at its
+frequency. Shapes: ... any leading axes, B bins.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+
+_STEPS = 60  # halvings of [0, 1]: past the last bit of a double
+
+
+def upper_bound(mean: ArrayLike, n: float, log_confidence: float) -> Floats:
+    """The largest mean that a sample mean in [0, 1] of n independent values still allows.
+
+    The Chernoff bound, solved for the mean: n * kl(sample mean, bound) = `log_confidence`. The
+    true mean lies above it with probability at most exp(-`log_confidence`), for any n and any
+    distribution on [0, 1] (Hoeffding 1963, theorem 1).
+
+    Args:
+        mean: Sample means, any shape.
+        n: Number of values behind each; 0 gives 1.
+        log_confidence: ln(1 / error rate), positive.
+
+    Returns:
+        Bounds in [mean, 1], the shape of `mean`.
+    """
+    means = np.clip(np.asarray(mean, dtype=np.float64), 0.0, 1.0)
+    if n <= 0:
+        return np.ones_like(means)
+    low, high = means.copy(), np.ones_like(means)
+    for _ in range(_STEPS):
+        middle = (low + high) / 2.0
+        inside = n * _divergence(means, middle) <= log_confidence
+        low, high = np.where(inside, middle, low), np.where(inside, high, middle)
+    return high
+
+
+def lower_bound(mean: ArrayLike, n: float, log_confidence: float) -> Floats:
+    """The smallest mean that the sample allows; see `upper_bound`."""
+    return np.asarray(
+        1.0 - upper_bound(1.0 - np.asarray(mean, dtype=np.float64), n, log_confidence)
+    )
+
+
+def robust_bet(after: Floats, before: Floats, radius: ArrayLike) -> Floats:
+    """The best fair bet on `after` against everything within `radius` of `before`.
+
+    The likelihood ratio of `after` to its projection on the ball of total variation: the plain
+    ratio, clipped from below and above (Huber 1965; as an e-value Saha and Ramdas 2024). Inside
+    the ball there is nothing to bet on and every factor is 1.
+
+    Args:
+        after: (..., B) probabilities bet on, positive where `before` is.
+        before: (..., B) probabilities of the reference.
+        radius: (...) positive, or a number.
+
+    Returns:
+        (..., B) factors; the mean under any distribution in the ball is at most 1.
+    """
+    slack = np.broadcast_to(np.asarray(radius, dtype=np.float64), after.shape[:-1])[..., None]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.where(before > 0, after / before, np.where(after > 0, np.inf, 1.0))
+        order = np.argsort(-ratio, axis=-1)
+        gained = np.take_along_axis(after, order, -1)
+        known = np.take_along_axis(before, order, -1)
+        # The root of sum (after/c - before)+ = radius is the maximum over the top sets of bins.
+        ceiling = (gained.cumsum(-1) / (known.cumsum(-1) + slack)).max(-1, keepdims=True)
+        spare = known[..., ::-1].cumsum(-1) - slack
+        floors = np.where(spare > 0, gained[..., ::-1].cumsum(-1) / spare, np.inf)
+    floor = np.minimum(floors.min(-1, keepdims=True), 1.0)
+    factors = np.clip(ratio, floor, np.maximum(ceiling, 1.0))
+    return np.asarray(np.where(ceiling > 1.0, factors, 1.0))
+
+
+def fair(factors: Floats, counts: Floats, tolerance: float, log_confidence: float) -> Floats:
+    """Scale factors so that they are fair given the reference's counts and the tolerance.
+
+    The bound on the mean: its confidence limit under the reference, plus the tolerance times
+    the range of the factors (mass moved from the least to the best paid bin).
+
+    Args:
+        factors: (M, B), positive.
+        counts: (B,) rows of the reference in each bin.
+        tolerance: Total variation that counts as unchanged.
+        log_confidence: ln(1 / probability that the reference misleads).
+    """
+    n = float(counts.sum())
+    low, high = factors.min(-1), factors.max(-1)
+    spread = np.maximum(high - low, 1e-12)
+    mean = factors @ (counts / max(n, 1.0))
+    share = upper_bound((mean - low) / spread, n, log_confidence)
+    return np.asarray(factors / np.minimum(low + spread * (share + tolerance), high)[:, None])
+
+
+def total_variation(one: Floats, other: Floats) -> Floats:
+    """Half the sum of absolute differences over the last axis, in [0, 1]."""
+    return np.asarray(0.5 * np.abs(one - other).sum(axis=-1))
+
+
+def _divergence(sample: Floats, truth: Floats) -> Floats:
+    """Kullback-Leibler divergence of Bernoulli(sample) from Bernoulli(truth), in nats."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        hit = np.where(sample > 0, sample * np.log(sample / truth), 0.0)
+        miss = np.where(sample < 1, (1 - sample) * np.log((1 - sample) / (1 - truth)), 0.0)
+    return np.asarray(hit + miss)

@@ -1,0 +1,175 @@
+"""The bins of a watched column, and counting rows into them.
+
+Shapes: N rows, C columns, B bins of the widest column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from homeostat.schema import Feature
+
+Floats = NDArray[np.float64]
+Counts = NDArray[np.int64]
+
+QUANTILES = 10  # bins of equal probability of a numeric column, before single values get their own
+CATEGORIES = 30  # categories with a bin of their own; the rest share one
+_ROWS_AT_ONCE = 512  # bounds the memory of binning
+
+
+@dataclass(frozen=True)
+class Column:
+    """One watched column: its bins and how many reference rows fell into each.
+
+    Args:
+        name: Shown to people.
+        kind: `numeric` or `categorical`.
+        edges: Of a numeric column, ascending: bin i holds edges[i-1] <= value < edges[i].
+        codes: Of a categorical column: bin i holds the value codes[i].
+        labels: Of a categorical column: the codes' names, where known.
+        counts: Rows in each bin; the last bin is `missing` (NaN, infinite), and for a
+            categorical column the last but one is any other code.
+    """
+
+    name: str
+    kind: str
+    edges: tuple[float, ...]
+    codes: tuple[int, ...]
+    labels: tuple[str, ...]
+    counts: tuple[int, ...]
+
+    @property
+    def width(self) -> int:
+        """Number of bins, the missing one included."""
+        return len(self.edges) + 2 if self.kind == "numeric" else len(self.codes) + 2
+
+    def bin_name(self, index: int) -> str:
+        """A bin in words: `missing`, `other`, a category, or a range of numbers."""
+        if index == self.width - 1:
+            return "missing"
+        if self.kind == "categorical":
+            names = self.labels or tuple(str(code) for code in self.codes)
+            return names[index] if index < len(self.codes) else "other"
+        low = f"{self.edges[index - 1]:.4g}" if index else ""
+        high = f"{self.edges[index]:.4g}" if index < len(self.edges) else ""
+        if not (low or high):
+            return "any number"
+        if not low:
+            return f"below {high}"
+        return f"{low} to {high}" if high else f"{low} and above"
+
+
+class Binning:
+    """The bins of all columns laid out as arrays, to count a batch in one go.
+
+    Args:
+        columns: C columns.
+    """
+
+    def __init__(self, columns: Sequence[Column]) -> None:
+        self.columns = tuple(columns)
+        self.bins = max(column.width for column in columns)
+        widest = max(1, max(len(column.edges) for column in columns))
+        self._edges = np.full((len(columns), widest), np.inf)
+        self._tables: dict[int, Counts] = {}
+        for index, column in enumerate(columns):
+            self._edges[index, : len(column.edges)] = column.edges
+            if column.kind == "categorical":
+                table = np.full(max(column.codes, default=-1) + 2, len(column.codes))
+                table[list(column.codes)] = np.arange(len(column.codes))
+                self._tables[index] = table
+        self._missing = np.array([column.width - 1 for column in columns])
+        self._offsets = np.arange(len(columns)) * self.bins
+
+    def indices(self, values: Floats) -> Counts:
+        """The bin of each value, (N, C)."""
+        found = np.empty(values.shape, dtype=np.int64)
+        for start in range(0, len(values), _ROWS_AT_ONCE):
+            rows = values[start : start + _ROWS_AT_ONCE]
+            found[start : start + len(rows)] = (rows[:, :, None] >= self._edges).sum(axis=2)
+        for index, table in self._tables.items():
+            found[:, index] = _look_up(table, values[:, index])
+        return np.where(np.isfinite(values), found, self._missing)
+
+    def count(self, values: Floats) -> Counts:
+        """Rows in each bin, (C, B); the bins that a column has not stay 0."""
+        flat = (self.indices(values) + self._offsets).ravel()
+        shape = (len(self.columns), self.bins)
+        return np.bincount(flat, minlength=shape[0] * shape[1]).reshape(shape)
+
+
+def draw_bins(feature: Feature, sample: Floats, all_rows: Floats) -> Column:
+    """A column with its bins and no counts yet.
+
+    Args:
+        feature: What it watches.
+        sample: Rows that the bins of a numeric column are fitted to.
+        all_rows: Rows that the categories with a bin of their own are chosen by.
+    """
+    if feature.kind == "numeric":
+        return Column(feature.name, "numeric", _edges(sample), (), (), ())
+    codes: Sequence[int] = range(len(feature.categories))
+    if len(codes) > CATEGORIES:
+        seen = np.bincount(_look_up(np.arange(len(codes) + 1), all_rows), minlength=len(codes))
+        codes = sorted(int(c) for c in np.argsort(-seen[: len(codes)], kind="stable")[:CATEGORIES])
+    labels = tuple(feature.categories[code] for code in codes)
+    return Column(feature.name, "categorical", (), tuple(codes), labels, ())
+
+
+def _edges(sample: Floats) -> tuple[float, ...]:
+    """Cuts between observed values, near the quantiles; a frequent value has a bin of its own.
+
+    A constant column gets three bins: below, the value, above.
+    """
+    values, repeats = np.unique(sample[np.isfinite(sample)], return_counts=True)
+    if not len(values):
+        return ()
+    share = repeats / repeats.sum()
+    ends = share.cumsum()
+    cuts = {int(np.searchsorted(ends, j / QUANTILES - 1e-9)) for j in range(1, QUANTILES)}
+    frequent = np.flatnonzero(share >= 1.0 / QUANTILES)
+    cuts |= {int(i) for i in frequent} | {int(i) - 1 for i in frequent}
+    # Cut i lies between values[i] and values[i + 1]; beyond the ends, as far as the next value.
+    alone = max(abs(float(values[0])), 1.0) * 2e-6
+    gap = (float(np.diff(values).min()) if len(values) > 1 else alone) / 2
+    if len(values) - 1 not in frequent:
+        cuts.discard(len(values) - 1)
+    padded = np.concatenate([[values[0] - 2 * gap], values, [values[-1] + 2 * gap]])
+    middles = padded[:-1] / 2 + padded[1:] / 2
+    # Neighbouring doubles can share their middle, and huge ones have none.
+    return tuple(sorted({float(middles[cut + 1]) for cut in cuts if np.isfinite(middles[cut + 1])}))
+
+
+def _look_up(table: Counts, values: Floats) -> Counts:
+    """`table[value]` for whole values within it; its last entry for anything else."""
+    last = len(table) - 1
+    with np.errstate(invalid="ignore"):
+        known = (values >= 0) & (values < last) & (values == np.floor(values))
+    return np.asarray(table[np.where(known, values, last).astype(np.int64)])
+
+
+def read_column(entry: Any) -> Column:  # noqa: ANN401 - whatever the JSON holds
+    """A column from its JSON.
+
+    Raises:
+        ValueError: bins and counts that do not fit (or KeyError, TypeError: no column at all).
+    """
+    column = Column(
+        str(entry["name"]),
+        str(entry["kind"]),
+        tuple(float(edge) for edge in entry["edges"]),
+        tuple(int(code) for code in entry["codes"]),
+        tuple(str(label) for label in entry["labels"]),
+        tuple(int(count) for count in entry["counts"]),
+    )
+    whole = column.kind in ("numeric", "categorical") and len(column.counts) == column.width
+    ascending = all(np.isfinite(column.edges)) and list(column.edges) == sorted(set(column.edges))
+    codes_fit = all(0 <= code < 10_000_000 for code in column.codes)
+    if not (whole and ascending and codes_fit and all(count >= 0 for count in column.counts)):
+        raise ValueError(f"column {column.name!r} has bins and counts that do not fit")
+    return column

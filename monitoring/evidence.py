@@ -1,0 +1,185 @@
+"""The Shiryaev-Roberts e-detector of a bounded mean, behind the loss and the guard detectors."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from homeostat.errors import ArtifactError, InputError
+
+Floats = NDArray[np.float64]
+
+SCHEMA = 1
+CAP = 1e200  # of the running evidence: far beyond any budget, and still a finite number
+
+
+def checked(values: ArrayLike, low: float, high: float, what: str) -> Floats:
+    """Values as a flat array, each in [low, high].
+
+    Raises:
+        InputError: the first value that is not finite or lies outside, by index.
+    """
+    array = np.asarray(values, dtype=np.float64).ravel()
+    bad = np.flatnonzero(~((array >= low) & (array <= high)))
+    if len(bad):
+        index = int(bad[0])
+        raise InputError(
+            f"The {what} at index {index} is {array[index]}, not a number in [{low:g}, {high:g}].",
+            index=index,
+        )
+    return array
+
+
+class MeanDetector:
+    r"""Has the mean of bounded values risen above a bound?
+
+    Each of several fixed bets multiplies its evidence per value x,
+
+    .. math:: R \leftarrow (R + 1) \, (1 + \lambda (x - \mu)), \quad 0 < \lambda < 1 / (\mu - a),
+
+    with values in [a, b] and :math:`\mu` the largest mean that still counts as unchanged. R minus
+    the number of values (and the head start) has no upward drift while the mean is at most
+    :math:`\mu`, whatever the dependence on the past, and an average over bets has none either:
+    with the alarm at R >= budget + head start, a false alarm takes at least `budget` values in
+    the mean, however often one looks.
+
+    Args:
+        budget: At most one false alarm in so many values.
+        bound: The mean mu.
+        low: The least possible value a.
+        fractions: Of the largest safe stake, one for each bet, in (0, 1).
+        head_start: Values' worth of evidence given at the start (the SR-r procedure); it is
+            also added to the threshold, which keeps the average run length.
+
+    References:
+        Shin, Ramdas, Rinaldo, *E-detectors* (2022); Waudby-Smith and Ramdas, *Estimating means
+        of bounded random variables by betting* (2024); for the head start Moustakides,
+        Polunchenko, Tartakovsky, *A numerical approach to performance analysis* (2011).
+    """
+
+    def __init__(
+        self, budget: int, bound: float, low: float, fractions: Floats, head_start: float = 0.0
+    ) -> None:
+        if budget < 1:
+            raise InputError(f"A budget of {budget} means an alarm at once; at least 1 is needed.")
+        self.budget = budget
+        self.bound = bound
+        self._first_head_start = head_start
+        self._stakes = fractions / max(bound - low, 1e-12)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all values; the settings stay."""
+        self.rows = 0
+        self.drift_detected = False
+        self.head_start = self._first_head_start
+        self._running = np.full(len(self._stakes), self.head_start)
+        self._climb = np.zeros(len(self._stakes))
+        self._start = np.zeros(len(self._stakes), dtype=np.int64)
+
+    @property
+    def threshold(self) -> float:
+        """The log evidence at which drift is detected."""
+        return math.log(self.budget + self.head_start)
+
+    @property
+    def evidence(self) -> float:
+        """Log of the running evidence, at least 0."""
+        if not len(self._running):
+            return 0.0
+        return math.log(max(float(self._running.mean()), 1.0))
+
+    @property
+    def since(self) -> int:
+        """Estimated number of values since the change: the start of the best bet's climb."""
+        if not self.rows or not len(self._running):
+            return 0
+        return self.rows - int(self._start[int(self._running.argmax())])
+
+    def _take(self, values: Floats) -> None:
+        for value in values:
+            factor = 1.0 + self._stakes * (value - self.bound)
+            self._running = np.minimum((self._running + 1.0) * factor, CAP)
+            fresh = self._climb <= 0.0
+            self._start[fresh] = self.rows
+            self._climb = np.where(fresh, 0.0, self._climb) + np.log(factor)
+            self.rows += 1
+            # Latched: the controller may look later than the value that decided.
+            if not self.drift_detected and self.evidence >= self.threshold:
+                self.drift_detected = True
+
+    def _settings(self) -> dict[str, Any]:
+        """The constructor's arguments as JSON."""
+        raise NotImplementedError
+
+    @classmethod
+    def _from_settings(cls, settings: dict[str, Any]) -> Self:
+        raise NotImplementedError
+
+    def merge(self, other: Self) -> None:
+        """Add a replica's evidence: the sum of two e-detectors is one over all their values.
+
+        Raises:
+            InputError: the other has different settings.
+        """
+        if self._settings() != other._settings():
+            raise InputError("Two detectors with different settings do not add up.")
+        best = other._running > self._running
+        rows = self.rows + other.rows
+        behind = np.where(best, other.rows - other._start, self.rows - self._start)
+        self._running = np.minimum(self._running + other._running, CAP)
+        self.head_start += other.head_start  # both were given one: the threshold follows
+        self._climb = np.where(best, other._climb, self._climb)
+        self._start = rows - behind
+        self.rows = rows
+        self.drift_detected |= other.drift_detected or self.evidence >= self.threshold
+
+    def to_json(self) -> str:
+        """Settings and state as JSON."""
+        return json.dumps(
+            {
+                "schema": SCHEMA,
+                "detector": type(self).__name__,
+                "settings": self._settings(),
+                "rows": self.rows,
+                "head_start": self.head_start,
+                "drift_detected": self.drift_detected,
+                "running": self._running.tolist(),
+                "climb": self._climb.tolist(),
+                "start": self._start.tolist(),
+            }
+        )
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """Read what `to_json` wrote.
+
+        Raises:
+            ArtifactError: not this detector's state.
+        """
+        try:
+            data = json.loads(text)
+            if (data["schema"], data["detector"]) != (SCHEMA, cls.__name__):
+                raise ValueError(f"{data['detector']} of schema {data['schema']}")
+            detector = cls._from_settings(data["settings"])
+            shape = detector._running.shape
+            detector._running = np.array(data["running"], dtype=np.float64).reshape(shape)
+            detector._climb = np.array(data["climb"], dtype=np.float64).reshape(shape)
+            detector._start = np.array(data["start"], dtype=np.int64).reshape(shape)
+            detector.rows = int(data["rows"])
+            detector.head_start = float(data["head_start"])
+            detector.drift_detected = bool(data["drift_detected"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ArtifactError(
+                f"The state of a {cls.__name__} cannot be read: {error}.",
+                remedy="Start the detector afresh.",
+            ) from None
+        return detector
+
+    def __repr__(self) -> str:
+        given = ", ".join(f"{name}={value!r}" for name, value in self._settings().items())
+        return f"{type(self).__name__}({given})"

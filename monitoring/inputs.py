@@ -1,0 +1,311 @@
+"""Has what comes in, or what the model answers, moved away from the version's profile?"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from homeostat.errors import ArtifactError, InputError
+from monitoring.bets import Floats, robust_bet, total_variation
+from monitoring.evidence import CAP, SCHEMA
+from monitoring.portfolio import ADAPTIVE_WEIGHT, Portfolio, reference_radius
+from monitoring.profile import Profile, stack
+
+MICRO_BATCH = 16  # rows taken in one step of evidence
+HALF_LIFE = 256.0  # rows after which a row counts half in the recent histogram
+_LEARN_AFTER = 48.0  # rows in the recent histogram before it is bet on
+_MAX_STEPS = 16  # of one update: a huge batch takes larger steps
+_WINNING = 3.0  # log gain of a column's best bet from which its rows count as one episode
+_ENOUGH = 32.0  # rows of an episode that are worth showing
+_MAX_LOG = 600.0  # of one step's factor: exp stays finite
+
+
+@dataclass(frozen=True)
+class FeatureEvidence:
+    """One column's part in the evidence.
+
+    Args:
+        name: The feature, `prediction` or `confidence`.
+        evidence: Its own log e-value, at least 0.
+        total_variation: Of its recent rows from the reference, in [0, 1].
+        moved: The bin whose share changed most, in words.
+        before: That bin's share in the reference.
+        after: Its share in the recent rows.
+        broken: Rise of the share of missing values and unseen categories: a data break.
+    """
+
+    name: str
+    evidence: float
+    total_variation: float
+    moved: str
+    before: float
+    after: float
+    broken: float
+
+
+class InputDetector:
+    r"""Detects that rows, predictions or confidences are no longer like the profile.
+
+    It needs no label and says nothing about accuracy: use `LossDetector` for that.
+
+    Unchanged means: each column within total variation `tolerance` of the distribution that the
+    reference was drawn from. Each column carries a portfolio of bets f on its bins that are fair
+    for all such distributions, given the finite reference (`monitoring.portfolio`), and one that
+    learns from the recent rows. Evidence is a Shiryaev-Roberts e-detector per bet,
+
+    .. math:: R \leftarrow (R + m) \prod_{i \le m} f(x_i),
+
+    averaged with fixed weights over bets and columns. An average of e-detectors is one under any
+    dependence between columns, so one budget serves all: for at least 99 of 100 references, a
+    false alarm takes at least `budget` rows in the mean. Rows are taken as independent in time;
+    strong autocorrelation breaks the promise. Changes of the joint distribution alone are seen
+    only as far as they move predictions or confidence.
+
+    A detection stays until `reset`; evidence goes on, and falls when the change passes.
+
+    Args:
+        profile: The version's profile.
+        budget: At most one false alarm in so many rows.
+        tolerance: Total variation of one column that is not worth an alarm, in [0, 1).
+
+    Raises:
+        InputError: a budget or tolerance that cannot be meant.
+
+    Example:
+        >>> import numpy as np
+        >>> from homeostat.schema import Feature
+        >>> rng = np.random.default_rng(7)
+        >>> rows, out = rng.normal(size=(2_000, 1)), np.zeros(2_000)
+        >>> profile = Profile.from_reference([Feature("x")], "classification", rows, out, out, out)
+        >>> detector = InputDetector(profile, budget=100_000, tolerance=0.1)
+        >>> detector.update(rng.normal(size=(320, 1)), out[:320], out[:320])
+        >>> detector.drift_detected
+        False
+        >>> detector.update(rng.normal(1.5, 1.0, size=(160, 1)), out[:160], out[:160])
+        >>> detector.drift_detected, detector.guilty(1)[0].name
+        (True, 'x')
+
+    References:
+        Shin, Ramdas, Rinaldo, *E-detectors* (2022); Huber, *A robust version of the probability
+        ratio test* (1965); Saha and Ramdas, *Huber-robust likelihood ratio tests* (2024).
+    """
+
+    def __init__(self, profile: Profile, budget: int, tolerance: float) -> None:
+        if budget < 1 or not 0.0 <= tolerance < 1.0:
+            raise InputError(f"Budget {budget} with tolerance {tolerance} cannot be kept.")
+        self.profile = profile
+        self.budget = budget
+        self.tolerance = tolerance
+        counts = profile.reference_counts.astype(np.float64)
+        self._sizes = counts.sum(axis=1)
+        self._reference = counts / np.maximum(self._sizes, 1.0)[:, None]
+        widths = np.array([column.width for column in profile.columns])
+        exists = np.arange(counts.shape[1]) < widths[:, None]
+        self._prior = (counts + 0.5 * exists) / (counts + 0.5 * exists).sum(axis=1, keepdims=True)
+        self._radius = tolerance + reference_radius(self._sizes, widths)
+        portfolio = Portfolio.of(profile.columns, counts, tolerance)
+        columns = len(widths)
+        # The last C entries of every array of bets are the columns' learning bets.
+        self._logs = portfolio.logs
+        self._owner = np.concatenate([portfolio.owner, np.arange(columns)])
+        self._weight = (
+            np.concatenate([portfolio.weight, np.full(columns, ADAPTIVE_WEIGHT)]) / columns
+        )
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all rows; profile and settings stay."""
+        self.rows = 0
+        self.drift_detected = False
+        self._running = np.zeros(len(self._owner))
+        self._climb = np.zeros(len(self._owner))
+        self._start = np.zeros(len(self._owner), dtype=np.int64)
+        self._recent = np.zeros_like(self._reference)
+        self._episode = np.zeros_like(self._reference)
+        self._pending = np.zeros(self._reference.shape, dtype=np.int64)
+        self._waiting = 0
+
+    @property
+    def threshold(self) -> float:
+        """The log evidence at which drift is detected."""
+        return math.log(self.budget)
+
+    @property
+    def evidence(self) -> float:
+        """Log of the running evidence, at least 0."""
+        return math.log(max(float(self._weight @ self._running), 1.0))
+
+    @property
+    def since(self) -> int:
+        """Estimated number of rows since the change: the start of the best bet's climb."""
+        if not self.rows:
+            return 0
+        best = int((self._weight * self._running).argmax())
+        return self.rows - int(self._start[best])
+
+    def update(self, observed: ArrayLike, predicted: ArrayLike, confidence: ArrayLike) -> None:
+        """Take a batch of any size; a value that is not finite counts as missing.
+
+        Args:
+            observed: (m, F), as `Learner.observe` gives.
+            predicted: (m,), as `Learner.predicted` gives.
+            confidence: (m,), as `Learner.confidence` gives.
+
+        Raises:
+            InputError: a shape that is not the profile's; nothing is taken then.
+        """
+        values = stack(observed, predicted, confidence, len(self.profile.features))
+        step = max(MICRO_BATCH, -(-len(values) // _MAX_STEPS))
+        start = 0
+        while start < len(values):
+            # A step ends where the waiting rows fill it, so single rows add up to a step.
+            part = values[start : start + step - min(self._waiting, step - 1)]
+            self._pending += self.profile.count_values(part)
+            self._waiting += len(part)
+            self.rows += len(part)
+            start += len(part)
+            if self._waiting >= MICRO_BATCH:
+                self._step()
+
+    def guilty(self, k: int = 5) -> list[FeatureEvidence]:
+        """The k columns with the most evidence, the largest first.
+
+        Shares are those of the rows since the column's evidence began to climb, or, while
+        nothing climbs, of the recent rows.
+        """
+        sums = np.bincount(self._owner, self._weight * self._running) * len(self._sizes)
+        lasting = self._episode.sum(axis=1, keepdims=True) >= _ENOUGH
+        recent = np.where(lasting, self._episode, self._recent) + self._pending
+        seen = recent / np.maximum(recent.sum(axis=1, keepdims=True), 1.0)
+        distance = total_variation(seen, self._reference)
+        order = sorted(range(len(sums)), key=lambda i: (-sums[i], -distance[i]))[:k]
+        return [self._describe(i, float(sums[i]), seen[i], float(distance[i])) for i in order]
+
+    def _describe(self, index: int, total: float, seen: Floats, distance: float) -> FeatureEvidence:
+        column, reference = self.profile.columns[index], self._reference[index]
+        change = seen - reference if self.rows else np.zeros_like(reference)
+        moved = int(np.abs(change[: column.width]).argmax())
+        lost = [column.width - 1] + ([column.width - 2] if column.kind == "categorical" else [])
+        return FeatureEvidence(
+            name=column.name,
+            evidence=math.log(max(total, 1.0)),
+            total_variation=distance if self.rows else 0.0,
+            moved=column.bin_name(moved),
+            before=float(reference[moved]),
+            after=float(seen[moved]),
+            broken=max(0.0, float(change[lost].sum())),
+        )
+
+    def merge(self, other: InputDetector) -> None:
+        """Add a replica's evidence: the sum of two e-detectors is one over all their rows.
+
+        Raises:
+            InputError: the other has another profile or other settings.
+        """
+        if self._settings() != other._settings():
+            raise InputError("Two detectors with different settings do not add up.")
+        rows = self.rows + other.rows
+        best = other._running > self._running
+        behind = np.where(best, other.rows - other._start, self.rows - self._start)
+        self._running = np.minimum(self._running + other._running, CAP)
+        self._climb = np.where(best, other._climb, self._climb)
+        self._start = rows - behind
+        self._recent += other._recent
+        self._episode += other._episode
+        self._pending += other._pending
+        self._waiting += other._waiting
+        self.rows = rows
+        self.drift_detected |= other.drift_detected or self.evidence >= self.threshold
+
+    def to_json(self) -> str:
+        """Profile, settings and state as JSON."""
+        state = {name: getattr(self, f"_{name}").tolist() for name in _ARRAYS}
+        return json.dumps(
+            {
+                "schema": SCHEMA,
+                "detector": "InputDetector",
+                "settings": self._settings(),
+                "rows": self.rows,
+                "waiting": self._waiting,
+                "drift_detected": self.drift_detected,
+                **state,
+            }
+        )
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """Read what `to_json` wrote.
+
+        Raises:
+            ArtifactError: not an input detector's state.
+        """
+        try:
+            data = json.loads(text)
+            if (data["schema"], data["detector"]) != (SCHEMA, "InputDetector"):
+                raise ValueError(f"{data['detector']} of schema {data['schema']}")
+            given = data["settings"]
+            profile = Profile.from_json(given["profile"])
+            detector = cls(profile, int(given["budget"]), float(given["tolerance"]))
+            for name in _ARRAYS:
+                fresh: NDArray[Any] = getattr(detector, f"_{name}")
+                setattr(
+                    detector, f"_{name}", np.array(data[name], fresh.dtype).reshape(fresh.shape)
+                )
+            detector.rows = int(data["rows"])
+            detector._waiting = int(data["waiting"])
+            detector.drift_detected = bool(data["drift_detected"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ArtifactError(
+                f"The state of an InputDetector cannot be read: {error}.",
+                remedy="Start the detector afresh.",
+            ) from None
+        return detector
+
+    def _settings(self) -> dict[str, Any]:
+        profile = self.profile.to_json()
+        return {"profile": profile, "budget": self.budget, "tolerance": self.tolerance}
+
+    def _step(self) -> None:
+        counts, m = self._pending, self._waiting
+        fixed = np.einsum("jb,jb->j", self._logs, counts[self._owner[: len(self._logs)]])
+        learnt, active = self._learnt(counts)
+        gain = np.concatenate([fixed, learnt])
+        # A learning bet that has nothing to bet on stays where it is: fed, it would idle upwards.
+        fed = np.concatenate([np.full(len(fixed), float(m)), m * active])
+        factor = np.exp(np.minimum(gain, _MAX_LOG))
+        self._running = np.minimum((self._running + fed) * factor, CAP)
+        fresh = self._climb <= 0.0
+        self._start[fresh] = self.rows - m
+        self._climb = np.where(fresh, 0.0, self._climb) + gain
+        climbing = np.zeros(len(counts))
+        np.maximum.at(climbing, self._owner, self._climb)
+        self._episode = np.where(climbing[:, None] > _WINNING, self._episode, 0.0) + counts
+        self._recent = self._recent * 0.5 ** (m / HALF_LIFE) + counts
+        self._pending = np.zeros_like(counts)
+        self._waiting = 0
+        if self.evidence >= self.threshold:
+            self.drift_detected = True
+
+    def _learnt(self, counts: NDArray[np.int64]) -> tuple[Floats, Floats]:
+        """Log factors (C,) of bets on the recent histogram, and which columns bet (C,)."""
+        gain = np.zeros(len(self._sizes))
+        seen = self._recent.sum(axis=1)
+        if seen.max() < _LEARN_AFTER:
+            return gain, gain.copy()
+        guess = 0.95 * self._recent / np.maximum(seen, 1.0)[:, None] + 0.05 * self._prior
+        active = total_variation(guess, self._reference) > self._radius
+        if active.any():
+            bets = robust_bet(guess[active], self._reference[active], self._radius[active])
+            gain[active] = (np.log(bets) * counts[active]).sum(axis=1)
+        return gain, active.astype(np.float64)
+
+    def __repr__(self) -> str:
+        return f"InputDetector({self.profile.rows} rows, {self.budget!r}, {self.tolerance!r})"
+
+
+_ARRAYS = ("running", "climb", "start", "recent", "episode", "pending")

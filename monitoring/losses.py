@@ -1,0 +1,94 @@
+"""Has a version become worse than it was where it was judged?"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from homeostat.errors import InputError
+from monitoring.bets import upper_bound
+from monitoring.evidence import MeanDetector, checked
+
+MISLED = 0.01  # probability that a reference misleads: the budget holds for 99 of 100 of them
+# Each bet is the best one against this multiple of the bound's odds.
+_ODDS = np.array([1.3, 1.8, 2.7, 5.0, 15.0, 60.0])
+
+
+@dataclass(frozen=True)
+class LossReference:
+    """The losses of the rows that a version was judged by: their number and their sum."""
+
+    n: int
+    total: float
+
+    @property
+    def mean(self) -> float:
+        """The mean reference loss; 1 without rows, since nothing is known."""
+        return self.total / self.n if self.n else 1.0
+
+
+class LossDetector(MeanDetector):
+    r"""Detects that the mean loss has risen; an improvement never alarms.
+
+    For the losses of labelled predictions of one version against its own reference. To compare
+    two versions on the same rows use `GuardDetector`, which needs fewer labels; to decide which
+    of two is better once, `PairedTest`.
+
+    Unchanged means: mean loss at most :math:`m_0 + \epsilon`. The reference is a sample, so
+    :math:`m_0` is taken at its 99 % upper (Chernoff) limit: for at least 99 of 100 references a
+    false alarm takes at least `budget` labels in the mean. A short reference costs delay, not
+    budget; without any the detector stays silent. The bets are those of Waudby-Smith and Ramdas
+    (2024) on a mixture of effects, from odds of 1.3 to 60; see `MeanDetector`.
+
+    Args:
+        reference: The version's reference losses.
+        budget: At most one false alarm in so many labels.
+        tolerance: Rise of the mean loss that is not worth an alarm.
+
+    Raises:
+        InputError: a reference, budget or tolerance that cannot be meant.
+
+    Example:
+        >>> import numpy as np
+        >>> losses = np.random.default_rng(7).random(400) < np.r_[[0.1] * 200, [0.5] * 200]
+        >>> detector = LossDetector(LossReference(2_000, 200.0), budget=100_000, tolerance=0.02)
+        >>> detector.update(losses[:200])
+        >>> detector.drift_detected
+        False
+        >>> detector.update(losses[200:])
+        >>> detector.drift_detected
+        True
+    """
+
+    def __init__(self, reference: LossReference, budget: int, tolerance: float) -> None:
+        if not (0 <= reference.total <= reference.n and 0.0 <= tolerance <= 1.0):
+            raise InputError(f"{reference} with tolerance {tolerance} is no bound on a mean loss.")
+        self.reference = reference
+        self.tolerance = tolerance
+        limit = float(upper_bound(reference.mean, reference.n, -math.log(MISLED)))
+        bound = limit + tolerance
+        # At a bound of 1 nothing can be worse: no bet is left, and none must idle upwards.
+        odds = _ODDS if bound < 1.0 else _ODDS[:0]
+        super().__init__(budget, bound, 0.0, (odds - 1.0) * bound / (1.0 + (odds - 1.0) * bound))
+
+    def update(self, losses: ArrayLike) -> None:
+        """Take losses in [0, 1], in the order of their predictions.
+
+        Raises:
+            InputError: a loss that is not finite or outside [0, 1]; nothing is taken then.
+        """
+        self._take(checked(losses, 0.0, 1.0, "loss"))
+
+    def _settings(self) -> dict[str, Any]:
+        reference = [self.reference.n, self.reference.total]
+        return {"reference": reference, "budget": self.budget, "tolerance": self.tolerance}
+
+    @classmethod
+    def _from_settings(cls, settings: dict[str, Any]) -> Self:
+        n, total = settings["reference"]
+        reference = LossReference(int(n), float(total))
+        return cls(reference, int(settings["budget"]), float(settings["tolerance"]))
