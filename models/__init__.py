@@ -9,7 +9,13 @@ from models.evaluate import Evaluation, evaluate, predict
 from models.learner import Budget, Examples, FitReport, Label, Learner, Row
 from models.memory import Memory, Regimes
 from models.table import Table
-from models.torch_learner import TorchLearner, class_name, guarded, initialise
+from models.torch_learner import (
+    TorchLearner,
+    class_name,
+    find_classes,
+    guarded,
+    initialise,
+)
 
 __all__ = [
     "STRATEGIES",
@@ -29,6 +35,7 @@ __all__ = [
     "TorchLearner",
     "class_name",
     "evaluate",
+    "find_classes",
     "find_learner",
     "guarded",
     "initialise",
