@@ -25,6 +25,7 @@ from sqlalchemy.orm import Session
 
 from homeostat.errors import DataError
 from homeostat.policy import GatePolicy
+from monitoring import compare_losses
 from registry.tables import VerdictRow
 
 Losses = NDArray[np.float64]
@@ -146,8 +147,6 @@ def _floor(losses: Losses, policy: GatePolicy) -> GateFigure:
 
 
 def _not_worse(candidate: Losses, champion: Losses, policy: GatePolicy) -> GateFigure:
-    from monitoring.paired import compare_losses
-
     outcome = compare_losses(candidate, champion, policy.forgetting, policy.error_rate)
     passed = bool(outcome.passed)
     return GateFigure(
@@ -162,8 +161,6 @@ def _not_worse(candidate: Losses, champion: Losses, policy: GatePolicy) -> GateF
 
 
 def _kept(number: int, candidate: Losses, champion: Losses, policy: GatePolicy) -> GateFigure:
-    from monitoring.paired import compare_losses
-
     outcome = compare_losses(candidate, champion, policy.forgetting, policy.error_rate)
     lost = float(candidate.mean() - champion.mean())
     passed = lost <= policy.forgetting

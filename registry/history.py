@@ -8,21 +8,25 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
 
 import numpy as np
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from monitoring import (
+    AccuracyPoint,
+    EvidencePoint,
+    Mark,
+    SharePoint,
+    Timeline,
+    mean_interval,
+)
 from registry.evidence import evidence_series
 from registry.incidents import Incident, incident_history
 from registry.labels import LossPoint, loss_series
 from registry.retrains import retrain_history
 from registry.routing import Routing, routing_history
 from registry.tables import LabelRow, PredictionRow
-
-if TYPE_CHECKING:
-    from monitoring.timeline import AccuracyPoint, Mark, SharePoint, Timeline
 
 STRETCHES = 60  # points along the time axis
 ERROR_RATE = 0.05  # of each interval
@@ -37,8 +41,6 @@ def timeline(session: Session, model: str, start: datetime, end: datetime) -> Ti
         start: The first moment.
         end: The first moment that is no longer shown.
     """
-    from monitoring.timeline import EvidencePoint, Timeline
-
     stretch = max((end - start) / STRETCHES, timedelta(microseconds=1))
     losses = loss_series(session, model, start, end)
     history = routing_history(session, model)
@@ -63,8 +65,6 @@ def timeline(session: Session, model: str, start: datetime, end: datetime) -> Ti
 
 
 def _accuracy(losses: list[LossPoint], start: datetime, stretch: timedelta) -> list[AccuracyPoint]:
-    from monitoring.sequential import mean_interval
-    from monitoring.timeline import AccuracyPoint
 
     groups: dict[tuple[int, int], list[float]] = {}
     for point in losses:
@@ -89,7 +89,6 @@ def _accuracy(losses: list[LossPoint], start: datetime, stretch: timedelta) -> l
 def _shares(
     session: Session, model: str, start: datetime, end: datetime, stretch: timedelta
 ) -> list[SharePoint]:
-    from monitoring.timeline import SharePoint
 
     query = select(PredictionRow.at, PredictionRow.version).where(
         PredictionRow.model == model, PredictionRow.at >= start, PredictionRow.at < end
@@ -113,9 +112,11 @@ def _marks(
     start: datetime,
     end: datetime,
 ) -> list[Mark]:
-    from monitoring.timeline import Mark
 
-    marks = [Mark(routing.at, "routing", _move(routing)) for routing in history]
+    marks = [
+        Mark(routing.at, _kind(routing, before), _move(routing))
+        for before, routing in zip([None, *history], history, strict=False)
+    ]
     for incident in incidents:
         marks.append(Mark(incident.opened_at, "incident", incident.title))
         if incident.resolved_at is not None:
@@ -126,6 +127,12 @@ def _marks(
             marks.append(Mark(retrain.ended_at, "retrain", f"Retrain ended: {retrain.outcome}"))
     inside = [mark for mark in marks if start <= mark.at < end]
     return sorted(inside, key=lambda mark: mark.at)
+
+
+def _kind(routing: Routing, before: Routing | None) -> str:
+    if before is None or routing.champion not in (before.champion, before.standby):
+        return "version"
+    return "rollout" if routing.champion == before.champion else "rollback"
 
 
 def _move(routing: Routing) -> str:

@@ -15,20 +15,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import uuid6
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session, selectinload
 
 from homeostat.errors import InputError
+from monitoring import Alert, Signal, Triage
 from registry.outbox import enqueue
 from registry.release_history import find_release
 from registry.statements import insert_new
 from registry.tables import IncidentEventRow, IncidentRow, SignalRow
-
-if TYPE_CHECKING:
-    from monitoring.signals import Signal, Triage
 
 Severity = Literal["ticket", "page"]
 State = Literal["open", "acknowledged", "mitigated", "resolved"]
@@ -292,14 +290,12 @@ def _alert(
     text: str,
     urls: Sequence[str],
 ) -> None:
-    from monitoring.delivery import Alert
-
     alert = Alert(
         # One alert of each state and severity, so that a repeated step sends nothing twice.
         id=f"{row.key}/{row.state}/{row.severity}",
         key=row.key,
         status=status,
-        severity=row.severity,
+        severity=_severity(row.severity),
         title=row.title,
         text=text,
         model=row.model,

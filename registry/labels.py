@@ -245,7 +245,8 @@ def _accept(
         return set()
     rows = [
         _row(item, predictions[prediction_id].model, at, "accepted")
-        for prediction_id, item in first.items()
+        # In one order for everybody, or two batches with the same ids could wait for each other.
+        for prediction_id, item in sorted(first.items(), key=lambda pair: pair[0])
     ]
     statement = insert_new(session, LabelRow, LabelRow.prediction_id, where=ACCEPTED_ONLY)
     return set(session.scalars(statement.returning(LabelRow.prediction_id), rows))

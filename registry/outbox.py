@@ -10,16 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy import exists, select, update
 from sqlalchemy.orm import Session, aliased
 
+from monitoring import Alert, masked
 from registry.statements import insert_new
 from registry.tables import OutboxRow
-
-if TYPE_CHECKING:
-    from monitoring.delivery import Alert
 
 LONGEST_WAIT = 60.0  # seconds between two attempts, at most
 
@@ -108,13 +106,13 @@ def failed(session: Session, delivery_id: int, error: str, now: datetime) -> Non
 
 
 def undelivered(session: Session) -> list[tuple[str, int, str]]:
-    """What has not arrived: (address, attempts, last error), oldest first, for the status."""
+    """What has not arrived: (address without its secrets, attempts, last error), oldest first."""
     query = (
         select(OutboxRow.url, OutboxRow.attempts, OutboxRow.error)
         .where(OutboxRow.delivered_at.is_(None))
         .order_by(OutboxRow.id)
     )
-    return [(url, attempts, error) for url, attempts, error in session.execute(query)]
+    return [(masked(url), attempts, error) for url, attempts, error in session.execute(query)]
 
 
 def _to_json(alert: Alert) -> dict[str, Any]:
@@ -122,6 +120,4 @@ def _to_json(alert: Alert) -> dict[str, Any]:
 
 
 def _from_json(value: dict[str, Any]) -> Alert:
-    from monitoring.delivery import Alert
-
     return Alert(**value | {"at": datetime.fromisoformat(value["at"])})

@@ -207,7 +207,8 @@ def verify_ledger(session: Session, model: str) -> LedgerReport:
     query = columns_of(RoutingRow).where(RoutingRow.model == model).order_by(RoutingRow.generation)
     previous, lines = FIRST_HASH, 0
     try:
-        for line in session.execute(query).mappings():
+        # One line at a time: of many read at once it would not show which cannot be read.
+        for line in session.execute(query, execution_options={"yield_per": 1}).mappings():
             number = lines + 1
             if line["generation"] != number:
                 return LedgerReport(model, lines, False, number, "The line is missing.")

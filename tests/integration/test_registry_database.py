@@ -8,12 +8,12 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
 from sqlalchemy import Engine, inspect, text
 from sqlalchemy.orm import Session, sessionmaker
 
 import registry
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
 from homeostat.errors import StartError, Unavailable
 from registry import (
     check_schema,
@@ -26,7 +26,7 @@ from registry import (
 from registry.tables import LeaseRow, Table
 
 NOON = datetime(2026, 11, 22, 12, 0, 0, 123456, tzinfo=UTC)
-LATER_MIGRATION = '''
+LATER_MIGRATION = """
 import sqlalchemy as sa
 from alembic import op
 
@@ -46,7 +46,7 @@ def downgrade():
         labels.alter_column("source", existing_type=sa.Text(), nullable=False)
     with op.batch_alter_table("leases") as leases:
         leases.drop_column("room")
-'''
+"""
 
 
 @pytest.fixture
@@ -140,10 +140,14 @@ def test_a_moment_without_a_zone_is_refused(session: Session) -> None:
 
 
 def test_a_block_that_raises_keeps_nothing(maker: sessionmaker[Session]) -> None:
-    with pytest.raises(RuntimeError), transaction(maker) as session:
-        session.add(LeaseRow(name="a", holder="x", token=1, expires_at=NOON))
-        session.flush()
-        raise RuntimeError
+    def work() -> None:
+        with transaction(maker) as session:
+            session.add(LeaseRow(name="a", holder="x", token=1, expires_at=NOON))
+            session.flush()
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        work()
     with maker() as session:
         assert session.get(LeaseRow, "a") is None
 
@@ -211,9 +215,7 @@ def _content(url: str) -> dict[str, list[tuple[object, ...]]]:
         content = {
             name: [
                 tuple(row)
-                for row in connection.execute(
-                    table.select().order_by(*table.primary_key.columns)
-                )
+                for row in connection.execute(table.select().order_by(*table.primary_key.columns))
             ]
             for name, table in Table.metadata.tables.items()
         }

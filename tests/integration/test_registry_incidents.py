@@ -1,0 +1,290 @@
+"""Incidents, their alerts, leases and retrains."""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session, sessionmaker
+
+from homeostat.errors import InputError, Refused
+from homeostat.policy import RetrainPolicy
+from monitoring import Alert, Signal, Triage
+from registry import (
+    Delivery,
+    acknowledge,
+    delivered,
+    due,
+    failed,
+    find_incident,
+    finish_retrain,
+    incident_history,
+    leases,
+    mitigate,
+    note,
+    open_incidents,
+    promote,
+    raise_signal,
+    request_retrain,
+    resolve,
+    retrain_history,
+    retrain_running,
+    rollback,
+    start_retrain,
+    undelivered,
+)
+from registry.tables import OutboxRow, SignalRow
+
+NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
+HOUR = timedelta(hours=1)
+URLS = ("http://127.0.0.1:1/alerts", "mailto://user:secret@example.org")
+DRIFT = Signal("input-drift", "inputs", 12.0, 11.5, 4000, 300, {"features": ["p12"]})
+LOSS = Signal("loss", "losses", 13.0, 11.5, 900, 80)
+TICKET = Triage("ticket", "watch", "The inputs changed.")
+PAGE = Triage("page", "retrain", "Accuracy fell.")
+
+
+def serve(session: Session, version: int, at: datetime = NOON) -> None:
+    promote(session, "digits", version, actor="t", reason="t", evidence={}, now=at)
+
+
+def test_drift_and_loss_of_one_release_are_one_incident(session: Session) -> None:
+    serve(session, 1)
+    first = raise_signal(session, "digits", 1, DRIFT, TICKET, NOON, "Nothing to undo.", URLS)
+    second = raise_signal(session, "digits", 1, LOSS, PAGE, NOON + SECOND, "Roll back.", URLS)
+    third = raise_signal(session, "digits", 1, DRIFT, TICKET, NOON + SECOND * 2, "", URLS)
+    assert first.id == second.id == third.id
+    assert (first.severity, second.severity, third.severity) == ("ticket", "page", "page")
+    assert (first.undo, third.undo) == ("Nothing to undo.", "Roll back.")
+    assert (first.state, first.kind, first.version) == ("open", "input-drift", 1)
+    assert third.details["detector"] == "inputs"
+    assert [event.text for event in third.events] == [
+        "inputs: The inputs changed.",
+        "losses: Accuracy fell.",
+    ]
+    assert [item.id for item in open_incidents(session, "digits")] == [first.id]
+    assert session.scalar(select(func.count()).select_from(SignalRow)) == 3
+    alerts = [(item.url, item.alert.status, item.alert.severity) for item in _all(session)]
+    assert alerts == [
+        (URLS[0], "open", "ticket"),
+        (URLS[1], "open", "ticket"),
+        (URLS[0], "update", "page"),
+        (URLS[1], "update", "page"),
+    ]
+
+
+def test_a_new_release_of_the_same_version_is_another_cause(session: Session) -> None:
+    serve(session, 1)
+    serve(session, 2)
+    bad = raise_signal(session, "digits", 2, LOSS, PAGE, NOON, "")
+    rollback(session, "digits", "guard", "worse", {}, NOON)
+    late = raise_signal(session, "digits", 2, LOSS, PAGE, NOON, "")
+    other = raise_signal(session, "digits", 1, DRIFT, TICKET, NOON, "")
+    assert late.id == bad.id
+    assert other.id != bad.id
+    serve(session, 2)
+    assert raise_signal(session, "digits", 2, LOSS, PAGE, NOON, "").id not in {bad.id, other.id}
+
+
+def test_states_go_forward_only_and_each_is_told_once(session: Session) -> None:
+    serve(session, 1)
+    opened = raise_signal(session, "digits", 1, LOSS, PAGE, NOON, "", URLS[:1])
+    assert acknowledge(session, opened.id, "ann", NOON + SECOND).state == "acknowledged"
+    for _ in range(2):
+        undo = "homeostat promote digits 1"
+        changed = mitigate(session, opened.id, "Went back.", NOON + SECOND * 2, URLS[:1], undo)
+        assert changed.state == "mitigated"
+    assert acknowledge(session, opened.id, "bob", NOON).state == "mitigated"
+    note(session, opened.id, "A retrain runs.", NOON + SECOND * 3)
+    for _ in range(2):
+        done = resolve(session, opened.id, "Accuracy is back.", NOON + SECOND * 4, URLS[:1])
+    assert (done.state, done.resolved_at, done.undo) == ("resolved", NOON + SECOND * 4, undo)
+    assert [event.text for event in done.events] == [
+        "losses: Accuracy fell.",
+        "Acknowledged by ann.",
+        "Went back.",
+        "A retrain runs.",
+        "Accuracy is back.",
+    ]
+    assert [item.alert.status for item in _all(session)] == ["open", "update", "resolved"]
+    assert {item.alert.key for item in _all(session)} == {opened.key}
+    assert open_incidents(session) == []
+
+    again = raise_signal(session, "digits", 1, LOSS, PAGE, NOON + HOUR, "", URLS[:1])
+    assert again.id != opened.id
+    assert again.key != opened.key
+    assert [item.id for item in incident_history(session, "digits")] == [again.id, opened.id]
+    assert find_incident(session, opened.id) == done
+
+
+def test_an_unknown_incident_is_named(session: Session) -> None:
+    assert find_incident(session, "none") is None
+    with pytest.raises(InputError, match="none"):
+        note(session, "none", "?", NOON)
+
+
+def test_signals_at_once_open_one_incident(maker: sessionmaker[Session]) -> None:
+    with maker.begin() as session:
+        serve(session, 1)
+    found: list[str] = []
+    failures: list[BaseException] = []
+    barrier = threading.Barrier(8, timeout=60)
+
+    def signal() -> None:
+        try:
+            barrier.wait()
+            with maker.begin() as session:
+                incident = raise_signal(session, "digits", 1, LOSS, PAGE, NOON, "", URLS)
+            found.append(incident.id)
+        except BaseException as error:  # noqa: BLE001 - shown by the assertion below
+            failures.append(error)
+
+    threads = [threading.Thread(target=signal) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert len(set(found)) == 1
+    with maker() as session:
+        assert len(_all(session)) == len(URLS)
+
+
+def test_the_outbox_repeats_until_it_arrived_with_a_bounded_wait(session: Session) -> None:
+    serve(session, 1)
+    incident = raise_signal(session, "digits", 1, LOSS, PAGE, NOON, "", URLS)
+    resolve(session, incident.id, "Over.", NOON + SECOND, URLS)
+    first, second = due(session, NOON + SECOND)
+    assert [first.alert.status, second.alert.status] == ["open", "open"]
+    assert first.alert.at == NOON
+    delivered(session, second.id, NOON)
+    # The one that arrived lets its successor out; the other holds its own back.
+    after = due(session, NOON + SECOND)
+    assert [(item.url, item.alert.status) for item in after] == [
+        (URLS[0], "open"),
+        (URLS[1], "resolved"),
+    ]
+    now, waits = NOON, []
+    for _ in range(9):
+        failed(session, first.id, "refused", now)
+        row = session.get(OutboxRow, first.id)
+        assert row is not None
+        waits.append((row.next_at - now).total_seconds())
+        assert first.id not in [item.id for item in due(session, row.next_at - SECOND / 10)]
+        now = row.next_at
+        assert first.id in [item.id for item in due(session, now)]
+    assert waits == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+    assert undelivered(session)[0][1:] == (9, "refused")
+    assert "secret" not in str(undelivered(session))
+    delivered(session, first.id, now)
+    failed(session, first.id, "too late", now)
+    assert [item.alert.status for item in due(session, now)] == ["resolved", "resolved"]
+
+
+def test_a_lease_has_one_holder_and_a_growing_token(session: Session) -> None:
+    token = leases.acquire(session, "controller", "a", 10, NOON)
+    assert token == 1
+    assert leases.acquire(session, "controller", "b", 10, NOON + SECOND) is None
+    assert leases.acquire(session, "controller", "a", 10, NOON + SECOND) == token
+    assert leases.renew(session, "controller", token, 10, NOON + SECOND * 5)
+    leases.check(session, "controller", token, NOON + SECOND * 14)
+    assert leases.acquire(session, "controller", "b", 10, NOON + SECOND * 14) is None
+    second = leases.acquire(session, "controller", "b", 10, NOON + SECOND * 15)
+    assert second == 2
+    assert not leases.renew(session, "controller", token, 10, NOON + SECOND * 16)
+    assert not leases.release(session, "controller", token)
+    with pytest.raises(Refused, match="'controller' is held by b"):
+        leases.check(session, "controller", token, NOON + SECOND * 16)
+    assert leases.release(session, "controller", second)
+    with pytest.raises(Refused):
+        leases.check(session, "controller", second, NOON + SECOND * 16)
+    assert leases.acquire(session, "controller", "a", 10, NOON + SECOND * 16) == 3
+
+
+def test_of_many_who_want_a_lease_one_gets_it(maker: sessionmaker[Session]) -> None:
+    tokens: list[int | None] = []
+    barrier = threading.Barrier(8, timeout=60)
+
+    def want(name: str) -> None:
+        barrier.wait()
+        with maker.begin() as session:
+            tokens.append(leases.acquire(session, "controller", name, 10, NOON))
+
+    threads = [threading.Thread(target=want, args=(f"h{i}",)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(token is None for token in tokens) == [False] + [True] * 7
+
+
+def test_one_retrain_runs_at_a_time_within_its_budget(session: Session) -> None:
+    policy = RetrainPolicy(cool_down_seconds=60, max_per_day=2)
+    first = request_retrain(session, "digits", "i1", "k1", policy, NOON)
+    assert first is not None
+    assert first.state == "requested"
+    assert request_retrain(session, "digits", "i1", "k1", policy, NOON) == first
+    assert request_retrain(session, "digits", "i2", "k2", policy, NOON) is None
+    assert request_retrain(session, "other", "i3", "k3", policy, NOON) is not None
+    assert start_retrain(session, "k1", "run-1").flow_run_id == "run-1"
+    running = retrain_running(session, "digits")
+    assert running is not None
+    assert running.state == "running"
+    done = finish_retrain(session, "k1", "registered version 2", NOON + SECOND)
+    assert finish_retrain(session, "k1", "again", NOON + HOUR) == done
+    assert retrain_running(session, "digits") is None
+    assert request_retrain(session, "digits", "i1", "k1", policy, NOON + HOUR) is None
+    assert request_retrain(session, "digits", "i2", "k2", policy, NOON + SECOND * 30) is None
+    assert request_retrain(session, "digits", "i2", "k2", policy, NOON + SECOND * 61) is not None
+    finish_retrain(session, "k2", "refused by a gate", NOON + SECOND * 62)
+    assert request_retrain(session, "digits", "i4", "k4", policy, NOON + HOUR) is None
+    tomorrow = NOON + timedelta(days=1)
+    assert request_retrain(session, "digits", "i4", "k4", policy, tomorrow) is not None
+    assert [item.key for item in retrain_history(session, "digits")] == ["k1", "k2", "k4"]
+    with pytest.raises(Refused, match="ended"):
+        start_retrain(session, "k1", "run-2")
+    with pytest.raises(Refused, match="none-such"):
+        finish_retrain(session, "none-such", "", NOON)
+
+
+def test_a_dead_retrain_frees_its_place(session: Session) -> None:
+    policy = RetrainPolicy(cool_down_seconds=0, seconds=100)
+    assert request_retrain(session, "digits", "", "k1", policy, NOON) is not None
+    assert request_retrain(session, "digits", "", "k2", policy, NOON + SECOND * 999) is None
+    assert request_retrain(session, "digits", "", "k2", policy, NOON + SECOND * 1001) is not None
+    assert "dead" in retrain_history(session, "digits")[0].outcome
+
+
+def test_retrains_asked_for_at_once_are_one(maker: sessionmaker[Session]) -> None:
+    got: list[str] = []
+    barrier = threading.Barrier(8, timeout=60)
+
+    def ask(key: str) -> None:
+        barrier.wait()
+        with maker.begin() as session:
+            retrain = request_retrain(session, "digits", "", key, RetrainPolicy(), NOON)
+        if retrain is not None:
+            got.append(retrain.key)
+
+    threads = [threading.Thread(target=ask, args=(f"k{i}",)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(got) == 1
+
+
+def _all(session: Session) -> list[Delivery]:
+    """Every alert that was ever put out, whether it is due or not."""
+    rows = session.execute(
+        select(
+            OutboxRow.id, OutboxRow.incident_id, OutboxRow.url, OutboxRow.alert, OutboxRow.attempts
+        ).order_by(OutboxRow.id)
+    )
+    return [
+        Delivery(key, incident, url, Alert(**alert), attempts)
+        for key, incident, url, alert, attempts in rows
+    ]
