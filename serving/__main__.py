@@ -1,0 +1,46 @@
+"""Run the gateway: `python -m serving`."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import uvicorn
+
+from homeostat.errors import SettingsError
+from homeostat.settings import get_settings
+from serving.app import create_app
+
+DRAIN_SECONDS = 4  # for requests under way, when the process is asked to end
+
+
+def main() -> int:
+    """Serve until told to stop; the exit code."""
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    try:
+        settings = get_settings()
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        return 2
+    uvicorn.run(
+        create_app(settings),
+        host=settings.host,
+        port=settings.gateway_port,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        access_log=False,
+        log_level="warning",
+        timeout_graceful_shutdown=DRAIN_SECONDS,
+        server_header=False,
+        date_header=False,
+        backlog=2048,
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

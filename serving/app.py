@@ -1,0 +1,377 @@
+"""The gateway over HTTP: routes that parse, call one function, and answer."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.security import HTTPBearer
+from starlette.exceptions import HTTPException
+
+from homeostat.errors import (
+    ConflictingLabel,
+    HomeostatError,
+    InputError,
+    InvalidLabel,
+    InvalidRequest,
+    TooLarge,
+    UnknownPrediction,
+)
+from homeostat.settings import Settings
+from registry.incidents import acknowledge
+from registry.labels import LabelItem
+from registry.promotion import grant_override
+from serving import requests, views
+from serving.bodies import BodyTooLarge, ClientGone, parse, read_body
+from serving.feedback import LabelResult
+from serving.gateway import Gateway
+from serving.metrics import CONTENT_TYPE
+from serving.predicting import PREFIX, SUFFIX, MethodNotAllowed, Predictor
+from serving.problems import MEDIA_TYPE, headers_of, internal, problem, status_of
+
+logger = logging.getLogger(__name__)
+
+Body = TypeVar("Body")
+_bearer = HTTPBearer(auto_error=False, description="The token of the state folder.")
+
+
+class NotFound(InputError):
+    """There is nothing at this address."""
+
+    code = "not-found"
+
+
+class GatewayApp(FastAPI):
+    """FastAPI with the predict route taken before the router, and in the same document."""
+
+    gateway: Gateway
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401 - ASGI
+        """Predictions on the short way, everything else through the router."""
+        if scope["type"] == "http" and (model := Predictor.model_of(scope)) is not None:
+            await self.gateway.predictor(model, scope, receive, send)
+            return
+        await super().__call__(scope, receive, send)
+
+    def openapi(self) -> dict[str, Any]:
+        """The document of all routes; built once."""
+        if self.openapi_schema is None:
+            document = super().openapi()
+            document["paths"][f"{PREFIX}{{model}}{SUFFIX}"] = _PREDICT
+            components = document.setdefault("components", {})
+            components.setdefault("schemas", {}).update(requests.schemas())
+            self.openapi_schema = document
+        return self.openapi_schema
+
+
+def create_app(settings: Settings, gateway: Gateway | None = None) -> GatewayApp:
+    """The gateway as an ASGI application; it starts and stops with the server.
+
+    Args:
+        settings: Of this installation.
+        gateway: Its parts; made from the settings where not given.
+    """
+    parts = gateway or Gateway(settings)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await run_in_threadpool(parts.start)
+        try:
+            yield
+        finally:
+            await run_in_threadpool(parts.stop)
+
+    app = GatewayApp(
+        title="Homeostat gateway",
+        description="Predictions that are watched; labels that are acted on.",
+        lifespan=lifespan,
+    )
+    app.gateway = parts
+    app.include_router(_open_routes(parts))
+    app.include_router(_routes(parts), dependencies=[Depends(_authorize)])
+    app.add_exception_handler(HomeostatError, _answer_error)
+    app.add_exception_handler(HTTPException, _answer_http)
+    app.add_exception_handler(RequestValidationError, _answer_invalid)
+    app.add_exception_handler(ClientGone, _answer_nobody)
+    app.add_exception_handler(Exception, _answer_unforeseen)
+    return app
+
+
+def _open_routes(gateway: Gateway) -> APIRouter:
+    router = APIRouter(tags=["health"])
+
+    @router.get("/health/live")
+    async def live() -> dict[str, bool]:
+        """The process answers."""
+        return {"live": True}
+
+    @router.get("/health/ready")
+    async def ready() -> JSONResponse:
+        """Every model that has a routing is served; 503 until then."""
+        yes, document = views.health(gateway)
+        return JSONResponse(document, 200 if yes else 503)
+
+    @router.get("/metrics")
+    def metrics() -> Response:
+        """Figures for Prometheus."""
+        return Response(gateway.metrics.render(), media_type=CONTENT_TYPE)
+
+    return router
+
+
+def _routes(gateway: Gateway) -> APIRouter:
+    router = APIRouter(prefix="/v1")
+    limit = gateway.settings.max_body_bytes
+
+    async def body_of(request: Request, kind: type[Body]) -> Body:
+        return parse(await read_body(request.headers.raw, request.receive, limit), kind)
+
+    @router.post("/labels", openapi_extra=requests.takes(requests.LabelsBody))
+    async def labels(request: Request) -> dict[str, Any]:
+        """Take labels by prediction id; idempotent."""
+        body = await body_of(request, requests.LabelsBody)
+        if len(body.labels) > gateway.settings.max_rows:
+            most = gateway.settings.max_rows
+            raise TooLarge(
+                f"The request has {len(body.labels)} labels; at most {most} are taken at once.",
+                remedy="Send them in several requests.",
+                limit=most,
+            )
+        items = [LabelItem(one.id, one.label, one.source) for one in body.labels]
+        return _labelled(await run_in_threadpool(gateway.feedback.take, items))
+
+    @router.get("/models")
+    def models() -> dict[str, Any]:
+        """Every model with what serves it."""
+        return views.models(gateway)
+
+    @router.get("/models/{model}")
+    def model(model: str) -> dict[str, Any]:
+        """One model: routing, versions, evidence, incidents."""
+        return views.model(gateway, model)
+
+    @router.get("/models/{model}/history")
+    def history(model: str) -> dict[str, Any]:
+        """Every routing and release of a model."""
+        return views.history(gateway, model)
+
+    @router.get("/incidents")
+    def incidents(model: str | None = None, every: bool = False) -> dict[str, Any]:
+        """Open incidents; with `every` resolved ones too."""
+        return views.incidents(gateway, model, every=every)
+
+    @router.post(
+        "/incidents/{incident}/acknowledge",
+        openapi_extra=requests.takes(requests.AcknowledgeBody),
+    )
+    async def acknowledged(incident: str, request: Request) -> dict[str, Any]:
+        """Somebody has seen an incident."""
+        body = await body_of(request, requests.AcknowledgeBody)
+
+        def act() -> dict[str, Any]:
+            with gateway.parts.writing() as session:
+                now = gateway.parts.clock()
+                return views.incident(acknowledge(session, incident, body.actor, now))
+
+        return await run_in_threadpool(act)
+
+    @router.post("/models/{model}/promote", openapi_extra=requests.takes(requests.PromoteBody))
+    async def promote(model: str, request: Request) -> dict[str, Any]:
+        """Make a version champion at once, if gates or an override allow it."""
+        gateway.fleet.get(model)
+        body = await body_of(request, requests.PromoteBody)
+
+        def act() -> dict[str, Any]:
+            routing = gateway.moves.request(
+                model,
+                body.version,
+                body.actor,
+                body.reason,
+                override=body.override,
+                expires_hours=body.expires_hours,
+            )
+            return views.routing(routing)
+
+        return await run_in_threadpool(act)
+
+    @router.post("/models/{model}/rollback", openapi_extra=requests.takes(requests.RollbackBody))
+    async def rollback(model: str, request: Request) -> dict[str, Any]:
+        """Give the traffic back to the standby."""
+        gateway.fleet.get(model)
+        body = await body_of(request, requests.RollbackBody)
+        routing = await run_in_threadpool(gateway.moves.roll_back, model, body.actor, body.reason)
+        return views.routing(routing)
+
+    @router.post("/models/{model}/overrides", openapi_extra=requests.takes(requests.OverrideBody))
+    async def overrides(model: str, request: Request) -> dict[str, Any]:
+        """Let a version pass the gates for a while; its alias may then be moved in MLflow."""
+        gateway.fleet.get(model)
+        body = await body_of(request, requests.OverrideBody)
+
+        def act() -> dict[str, Any]:
+            now = gateway.parts.clock()
+            until = now + timedelta(hours=body.expires_hours)
+            with gateway.parts.writing() as session:
+                grant_override(session, model, body.version, body.actor, body.reason, until, now)
+            return {
+                "model": model,
+                "version": body.version,
+                "actor": body.actor,
+                "reason": body.reason,
+                "expires_at": until.isoformat(),
+            }
+
+        return await run_in_threadpool(act)
+
+    return router
+
+
+async def _authorize(
+    request: Request,
+    _: Annotated[object, Depends(_bearer)],  # only for the OpenAPI document
+) -> None:
+    app: GatewayApp = request.app
+    header = request.headers.get("authorization")
+    app.gateway.access.check(header.encode("latin-1") if header is not None else None)
+
+
+def _labelled(results: list[LabelResult]) -> dict[str, Any]:
+    """The results; the gravest status decides the answer, valid labels are kept in any case.
+
+    Raises:
+        InvalidLabel: some label cannot be used.
+        ConflictingLabel: some label contradicts an earlier one.
+        UnknownPrediction: some id was never given out; its label waits for it.
+    """
+    shown = [
+        {"id": one.id, "status": one.status} | ({"detail": one.detail} if one.detail else {})
+        for one in results
+    ]
+    by_status = {one.status: one for one in reversed(results)}
+    if invalid := by_status.get("invalid"):
+        raise InvalidLabel(
+            f"The label of {invalid.id} cannot be used: {invalid.detail}",
+            remedy="Send a truth of this model's kind; the other labels were taken.",
+            results=shown,
+        )
+    if conflict := by_status.get("conflict"):
+        raise ConflictingLabel(
+            f"The label of {conflict.id} contradicts the first one, which stands.",
+            remedy="The second is kept beside it; the other labels were taken.",
+            results=shown,
+        )
+    if unknown := by_status.get("unknown"):
+        raise UnknownPrediction(
+            f"No prediction has the id {unknown.id}.",
+            remedy="Its label is kept, and counts when the prediction shows up.",
+            results=shown,
+        )
+    return {"results": shown}
+
+
+def _respond(error: HomeostatError) -> JSONResponse:
+    headers = headers_of(error)
+    if isinstance(error, BodyTooLarge):
+        headers["connection"] = "close"
+    return JSONResponse(problem(error), status_of(error.code), headers, media_type=MEDIA_TYPE)
+
+
+async def _answer_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HomeostatError)
+    if status_of(error.code) == 500:
+        logger.error("%s", error, exc_info=error)
+    return _respond(error)
+
+
+async def _answer_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 405:
+        return _respond(MethodNotAllowed(f"{request.method} is not taken at {request.url.path}."))
+    if error.status_code == 404:
+        return _respond(NotFound(f"There is nothing at {request.url.path}.", remedy="See /docs."))
+    return _respond(InvalidRequest(str(error.detail)))
+
+
+async def _answer_invalid(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return _respond(InvalidRequest(f"{place}: {first['msg']}.", remedy="See /docs."))
+
+
+async def _answer_nobody(_: Request, __: Exception) -> Response:
+    return Response(status_code=400)
+
+
+async def _answer_unforeseen(_: Request, error: Exception) -> Response:
+    return _respond(internal(error))
+
+
+_PREDICT: dict[str, Any] = {
+    "post": {
+        "tags": ["predictions"],
+        "summary": "Predict",
+        "description": "One row or many; each answer names version, release and prediction id.",
+        "operationId": "predict",
+        "parameters": [
+            {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}
+        ],
+        **requests.takes(requests.PredictBody),
+        "responses": {
+            "200": {
+                "description": "A prediction for each row.",
+                "headers": {
+                    "X-Homeostat-Version": {"schema": {"type": "integer"}},
+                    "X-Homeostat-Generation": {"schema": {"type": "integer"}},
+                },
+                "content": {
+                    "application/json": {
+                        "schema": {
+                            "type": "object",
+                            "required": [
+                                "model",
+                                "version",
+                                "release",
+                                "digest",
+                                "generation",
+                                "predictions",
+                            ],
+                            "properties": {
+                                "model": {"type": "string"},
+                                "version": {"type": "integer"},
+                                "release": {"type": "string"},
+                                "digest": {"type": "string"},
+                                "generation": {"type": "integer"},
+                                "predictions": {
+                                    "type": "array",
+                                    "items": {
+                                        "type": "object",
+                                        "required": ["id", "prediction", "version"],
+                                        "properties": {
+                                            "id": {"type": "string", "format": "uuid"},
+                                            "prediction": {},
+                                            "confidence": {"type": "number"},
+                                            "version": {"type": "integer"},
+                                        },
+                                    },
+                                },
+                            },
+                        }
+                    }
+                },
+            },
+            "default": {
+                "description": "A problem document (RFC 9457) with a stable `code`.",
+                "content": {MEDIA_TYPE: {"schema": {"type": "object"}}},
+            },
+        },
+        "security": [{"HTTPBearer": []}],
+    }
+}

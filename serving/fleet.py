@@ -1,0 +1,149 @@
+"""The versions in memory and how traffic is split between them.
+
+A `Split` never changes; a swap puts another in its place, which is one assignment between two
+batches. So a batch, and with it a request, sees one split only.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Literal
+
+import msgspec
+
+from homeostat.errors import Unavailable, UnknownModel
+from serving.runtime import Loaded
+
+Phase = Literal["steady", "shadow", "canary"]
+
+
+@dataclass(frozen=True)
+class Split:
+    """One model's routing with its versions loaded.
+
+    Args:
+        model: The model's name.
+        generation: The number of the routing that this obeys.
+        champion: Answers what is not given away.
+        challenger: On trial, in shadow or canary.
+        standby: The last champion, kept warm.
+        phase: Of the rollout.
+        canary_share: Of requests that the challenger answers in canary.
+        standby_share: Of requests that the standby answers in shadow.
+    """
+
+    model: str
+    generation: int
+    champion: Loaded
+    challenger: Loaded | None = None
+    standby: Loaded | None = None
+    phase: Phase = "steady"
+    canary_share: float = 0.0
+    standby_share: float = 1.0
+    heads: Mapping[int, bytes] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        heads = {loaded.version: self._head(loaded) for loaded in self.versions}
+        object.__setattr__(self, "heads", MappingProxyType(heads))
+
+    @property
+    def versions(self) -> tuple[Loaded, ...]:
+        """Champion, challenger, standby: those that are there."""
+        present = (self.champion, self.challenger, self.standby)
+        return tuple(loaded for loaded in present if loaded is not None)
+
+    def release(self, version: int) -> str:
+        """The name of a version's time in this routing."""
+        return f"{self.model}:{version}@g{self.generation}"
+
+    def find(self, version: int) -> Loaded | None:
+        """The loaded version of that number, if this split has it."""
+        return next((loaded for loaded in self.versions if loaded.version == version), None)
+
+    def _head(self, loaded: Loaded) -> bytes:
+        # All of an answer but its predictions is the same for every request of a release.
+        head = msgspec.json.encode(
+            {
+                "model": self.model,
+                "version": loaded.version,
+                "release": self.release(loaded.version),
+                "digest": loaded.digest,
+                "generation": self.generation,
+            }
+        )
+        return head[:-1] + b',"predictions":'
+
+
+class Fleet:
+    """The present split of every model. Reading is free; a swap is one assignment.
+
+    Args:
+        models: The names that the settings know.
+    """
+
+    def __init__(self, models: tuple[str, ...]) -> None:
+        self._models = models
+        self._splits: dict[str, Split] = {}
+        self._guard = threading.Lock()
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The names of the models of this installation."""
+        return self._models
+
+    def get(self, model: str) -> Split | None:
+        """The split of a model, or none before its first version.
+
+        Raises:
+            UnknownModel: the settings have no such model.
+        """
+        split = self._splits.get(model)
+        if split is None and model not in self._models:
+            raise UnknownModel(
+                f"There is no model '{model}' here; known: {', '.join(self._models) or 'none'}.",
+                remedy="Use one of these names, or add the model to the settings.",
+                model=model,
+            )
+        return split
+
+    def serving(self, model: str) -> Split:
+        """The split of a model.
+
+        Raises:
+            UnknownModel: the settings have no such model.
+            Unavailable: no version of it is loaded.
+        """
+        split = self.get(model)
+        if split is None:
+            raise Unavailable(
+                f"No version of '{model}' is loaded yet.",
+                remedy="Train one: homeostat train " + model,
+                model=model,
+            )
+        return split
+
+    def swap(self, split: Split) -> bool:
+        """Obey a split from the next batch on, unless a newer one is obeyed already."""
+        with self._guard:
+            present = self._splits.get(split.model)
+            if present is not None and present.generation > split.generation:
+                return False
+            self._splits[split.model] = split
+            return True
+
+    def forget(self, model: str) -> None:
+        """Let any generation follow: the ledger itself was put back to an earlier state.
+
+        What serves goes on serving until then.
+        """
+        with self._guard:
+            present = self._splits.get(model)
+            if present is not None:
+                self._splits[model] = replace(present, generation=0)
+
+    def snapshot(self) -> dict[str, Split]:
+        """All splits as they are now."""
+        return dict(self._splits)

@@ -1,0 +1,157 @@
+"""One gateway: everything built, wired, started and stopped in the right order."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import sys
+import threading
+import time
+
+import torch
+
+from homeostat.clock import Clock, utc_now
+from homeostat.errors import HomeostatError
+from homeostat.settings import Settings
+from registry.database import check_schema, connect, sessions
+from registry.versions import MlflowVersions
+from serving.access import Access
+from serving.answering import Answered
+from serving.batching import Batcher
+from serving.controller import Controller
+from serving.courier import Courier
+from serving.feedback import Feedback
+from serving.fleet import Fleet, Split
+from serving.guard import Guard, checked
+from serving.library import Library
+from serving.metrics import Metrics
+from serving.moves import Moves
+from serving.parts import Parts
+from serving.predicting import Predictor
+from serving.reconcile import Reconciler
+from serving.respond import Prefect, Responder
+from serving.rollout import Rollout
+from serving.spool import Spool
+from serving.watch import Watch
+from serving.writer import Writer
+
+FOLD_SECONDS = 0.1
+STOP_SECONDS = 4.0  # for all threads together, when the process is asked to end
+SWITCH_SECONDS = 0.0005  # how long a busy thread may keep the answering one waiting
+
+logger = logging.getLogger(__name__)
+
+
+class Gateway:
+    """The parts of one gateway process.
+
+    Args:
+        settings: Of this installation.
+        clock: The present moment.
+        store: MLflow's registry; made from the settings where not given.
+    """
+
+    def __init__(
+        self, settings: Settings, clock: Clock = utc_now, store: MlflowVersions | None = None
+    ) -> None:
+        self.settings = settings
+        self._store = store or MlflowVersions(settings.mlflow_address)
+        self._engine = connect(settings.database)
+        self._stopping = threading.Event()
+        self.metrics = Metrics()
+        self.fleet = Fleet(tuple(settings.models))
+        self.watches = {
+            name: Watch(name, policy, clock) for name, policy in settings.models.items()
+        }
+        self.parts = Parts(
+            settings=settings,
+            clock=clock,
+            maker=sessions(self._engine),
+            reader=sessions(self._engine, read_only=True),
+            fleet=self.fleet,
+            library=Library(settings, self._store),
+            watches=self.watches,
+            metrics=self.metrics,
+        )
+        self.moves = Moves(self.parts)
+        self._spool = Spool(settings.state_dir / "spool")
+        guard = Guard(self.parts)
+        self.feedback = Feedback(self.parts, self._drain, lambda model: checked(guard.check, model))
+        self.writer = Writer(self._spool, self.parts.maker, self.metrics, self.feedback.joined)
+        self._prefect = Prefect(settings.prefect_address)
+        self.controller = Controller(
+            self.parts,
+            guard,
+            Reconciler(self.parts, self.moves, self._store, self._stopping),
+            Rollout(self.parts, self.moves),
+            Responder(self.parts, self.moves, self._prefect),
+            self._stopping,
+        )
+        self._courier = Courier(self.parts, lambda: self.controller.holds_lease, self._stopping)
+        self._folder = threading.Thread(target=self._fold, name="monitors", daemon=True)
+        self.access = Access(settings.secret_token())
+        batcher = Batcher(self.fleet, self._spool, self.metrics, self._observe, clock)
+        self.predictor = Predictor(
+            self.access,
+            self.fleet,
+            batcher,
+            self.metrics,
+            max_body_bytes=settings.max_body_bytes,
+            max_rows=settings.max_rows,
+        )
+
+    def start(self) -> None:
+        """Serve what served last, and begin to follow what is wanted now."""
+        torch.set_num_threads(1)  # the event loop is one thread; more would only fight over cores
+        sys.setswitchinterval(SWITCH_SECONDS)
+        for split in self.parts.library.kept().values():
+            self.parts.swap(split)
+        for model in self.watches:
+            try:
+                self.parts.follow(model)
+            except HomeostatError as error:
+                logger.warning("%s follows later: %s", model, error)
+        try:
+            check_schema(self._engine)
+        except HomeostatError as error:
+            logger.warning("%s", error)
+        gc.collect()
+        gc.freeze()  # what was imported never becomes garbage: collections stay short
+        self.writer.start()
+        self.controller.start()
+        self._courier.start()
+        self._folder.start()
+
+    def stop(self) -> None:
+        """End the threads and bring what was answered to the database."""
+        self._stopping.set()
+        self.parts.wake.set()
+        until = time.monotonic() + STOP_SECONDS
+
+        def left() -> float:
+            return max(0.1, until - time.monotonic())
+
+        self._folder.join(left())
+        self.controller.stop(left())
+        self._courier.stop(left())
+        self.writer.stop(left())
+        self._spool.close()
+        self._prefect.close()
+        self._store.close()
+        self._engine.dispose()
+
+    def _drain(self) -> int:
+        return self.writer.drain()
+
+    def _observe(self, split: Split, done: Answered) -> None:
+        watch = self.watches[split.model]
+        watch.observe(split, done)
+        for version, count in done.failures.items():
+            self.metrics.failures.labels(split.model, version).inc(count)
+        if done.champion_alone_failed and watch.rollback_signal() is not None:
+            self.parts.wake.set()  # the controller rolls back: this thread has callers waiting
+
+    def _fold(self) -> None:
+        while not self._stopping.wait(FOLD_SECONDS):
+            for watch in self.watches.values():
+                watch.fold()

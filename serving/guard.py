@@ -1,0 +1,132 @@
+"""The fast rollback: the deciding label, or the third failing batch, sends traffic back.
+
+The routing is written by compare-and-swap, with the quarantine and the incident in the same
+transaction; then the split in memory is swapped, for which the standby is loaded already. The
+alias in MLflow follows by the controller, which is woken.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from homeostat.errors import HomeostatError, NoTarget, StaleGeneration
+from monitoring.signals import Signal, triage
+from registry.incidents import mitigate, raise_signal
+from registry.promotion import quarantine, rollback
+from registry.routing import Routing
+from serving.fleet import Split
+from serving.parts import Parts
+
+ACTOR = "guard"
+
+logger = logging.getLogger(__name__)
+
+
+class Guard:
+    """Sends traffic back to the standby when evidence says so.
+
+    Args:
+        parts: The gateway's.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def check(self, model: str) -> Routing | None:
+        """Roll back if the evidence and the policy ask for it; the new routing, if so.
+
+        Level-triggered: called after every label and in every round of the controller, so that
+        a decision that met a database away is carried out when it is back.
+        """
+        parts = self._parts
+        watch = parts.watches[model]
+        if parts.policy(model).mode != "act" or watch.rollback_signal() is None:
+            return None
+        with parts.steering(model):
+            signal = watch.rollback_signal()  # another thread may have acted meanwhile
+            split = parts.fleet.get(model)
+            if signal is None or split is None or split.standby is None:
+                return None
+            try:
+                routing = self._write(split, signal)
+            except StaleGeneration as error:
+                logger.info("no rollback of %s: %s", model, error)
+                parts.wake.set()  # the controller follows whoever was first
+                return None
+            except NoTarget as error:
+                logger.warning("no rollback of %s: %s", model, error)
+                return None
+            self._swap(split, routing)
+        parts.metrics.rollbacks.labels(model).inc()
+        parts.wake.set()
+        return routing
+
+    def _swap(self, split: Split, routing: Routing) -> None:
+        assert split.standby is not None
+        back = Split(
+            model=split.model,
+            generation=routing.generation,
+            champion=split.standby,
+            standby_share=split.standby_share,
+        )
+        self._parts.swap(back)
+
+    def _write(self, split: Split, signal: Signal) -> Routing:
+        parts, model, bad = self._parts, split.model, split.champion
+        assert split.standby is not None
+        now = parts.clock()
+        reason = reason_of(signal, bad.version, split.standby.version)
+        undo = (
+            f"homeostat promote {model} --version {bad.version} --override "
+            f"--reason 'why {bad.version} is right after all'"
+        )
+        alerts = parts.policy(model).alerts
+        with parts.writing() as session:
+            # First the incident: its cause is the release that ends here.
+            incident = raise_signal(
+                session, model, bad.version, signal, triage(signal), now, undo, alerts
+            )
+            routing = rollback(
+                session,
+                model,
+                ACTOR,
+                reason,
+                {"signal": signal.kind, "evidence": signal.evidence, "incident": incident.id},
+                now,
+                expected=split.generation,
+            )
+            quarantine(session, model, bad.digest, reason, now)
+            mitigate(
+                session,
+                incident.id,
+                f"Traffic went back to version {split.standby.version}, and version "
+                f"{bad.version} is in quarantine. {reason} To undo: {undo}",
+                now,
+                alerts,
+                undo,
+            )
+        logger.warning("rolled %s back to version %d: %s", model, split.standby.version, reason)
+        return routing
+
+
+def reason_of(signal: Signal, bad: int, standby: int) -> str:
+    """Why traffic went back, in a sentence."""
+    if signal.kind == "hard-failure":
+        return (
+            f"Version {bad} failed {signal.rows} batches within seconds that version "
+            f"{standby} could answer."
+        )
+    return (
+        f"Version {bad} is worse than version {standby} on the rows that both answered "
+        f"(evidence {signal.evidence:.1f}, threshold {signal.threshold:.1f}, "
+        f"{signal.rows} labels)."
+    )
+
+
+def checked(check: Callable[[str], object], model: str) -> None:
+    """Run a check whose failure must not fail its caller, such as a label that was kept."""
+    try:
+        check(model)
+    except HomeostatError as error:
+        logger.warning("the check of %s is put off: %s", model, error)

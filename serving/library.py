@@ -1,0 +1,214 @@
+"""Versions on disk and in memory: fetched once, verified at every load, kept for bad days.
+
+What serves is written down in `routing.json` with the digests of its versions, so that a gateway
+that starts while MLflow and the database are away serves what it served before.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from homeostat.errors import HomeostatError, Unavailable
+from homeostat.settings import Settings
+from models.catalog import known_learners
+from models.learner import Learner
+from registry.routing import Routing
+from serving.fleet import Phase, Split
+from serving.runtime import Loaded, load
+
+ROUTING_FILE = "routing.json"
+VERSIONS_FOLDER = "versions"
+
+logger = logging.getLogger(__name__)
+
+
+class Store(Protocol):
+    """Where versions come from: `registry.versions.MlflowVersions`."""
+
+    def fetch(
+        self,
+        model: str,
+        version: int,
+        cache_dir: Path,
+        part: str = "model",
+        digest: str | None = None,
+    ) -> Path:
+        """The verified folder of a version's part, downloaded unless it is there already."""
+        ...
+
+
+class KeptVersion(msgspec.Struct, frozen=True):
+    """A version that served."""
+
+    version: int
+    digest: str
+
+
+class KeptSplit(msgspec.Struct, frozen=True):
+    """A routing as it served last."""
+
+    generation: int
+    champion: KeptVersion
+    challenger: KeptVersion | None
+    standby: KeptVersion | None
+    phase: Phase
+    canary_share: float
+
+
+class Library:
+    """Loads versions and builds splits of them.
+
+    Args:
+        settings: The state folder, and each model's policy.
+        store: Where versions come from.
+    """
+
+    def __init__(self, settings: Settings, store: Store) -> None:
+        self._settings = settings
+        self._store = store
+        self._cache = settings.state_dir / VERSIONS_FOLDER
+        self._kept_path = settings.state_dir / ROUTING_FILE
+        self._loaded: dict[tuple[str, int], Loaded] = {}
+        self._learners: dict[tuple[str, int], Learner] = {}
+        self._lock = threading.RLock()
+
+    def load(self, model: str, version: int, digest: str = "") -> Loaded:
+        """A version in memory.
+
+        Args:
+            model: The model's name.
+            version: Its number.
+            digest: Of its files, where known: then a kept copy serves with MLflow away.
+
+        Raises:
+            ArtifactError: its files are not what was registered.
+            LearnerError: its learner failed.
+            UnknownVersion: there is no such version.
+            Unavailable: MLflow is away and there is no copy.
+        """
+        with self._lock:
+            present = self._loaded.get((model, version))
+            if present is not None and digest in ("", present.digest):
+                return present
+            allowed = {*known_learners(), self._settings.policy(model).learner}
+            folder = self._folder(model, version, digest)
+            loaded = load(folder, model, version, digest, allowed)
+            self._loaded[model, version] = loaded
+            self._learners[model, version] = loaded.learner
+            return loaded
+
+    def learner(self, model: str, version: int) -> Learner | None:
+        """The learner of a version that was loaded here at some time; it is configuration only."""
+        return self._learners.get((model, version))
+
+    def drop_unused(self, splits: dict[str, Split]) -> None:
+        """Let versions go that no split uses; their learners stay, to score late labels."""
+        used = {(s.model, one.version) for s in splits.values() for one in s.versions}
+        with self._lock:
+            for key in set(self._loaded) - used:
+                del self._loaded[key]
+
+    def split(self, routing: Routing, standby_share: float, digests: Mapping[int, str]) -> Split:
+        """A routing with its versions loaded, verified against `digests` where those are known.
+
+        A standby or challenger that cannot be loaded is left out, so that it never keeps the
+        champion from serving.
+
+        Raises:
+            HomeostatError: the champion cannot be loaded.
+        """
+        model = routing.model
+
+        def optional(version: int | None) -> Loaded | None:
+            return self._load_if_possible(model, version, digests.get(version or 0, ""))
+
+        return Split(
+            model=model,
+            generation=routing.generation,
+            champion=self.load(model, routing.champion, digests.get(routing.champion, "")),
+            challenger=optional(routing.challenger),
+            standby=optional(routing.standby),
+            phase=routing.phase,
+            canary_share=routing.canary_share,
+            standby_share=standby_share,
+        )
+
+    def keep(self, splits: dict[str, Split]) -> None:
+        """Write down what serves, for a start with everything away."""
+        kept = {model: _keep(split) for model, split in splits.items()}
+        part = self._kept_path.with_suffix(f".{os.getpid()}.part")
+        part.write_bytes(msgspec.json.encode(kept))
+        part.replace(self._kept_path)
+
+    def kept(self) -> dict[str, Split]:
+        """What served last, loaded from the copies on disk; what cannot be loaded is left out."""
+        try:
+            found = msgspec.json.decode(self._kept_path.read_bytes(), type=dict[str, KeptSplit])
+        except FileNotFoundError:
+            return {}
+        except (OSError, msgspec.MsgspecError) as error:
+            logger.warning("%s cannot be read: %s", self._kept_path, error)
+            return {}
+        splits = {}
+        for model, kept in found.items():
+            if model not in self._settings.models:
+                continue
+            try:
+                splits[model] = self._restore(model, kept)
+            except HomeostatError as error:
+                logger.warning("the kept version of %s cannot serve: %s", model, error)
+        return splits
+
+    def _restore(self, model: str, kept: KeptSplit) -> Split:
+        def optional(one: KeptVersion | None) -> Loaded | None:
+            return self._load_if_possible(model, one.version, one.digest) if one else None
+
+        return Split(
+            model=model,
+            generation=kept.generation,
+            champion=self.load(model, kept.champion.version, kept.champion.digest),
+            challenger=optional(kept.challenger),
+            standby=optional(kept.standby),
+            phase=kept.phase,
+            canary_share=kept.canary_share,
+            standby_share=self._settings.policy(model).rollback.standby_share,
+        )
+
+    def _load_if_possible(self, model: str, version: int | None, digest: str = "") -> Loaded | None:
+        if version is None:
+            return None
+        try:
+            return self.load(model, version, digest)
+        except HomeostatError as error:
+            logger.warning("%s:%s is left out of the routing: %s", model, version, error)
+            return None
+
+    def _folder(self, model: str, version: int, digest: str) -> Path:
+        try:
+            return self._store.fetch(model, version, self._cache, digest=digest or None)
+        except OSError as error:  # a full disk, say
+            raise Unavailable(
+                f"{model}:{version} cannot be kept on this disk: {error}.",
+                remedy="Free space under the state folder.",
+            ) from error
+
+
+def _keep(split: Split) -> KeptSplit:
+    def version(one: Loaded | None) -> KeptVersion | None:
+        return KeptVersion(one.version, one.digest) if one else None
+
+    return KeptSplit(
+        generation=split.generation,
+        champion=KeptVersion(split.champion.version, split.champion.digest),
+        challenger=version(split.challenger),
+        standby=version(split.standby),
+        phase=split.phase,
+        canary_share=split.canary_share,
+    )

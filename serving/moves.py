@@ -1,0 +1,295 @@
+"""Changes of the routing: load first, then write by compare-and-swap, then swap in memory.
+
+Every function here ends with the gateway serving by what it wrote, or raises with nothing
+changed. MLflow's aliases and tags follow from the routing (`serving.reconcile`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from homeostat.errors import GateRefused
+from monitoring.signals import Signal, Triage
+from registry.incidents import Incident, open_incidents, raise_signal, resolve
+from registry.promotion import (
+    Decision,
+    decide,
+    grant_override,
+    promote,
+    quarantine,
+    release_quarantine,
+    rollback,
+)
+from registry.routing import Phase, Routing, write_routing
+from serving.parts import Parts
+from serving.runtime import Loaded, check_recent
+
+API_ACTOR = "API"
+MLFLOW_ACTOR = "unknown (MLflow)"  # MLflow does not say who moved an alias
+ROLLOUT_ACTOR = "rollout"
+
+logger = logging.getLogger(__name__)
+
+
+class Moves:
+    """All moves of traffic but the guard's own.
+
+    Args:
+        parts: The gateway's.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def prepare(self, model: str, version: int) -> Loaded:
+        """Load, verify and warm a version, and check it on its golden and on recent rows.
+
+        Raises:
+            HomeostatError: why it cannot serve.
+        """
+        loaded = self._parts.library.load(model, version)
+        split = self._parts.fleet.get(model)
+        champion = split.champion if split else None
+        check_recent(loaded, self._parts.watches[model].recent_rows, champion)
+        return loaded
+
+    def judge(self, loaded: Loaded) -> Decision:
+        """Whether gates, overrides and quarantine let a version take traffic."""
+        parts, now = self._parts, self._parts.clock()
+        with parts.writing() as session:
+            return decide(
+                session,
+                parts.policy(loaded.model),
+                loaded.model,
+                loaded.version,
+                loaded.digest,
+                now,
+            )
+
+    def request(
+        self,
+        model: str,
+        version: int,
+        actor: str,
+        reason: str,
+        *,
+        override: bool = False,
+        expires_hours: float = 24.0,
+    ) -> Routing:
+        """Make a version champion because a person asked through the API.
+
+        With `override` the gates are set aside until it expires, and a quarantine is lifted: this
+        is how a rollback is undone.
+
+        Raises:
+            HomeostatError: it cannot serve, or may not.
+        """
+        parts = self._parts
+        policy = parts.policy(model)
+        loaded = self.prepare(model, version)
+        now = parts.clock()
+        with parts.writing() as session:
+            if override:
+                until = now + timedelta(hours=expires_hours)
+                grant_override(session, model, version, actor, reason, until, now)
+                release_quarantine(session, model, loaded.digest, now)
+            decision = decide(session, policy, model, version, loaded.digest, now)
+            if decision.action == "restore":
+                raise GateRefused(
+                    f"Version {version} of '{model}' may not take traffic. {decision.reason}",
+                    remedy="Mend the version, or promote it with an override, a reason and an end.",
+                    model=model,
+                    version=version,
+                )
+            routing = promote(
+                session,
+                model,
+                version,
+                actor=actor,
+                reason=reason,
+                evidence={"decision": decision.reason},
+                now=now,
+                digest=loaded.digest,
+            )
+            self._settle(session, model, f"Version {version} was promoted by {actor}: {reason}")
+        self._serve(routing, loaded)
+        return routing
+
+    def accept(
+        self, loaded: Loaded, before: Routing | None, decision: Decision, actor: str, reason: str
+    ) -> Routing:
+        """Make a judged version champion.
+
+        Raises:
+            StaleGeneration: somebody moved the routing since `before`.
+        """
+        return self._promote(loaded, before, actor, reason, {"decision": decision.reason})
+
+    def finish_trial(
+        self, loaded: Loaded, before: Routing, reason: str, figures: Mapping[str, Any]
+    ) -> Routing:
+        """Make the challenger champion: it has earned it.
+
+        Raises:
+            StaleGeneration: somebody moved the routing since `before`.
+        """
+        return self._promote(loaded, before, ROLLOUT_ACTOR, reason, figures)
+
+    def start_trial(self, loaded: Loaded, before: Routing, reason: str) -> Routing:
+        """Let a judged version answer everything unseen.
+
+        Raises:
+            StaleGeneration: somebody moved the routing since `before`.
+        """
+        return self._trial(loaded, before, "shadow", MLFLOW_ACTOR, reason, {})
+
+    def start_canary(
+        self, loaded: Loaded, before: Routing, reason: str, figures: Mapping[str, Any]
+    ) -> Routing:
+        """Let the challenger answer its share of callers.
+
+        Raises:
+            StaleGeneration: somebody moved the routing since `before`.
+        """
+        return self._trial(loaded, before, "canary", ROLLOUT_ACTOR, reason, figures)
+
+    def abort_trial(
+        self, before: Routing, actor: str, reason: str, figures: Mapping[str, Any], *, bar: bool
+    ) -> Routing:
+        """End a trial with the champion as it was.
+
+        Args:
+            before: The routing with the trial.
+            actor: Who ends it.
+            reason: Why.
+            figures: Behind it.
+            bar: Whether the challenger's artifact goes into quarantine.
+
+        Raises:
+            StaleGeneration: somebody moved the routing since `before`.
+        """
+        parts, model = self._parts, before.model
+        now = parts.clock()
+        split = parts.fleet.get(model)
+        with parts.writing() as session:
+            routing = write_routing(
+                session,
+                model,
+                before.generation,
+                champion=before.champion,
+                challenger=None,
+                standby=before.standby,
+                phase="steady",
+                canary_share=0.0,
+                actor=actor,
+                reason=reason,
+                evidence=figures,
+                at=now,
+            )
+            if bar and split is not None and split.challenger is not None:
+                quarantine(session, model, split.challenger.digest, reason, now)
+        parts.obey(routing)
+        parts.wake.set()
+        return routing
+
+    def roll_back(self, model: str, actor: str, reason: str) -> Routing:
+        """Give traffic back to the standby because a person asked.
+
+        Raises:
+            NoTarget: there is none.
+        """
+        parts = self._parts
+        now = parts.clock()
+        with parts.writing() as session:
+            routing = rollback(session, model, actor, reason, {}, now)
+        parts.obey(routing)
+        parts.metrics.rollbacks.labels(model).inc()
+        parts.wake.set()
+        return routing
+
+    def open(
+        self, model: str, version: int, signal: Signal, triage: Triage, undo: str = ""
+    ) -> Incident:
+        """Open an incident, or attach a signal to the open one of the same cause."""
+        parts = self._parts
+        with parts.writing() as session:
+            return raise_signal(
+                session,
+                model,
+                version,
+                signal,
+                triage,
+                parts.clock(),
+                undo,
+                parts.policy(model).alerts,
+            )
+
+    def _promote(
+        self,
+        loaded: Loaded,
+        before: Routing | None,
+        actor: str,
+        reason: str,
+        figures: Mapping[str, Any],
+    ) -> Routing:
+        parts, model = self._parts, loaded.model
+        with parts.writing() as session:
+            routing = promote(
+                session,
+                model,
+                loaded.version,
+                actor=actor,
+                reason=reason,
+                evidence=figures,
+                now=parts.clock(),
+                digest=loaded.digest,
+                expected=before.generation if before else 0,
+            )
+            self._settle(session, model, f"Version {loaded.version} answers now. {reason}")
+        self._serve(routing, loaded)
+        return routing
+
+    def _trial(
+        self,
+        loaded: Loaded,
+        before: Routing,
+        phase: Phase,
+        actor: str,
+        reason: str,
+        figures: Mapping[str, Any],
+    ) -> Routing:
+        parts, model = self._parts, loaded.model
+        canary = phase == "canary"
+        with parts.writing() as session:
+            routing = write_routing(
+                session,
+                model,
+                before.generation,
+                champion=before.champion,
+                challenger=loaded.version,
+                standby=before.standby if before.standby != loaded.version else None,
+                phase=phase,
+                canary_share=parts.policy(model).rollout.canary_share if canary else 0.0,
+                actor=actor,
+                reason=reason,
+                evidence=figures,
+                at=parts.clock(),
+                digests={loaded.version: loaded.digest},
+            )
+        self._serve(routing, loaded)
+        return routing
+
+    def _serve(self, routing: Routing, loaded: Loaded) -> None:
+        self._parts.obey(routing, {loaded.version: loaded.digest})
+        self._parts.wake.set()
+
+    def _settle(self, session: Session, model: str, text: str) -> None:
+        """A new champion is the answer to what was open about the old one."""
+        now = self._parts.clock()
+        for incident in open_incidents(session, model):
+            resolve(session, incident.id, text, now, self._parts.policy(model).alerts)

@@ -1,0 +1,186 @@
+"""What the acting parts of one gateway share."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from sqlalchemy.orm import Session, sessionmaker
+
+from homeostat.clock import Clock
+from homeostat.errors import Unavailable
+from homeostat.policy import Policy
+from homeostat.settings import Settings
+from registry.database import transaction
+from registry.release_history import find_release
+from registry.routing import Routing, current_routing
+from serving.fleet import Fleet, Split
+from serving.library import Library
+from serving.metrics import Metrics
+from serving.watch import Watch
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Parts:
+    """The collaborators of one gateway, built once by `serving.gateway`.
+
+    Args:
+        settings: Of this installation.
+        clock: The present moment.
+        maker: Writing sessions of the lifecycle database.
+        reader: Sessions that only read.
+        fleet: What serves.
+        library: Loads versions.
+        watches: The monitors of each model.
+        metrics: What is counted.
+        wake: Set to let the controller look at once.
+    """
+
+    settings: Settings
+    clock: Clock
+    maker: sessionmaker[Session]
+    reader: sessionmaker[Session]
+    fleet: Fleet
+    library: Library
+    watches: dict[str, Watch]
+    metrics: Metrics
+    wake: threading.Event = field(default_factory=threading.Event)
+    wanted: dict[str, int] = field(default_factory=dict)  # generation by model, as last read
+    database_up: bool = True
+
+    def __post_init__(self) -> None:
+        self._steering = {model: threading.RLock() for model in self.watches}
+
+    def policy(self, model: str) -> Policy:
+        """The policy of a model."""
+        return self.settings.policy(model)
+
+    def steering(self, model: str) -> threading.RLock:
+        """Held while the routing of a model is changed here, from the database to memory."""
+        return self._steering[model]
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[Session]:
+        """One writing transaction, with the database's health noted.
+
+        Raises:
+            Unavailable: the database is away; nothing was kept.
+        """
+        with self._noting(), transaction(self.maker) as session:
+            yield session
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Session]:
+        """One reading transaction, with the database's health noted.
+
+        Raises:
+            Unavailable: the database is away.
+        """
+        with self._noting(), transaction(self.reader) as session:
+            yield session
+
+    def obey(self, routing: Routing, digests: Mapping[int, str] | None = None) -> Split | None:
+        """Serve by a routing from the next batch on; None if a newer one is obeyed already.
+
+        Args:
+            routing: As the database has it.
+            digests: Of its versions, where known: what is loaded has to be that.
+
+        Raises:
+            HomeostatError: its champion cannot be loaded; what served serves on.
+        """
+        # Loading may take seconds: it is done before the lock, so that a rollback never waits.
+        share = self.policy(routing.model).rollback.standby_share
+        split = self.library.split(routing, share, digests or {})
+        return split if self.swap(split) else None
+
+    def swap(self, split: Split) -> bool:
+        """Serve by a split from the next batch on; False if a newer one is obeyed already."""
+        with self.steering(split.model):
+            if not self.fleet.swap(split):
+                return False
+            self.watches[split.model].follow(split)
+        self._note(split)
+        return True
+
+    def follow(self, model: str) -> Routing | None:
+        """Read the routing of a model and obey it if it is not what serves.
+
+        Raises:
+            HomeostatError: the database is away, or the champion cannot be loaded.
+        """
+        routing, digests = self._routing(model)
+        if routing is None:
+            return None
+        split = self.fleet.get(model)
+        if split is not None and split.generation > routing.generation:
+            # Either we swapped since the look, or the database was put back: look under the lock.
+            with self.steering(model):
+                routing, digests = self._routing(model)
+                if routing is None:
+                    return None
+                if split.generation > routing.generation:
+                    logger.warning("the ledger of %s went back to an earlier state", model)
+                    self.fleet.forget(model)
+        if split is None or not _same(split, routing):
+            self.obey(routing, digests)
+        return routing
+
+    def _routing(self, model: str) -> tuple[Routing | None, dict[int, str]]:
+        with self.reading() as session:
+            routing = current_routing(session, model)
+            if routing is None:
+                return None, {}
+            self.wanted[model] = routing.generation
+            digests = {}
+            for version in (routing.champion, routing.challenger, routing.standby):
+                release = find_release(session, model, version) if version else None
+                if version and release and release.digest:
+                    digests[version] = release.digest
+        return routing, digests
+
+    def _note(self, split: Split) -> None:
+        self.metrics.generation.labels(split.model).set(split.generation)
+        self.metrics.champion.labels(split.model).set(split.champion.version)
+        splits = self.fleet.snapshot()
+        self.library.drop_unused(splits)
+        try:
+            self.library.keep(splits)
+        except OSError as error:
+            logger.warning("what serves could not be written down: %s", error)
+        logger.info(
+            "%s obeys generation %d: champion %d, challenger %s, standby %s, %s",
+            split.model,
+            split.generation,
+            split.champion.version,
+            split.challenger.version if split.challenger else "none",
+            split.standby.version if split.standby else "none",
+            split.phase,
+        )
+
+    @contextlib.contextmanager
+    def _noting(self) -> Iterator[None]:
+        try:
+            yield
+        except Unavailable:
+            if self.database_up:
+                logger.warning("the lifecycle database is away")
+            self.database_up = False
+            self.metrics.part_up.labels("database").set(0)
+            raise
+        if not self.database_up:
+            logger.info("the lifecycle database is back")
+        self.database_up = True
+        self.metrics.part_up.labels("database").set(1)
+
+
+def _same(split: Split, routing: Routing) -> bool:
+    """Whether a routing is what serves, whole; a version that was left out is tried again."""
+    loaded = {one.version for one in split.versions}
+    wanted = {routing.champion, routing.challenger, routing.standby} - {None}
+    return split.generation == routing.generation and loaded == wanted

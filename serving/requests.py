@@ -1,0 +1,92 @@
+"""What the routes take, as typed values, and the same as JSON schemas for OpenAPI."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+
+Text = Annotated[str, msgspec.Meta(min_length=1, max_length=2000)]
+Hours = Annotated[float, msgspec.Meta(gt=0, le=24 * 365)]
+Number = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class Strict(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """A body that says no more than its route knows."""
+
+
+class PredictBody(Strict):
+    """Rows to predict: `rows` for many or `row` for one; `entity` keeps an arm in a canary."""
+
+    rows: list[Any] | msgspec.UnsetType = msgspec.UNSET
+    row: Any = msgspec.UNSET
+    entity: str | list[str] | None = None
+
+
+class Label(Strict):
+    """The truth of one prediction, by the prediction's id."""
+
+    id: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+    label: Any
+    source: Annotated[str, msgspec.Meta(max_length=200)] = ""
+
+
+class LabelsBody(Strict):
+    """Labels, in any order, at any time, as often as one likes."""
+
+    labels: list[Label]
+
+
+class PromoteBody(Strict):
+    """Make a version champion; with `override` whatever the gates say, until it expires."""
+
+    version: Number
+    reason: Text
+    override: bool = False
+    expires_hours: Hours = 24.0
+    actor: Text = "API"
+
+
+class RollbackBody(Strict):
+    """Give the traffic back to the standby."""
+
+    reason: Text
+    actor: Text = "API"
+
+
+class OverrideBody(Strict):
+    """Let a version pass the gates until it expires; its alias may then be moved in MLflow."""
+
+    version: Number
+    reason: Text
+    expires_hours: Hours = 24.0
+    actor: Text = "API"
+
+
+class AcknowledgeBody(Strict):
+    """Somebody has seen it."""
+
+    actor: Text = "API"
+
+
+BODIES = (PredictBody, LabelsBody, PromoteBody, RollbackBody, OverrideBody, AcknowledgeBody)
+
+
+def takes(kind: type[Strict]) -> dict[str, Any]:
+    """The OpenAPI part of a route whose body is `kind`."""
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {"schema": {"$ref": f"#/components/schemas/{kind.__name__}"}}
+            },
+        }
+    }
+
+
+def schemas() -> dict[str, Any]:
+    """The JSON schemas of all bodies, as OpenAPI components."""
+    _, components = msgspec.json.schema_components(
+        BODIES, ref_template="#/components/schemas/{name}"
+    )
+    return components

@@ -1,0 +1,231 @@
+"""What signals lead to: incidents, and a retrain once there is enough to learn from."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime, timedelta
+
+import httpx
+
+from homeostat.errors import HomeostatError, Unavailable
+from monitoring.signals import Signal, Triage, triage
+from registry.incidents import Incident, note, open_incidents
+from registry.labels import labelled_rows
+from registry.retrains import (
+    Retrain,
+    finish_retrain,
+    request_retrain,
+    retrain_history,
+    retrain_running,
+    start_retrain,
+)
+from registry.routing import Routing
+from serving.moves import Moves
+from serving.parts import Parts
+
+DEPLOYMENT = "retrain/retrain"
+TIMEOUT_SECONDS = 5.0
+LONGEST_BACK_OFF = timedelta(seconds=60)
+DEAD_STATES = frozenset({"FAILED", "CRASHED", "CANCELLED"})
+
+logger = logging.getLogger(__name__)
+
+
+class Prefect:
+    """The few calls of Prefect's REST API that the gateway needs.
+
+    Args:
+        address: Of the API, ending in /api.
+    """
+
+    def __init__(self, address: str) -> None:
+        self._client = httpx.Client(base_url=address, timeout=TIMEOUT_SECONDS, trust_env=False)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def create_run(self, deployment: str, parameters: dict[str, str], key: str) -> str:
+        """Ask for a flow run; the same key gives the same run.
+
+        Returns:
+            The id of the flow run.
+
+        Raises:
+            Unavailable: Prefect is away, or knows no such deployment.
+        """
+        found = self._call("GET", f"/deployments/name/{deployment}")
+        body = {"parameters": parameters, "idempotency_key": key}
+        run = self._call("POST", f"/deployments/{found['id']}/create_flow_run", body)
+        return str(run["id"])
+
+    def state(self, run_id: str) -> str:
+        """The state of a flow run in Prefect's words: RUNNING, COMPLETED, FAILED, ...
+
+        Raises:
+            Unavailable: Prefect is away, or knows no such run.
+        """
+        return str(self._call("GET", f"/flow_runs/{run_id}").get("state_type") or "PENDING")
+
+    def _call(self, method: str, path: str, body: object = None) -> dict[str, object]:
+        try:
+            answer = self._client.request(method, path, json=body)
+            answer.raise_for_status()
+            found: dict[str, object] = answer.json()
+        except (httpx.HTTPError, ValueError) as error:
+            raise Unavailable(
+                f"Prefect does not answer {method} {path}: {error}.",
+                remedy="See that it runs, and that our deployments are served.",
+            ) from error
+        return found
+
+
+class Responder:
+    """Acts on signals by the policy.
+
+    Args:
+        parts: The gateway's.
+        moves: Opens incidents.
+        prefect: Where retrains run.
+    """
+
+    def __init__(self, parts: Parts, moves: Moves, prefect: Prefect) -> None:
+        self._parts = parts
+        self._moves = moves
+        self._prefect = prefect
+        self._told: set[tuple[str, int, str]] = set()
+        self._waits: dict[str, tuple[datetime, timedelta]] = {}
+
+    def signals(self, model: str, routing: Routing) -> None:
+        """Open an incident for what the champion's detectors say, once each.
+
+        Raises:
+            Unavailable: the database is away; the signal stands and is told later.
+        """
+        watch = self._parts.watches[model]
+        split = self._parts.fleet.get(model)
+        if split is None or split.generation != routing.generation:
+            return
+        for signal in self._present(model):
+            key = (model, routing.champion, signal.kind)
+            if key in self._told:
+                continue
+            self._moves.open(model, routing.champion, signal, self._triage(model, signal))
+            self._told.add(key)
+            logger.warning("%s:%d: %s", model, routing.champion, signal.kind)
+        if not watch.champion_signals():
+            # Another champion, or the same one promoted again: its signals are news.
+            self._told = {one for one in self._told if one[0] != model}
+
+    def retrain(self, model: str, routing: Routing) -> None:
+        """Ask Prefect for a retrain, when losses rose and enough labels came since.
+
+        Raises:
+            Unavailable: the database is away.
+        """
+        policy, now = self._parts.policy(model), self._parts.clock()
+        self._watch_run(model)
+        if policy.mode != "act" or routing.challenger is not None or not self._due(model, now):
+            return
+        signals = {signal.kind: signal for signal in self._present(model)}
+        loss = signals.get("loss")
+        drift = signals.get("input-drift")
+        broken = drift is not None and self._triage(model, drift).action == "page"
+        wants = loss is not None or any(
+            self._triage(model, one).action == "retrain" for one in signals.values()
+        )
+        if not wants or broken:  # a broken feed is not to be learnt from
+            return
+        with self._parts.writing() as session:
+            incident = _incident_of(open_incidents(session, model), routing.champion)
+            if incident is None:
+                return
+            since = _change_of(incident)  # the retrain reads its rows by the same moment
+            rows = labelled_rows(session, model, since, policy.retrain.min_labels)
+            if len(rows) < policy.retrain.min_labels:
+                return
+            ended = [
+                one
+                for one in retrain_history(session, model)
+                if one.incident_id == incident.id and one.ended_at is not None
+            ]
+            key = f"{incident.id}/{len(ended) + 1}"
+            retrain = request_retrain(session, model, incident.id, key, policy.retrain, now)
+        if retrain is not None and not retrain.flow_run_id:
+            self._start(model, incident, retrain)
+
+    def _start(self, model: str, incident: Incident, retrain: Retrain) -> None:
+        parameters = {"model": model, "incident_id": incident.id, "key": retrain.key}
+        now = self._parts.clock()
+        try:
+            run = self._prefect.create_run(DEPLOYMENT, parameters, retrain.key)
+        except Unavailable as error:
+            self._parts.metrics.part_up.labels("prefect").set(0)
+            _, wait = self._waits.get(model, (now, timedelta(seconds=0.5)))
+            wait = min(wait * 2, LONGEST_BACK_OFF)
+            if model not in self._waits:
+                self._note(incident, f"The retrain waits for Prefect. {error.message}")
+            self._waits[model] = (now + wait, wait)
+            return
+        self._parts.metrics.part_up.labels("prefect").set(1)
+        self._waits.pop(model, None)
+        with self._parts.writing() as session:
+            start_retrain(session, retrain.key, run)
+        self._note(incident, f"A retrain runs in Prefect as {run}.")
+        logger.info("%s: retrain %s runs as %s", model, retrain.key, run)
+
+    def _watch_run(self, model: str) -> None:
+        """End the retrain whose flow run died without a word, so that the next may run."""
+        with self._parts.reading() as session:
+            running = retrain_running(session, model)
+        if running is None or not running.flow_run_id:
+            return
+        try:
+            state = self._prefect.state(running.flow_run_id)
+        except Unavailable:
+            self._parts.metrics.part_up.labels("prefect").set(0)
+            return
+        self._parts.metrics.part_up.labels("prefect").set(1)
+        if state not in DEAD_STATES:
+            return
+        with self._parts.writing() as session:
+            finish_retrain(session, running.key, state.lower(), self._parts.clock())
+            if running.incident_id:
+                text = f"The retrain {running.flow_run_id} ended as {state.lower()}."
+                note(session, running.incident_id, text, self._parts.clock())
+
+    def _due(self, model: str, now: datetime) -> bool:
+        wait = self._waits.get(model)
+        return wait is None or now >= wait[0]
+
+    def _present(self, model: str) -> list[Signal]:
+        return self._parts.watches[model].champion_signals()
+
+    def _triage(self, model: str, signal: Signal) -> Triage:
+        split = self._parts.fleet.get(model)
+        return triage(
+            signal,
+            mode=self._parts.policy(model).mode,
+            has_standby=split is not None and split.standby is not None,
+        )
+
+    def _note(self, incident: Incident, text: str) -> None:
+        try:
+            with self._parts.writing() as session:
+                note(session, incident.id, text, self._parts.clock())
+        except HomeostatError as error:
+            logger.warning("a note on %s was lost: %s", incident.key, error)
+
+
+def _change_of(incident: Incident) -> datetime:
+    """When the change began, by the newest signal's estimate, else when it was noticed."""
+    try:
+        return datetime.fromisoformat(str(incident.details["since_at"]))
+    except (KeyError, ValueError):
+        return incident.opened_at
+
+
+def _incident_of(incidents: list[Incident], champion: int) -> Incident | None:
+    return next(
+        (one for one in incidents if one.version == champion and one.kind != "registry"), None
+    )

@@ -1,0 +1,203 @@
+"""A version in memory: loaded from its verified files, warmed, and asked batch by batch.
+
+Shapes: N rows, D encoded columns, C classes (1 for a regression).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from homeostat.errors import ArtifactError, HomeostatError, LearnerError
+from models.artifact import load_model
+from models.learner import Learner, Row
+from monitoring.profile import Profile
+
+Outputs = NDArray[np.float32]
+
+PROFILE_FILE = "profile.json"
+GOLDEN_FILE = "golden.json"
+GOLDEN_TOLERANCE = 1e-3
+
+
+class Golden(msgspec.Struct):
+    """Rows with the outputs that the version gave when it was judged."""
+
+    rows: list[msgspec.Raw]
+    outputs: list[list[float]]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """One version, ready to answer.
+
+    Args:
+        model: The model's name.
+        version: Its number in the registry.
+        digest: SHA-256 of its manifest, as verified.
+        learner: Encodes, predicts, scores.
+        module: Its weights, in evaluation mode.
+        profile: Its reference distributions and losses.
+        encoding: Equal for versions whose learners encode rows alike.
+    """
+
+    model: str
+    version: int
+    digest: str
+    learner: Learner
+    module: nn.Module
+    profile: Profile
+    encoding: str = field(repr=False)
+
+    def encode(self, rows: Sequence[Row]) -> Tensor:
+        """Rows as (N, D).
+
+        Raises:
+            InvalidRow: a row that cannot be used, named by its index.
+            LearnerError: the learner failed otherwise.
+        """
+        try:
+            x = self.learner.encode(rows)
+        except HomeostatError:
+            raise
+        except Exception as error:
+            raise self._failed("encode", error) from error
+        if x.shape[0] != len(rows):
+            raise LearnerError(
+                f"The learner of {self.model}:{self.version} encoded {len(rows)} rows as "
+                f"{x.shape[0]}.",
+                model=self.model,
+                version=self.version,
+            )
+        return x
+
+    def predict(self, x: Tensor) -> Outputs:
+        """Outputs (N, C), finite or not, of encoded rows (N, D).
+
+        Raises:
+            LearnerError: the learner failed, or gave something of another shape.
+        """
+        try:
+            with torch.inference_mode():
+                outputs = np.asarray(self.learner.predict(self.module, x), dtype=np.float32)
+        except HomeostatError:
+            raise
+        except Exception as error:
+            raise self._failed("predict", error) from error
+        if outputs.ndim != 2 or outputs.shape[0] != x.shape[0]:
+            raise LearnerError(
+                f"{self.model}:{self.version} gave outputs of shape {outputs.shape} for "
+                f"{x.shape[0]} rows.",
+                remedy="`predict` must return an array of one line per row.",
+                model=self.model,
+                version=self.version,
+            )
+        return outputs
+
+    def not_finite(self) -> LearnerError:
+        """The error of a request whose outputs hold NaN or infinity."""
+        return LearnerError(
+            f"{self.model}:{self.version} gave an output that is not a finite number.",
+            remedy="Look at the row, and at the version's training.",
+            model=self.model,
+            version=self.version,
+        )
+
+    def _failed(self, what: str, error: Exception) -> LearnerError:
+        return LearnerError(
+            f"The learner of {self.model}:{self.version} failed in {what}: "
+            f"{type(error).__name__}: {error}",
+            remedy="Mend the learner, or roll back to a version that works.",
+            model=self.model,
+            version=self.version,
+        )
+
+
+def load(folder: Path, model: str, version: int, digest: str, allowed: Collection[str]) -> Loaded:
+    """Load a version from its `model/` files, verified against `digest`, and warm it.
+
+    Raises:
+        ArtifactError: the files are not what was registered, or its golden rows are answered
+            otherwise than when it was judged.
+        LearnerError: it cannot answer at all.
+    """
+    found = load_model(folder, allowed=allowed, digest=digest or None)
+    path = folder / PROFILE_FILE
+    try:
+        profile = Profile.from_json(path.read_text())
+    except OSError as error:
+        raise ArtifactError(f"{model}:{version} has no {PROFILE_FILE}: {error}.") from error
+    found.model.eval()
+    loaded = Loaded(
+        model=model,
+        version=version,
+        digest=found.digest,
+        learner=found.learner,
+        module=found.model,
+        profile=profile,
+        encoding=f"{found.reference}:{json.dumps(found.learner.config(), sort_keys=True)}",
+    )
+    check_golden(loaded, folder)
+    return loaded
+
+
+def check_golden(loaded: Loaded, folder: Path) -> None:
+    """Ask the version for the rows that it was judged by, if its files hold some.
+
+    Raises:
+        ArtifactError: the answers differ from the recorded ones.
+        LearnerError: it cannot answer.
+    """
+    path = folder / GOLDEN_FILE
+    if not path.exists():
+        return
+    try:
+        golden = msgspec.json.decode(path.read_bytes(), type=Golden)
+        rows = [msgspec.json.decode(row) for row in golden.rows]
+    except msgspec.MsgspecError as error:
+        raise ArtifactError(f"{path.name} of {loaded.digest} cannot be read: {error}") from error
+    outputs = loaded.predict(loaded.encode(rows))
+    expected = np.asarray(golden.outputs, dtype=np.float32)
+    if outputs.shape != expected.shape or not np.allclose(
+        outputs, expected, atol=GOLDEN_TOLERANCE, rtol=GOLDEN_TOLERANCE
+    ):
+        raise ArtifactError(
+            f"{loaded.model}:{loaded.version} answers its golden rows otherwise than when it "
+            "was judged.",
+            remedy="Register it again on a host of this kind.",
+            model=loaded.model,
+            version=loaded.version,
+        )
+
+
+def check_recent(loaded: Loaded, rows: Sequence[Row], like: Loaded | None) -> None:
+    """Warm a version with rows of live traffic, and hold it to the shape of the present one.
+
+    Raises:
+        ArtifactError: its outputs have another width than those of `like`.
+        LearnerError: it cannot answer, or not with finite numbers.
+    """
+    if not rows:
+        return
+    for batch in (rows[:1], rows):  # one row and many: both paths are warm afterwards
+        outputs = loaded.predict(loaded.encode(batch))
+    if not np.isfinite(outputs).all():
+        raise loaded.not_finite()
+    if like is not None:
+        width = like.predict(like.encode(rows[:1])).shape[1]
+        if outputs.shape[1] != width:
+            raise ArtifactError(
+                f"{loaded.model}:{loaded.version} gives {outputs.shape[1]} outputs a row, the "
+                f"champion {width}.",
+                remedy="A version of another task needs a model name of its own.",
+                model=loaded.model,
+                version=loaded.version,
+            )

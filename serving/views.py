@@ -1,0 +1,152 @@
+"""What the gateway shows of itself as plain JSON: models, history, incidents, health."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from registry.gates import verdict_for
+from registry.incidents import Incident, incident_history, open_incidents
+from registry.log import count_predictions
+from registry.promotion import active_overrides
+from registry.release_history import releases
+from registry.retrains import retrain_history
+from registry.routing import Routing, routing_history
+from serving.fleet import Split
+from serving.gateway import Gateway
+
+
+def health(gateway: Gateway) -> tuple[bool, dict[str, Any]]:
+    """Whether every model that has a routing has its champion loaded, and what serves."""
+    splits = gateway.fleet.snapshot()
+    missing = sorted(set(gateway.parts.wanted) - set(splits))
+    document: dict[str, Any] = {
+        "ready": not missing,
+        "models": {
+            model: {"version": split.champion.version, "generation": split.generation}
+            for model, split in splits.items()
+        },
+        "acts": gateway.controller.holds_lease,
+        "troubles": gateway.controller.troubles,
+    }
+    if missing:
+        document["missing"] = missing
+    if not splits and not missing:
+        document["note"] = "There is nothing to serve yet."
+    return not missing, document
+
+
+def models(gateway: Gateway) -> dict[str, Any]:
+    """Every model of the settings, with what serves it."""
+    splits = gateway.fleet.snapshot()
+    return {
+        "models": [
+            {"model": name, "routing": _split(split) if (split := splits.get(name)) else None}
+            for name in gateway.fleet.models
+        ]
+    }
+
+
+def model(gateway: Gateway, name: str) -> dict[str, Any]:
+    """One model: routing, versions in memory, evidence, trial, overrides, incidents.
+
+    Raises:
+        UnknownModel: there is no such model.
+    """
+    split = gateway.fleet.get(name)
+    watch = gateway.watches[name]
+    trial = watch.trial
+    with gateway.parts.reading() as session:
+        now = gateway.parts.clock()
+        versions = [
+            {
+                "version": one.version,
+                "role": role,
+                "digest": one.digest,
+                "predictions": count_predictions(session, name, one.version),
+                "verdict": verdict.to_json()
+                if (verdict := verdict_for(session, name, one.version))
+                else None,
+            }
+            for role, one in (_roles(split) if split else [])
+        ]
+        overrides = [_moments(asdict(one)) for one in active_overrides(session, name, now)]
+        incidents = [_incident(one) for one in open_incidents(session, name)]
+        retrains = [_moments(asdict(one)) for one in retrain_history(session, name)]
+    return {
+        "model": name,
+        "routing": _split(split) if split else None,
+        "versions": versions,
+        "evidence": [_moments(asdict(one)) for one in watch.samples()],
+        "trial": asdict(trial) | {"canary_rows": watch.challenger_answers} if trial else None,
+        "overrides": overrides,
+        "incidents": incidents,
+        "retrains": retrains,
+    }
+
+
+def history(gateway: Gateway, name: str) -> dict[str, Any]:
+    """Every routing and release of a model, oldest first.
+
+    Raises:
+        UnknownModel: there is no such model.
+    """
+    gateway.fleet.get(name)
+    with gateway.parts.reading() as session:
+        return {
+            "model": name,
+            "routings": [routing(one) for one in routing_history(session, name)],
+            "releases": [_moments(asdict(one)) for one in releases(session, name)],
+        }
+
+
+def incidents(gateway: Gateway, name: str | None, *, every: bool) -> dict[str, Any]:
+    """Open incidents, or with `every` the newest hundred, resolved ones too."""
+    if name is not None:
+        gateway.fleet.get(name)
+    with gateway.parts.reading() as session:
+        found = incident_history(session, name) if every else open_incidents(session, name)
+    return {"incidents": [_incident(one) for one in found]}
+
+
+def incident(one: Incident) -> dict[str, Any]:
+    """One incident with its story."""
+    return _incident(one)
+
+
+def routing(one: Routing) -> dict[str, Any]:
+    """One line of the ledger."""
+    return _moments(asdict(one))
+
+
+def _split(split: Split) -> dict[str, Any]:
+    return {
+        "generation": split.generation,
+        "phase": split.phase,
+        "champion": split.champion.version,
+        "challenger": split.challenger.version if split.challenger else None,
+        "standby": split.standby.version if split.standby else None,
+        "canary_share": split.canary_share,
+        "release": split.release(split.champion.version),
+        "digest": split.champion.digest,
+    }
+
+
+def _roles(split: Split) -> list[tuple[str, Any]]:
+    roles = (
+        ("champion", split.champion),
+        ("challenger", split.challenger),
+        ("standby", split.standby),
+    )
+    return [(role, one) for role, one in roles if one is not None]
+
+
+def _incident(one: Incident) -> dict[str, Any]:
+    return _moments(asdict(one)) | {"events": [_moments(asdict(event)) for event in one.events]}
+
+
+def _moments(values: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: value.isoformat() if hasattr(value, "isoformat") else value
+        for name, value in values.items()
+    }

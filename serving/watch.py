@@ -1,0 +1,330 @@
+"""One model's live monitors: input drift, loss, champion against standby, challenger on trial.
+
+Each detector belongs to what it compares: the input and loss detectors to the champion, the
+guard to the pair of champion and standby, the trial to the pair of challenger and champion. A
+new routing restarts those whose subject changed, and only those.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+import numpy as np
+from torch import Tensor
+
+from homeostat.clock import Clock
+from homeostat.errors import HomeostatError
+from homeostat.policy import Policy
+from models.learner import Row
+from monitoring.inputs import InputDetector
+from monitoring.losses import LossDetector
+from monitoring.sequential import GuardDetector, PairedTest
+from monitoring.signals import Signal, read_signal
+from registry.evidence import EvidenceSample
+from serving.answering import Answered
+from serving.fleet import Split
+from serving.runtime import Loaded, Outputs
+
+HARD_FAILURES = 3  # failing batches
+HARD_WINDOW = timedelta(seconds=10)
+MOMENTS_KEPT = 20_000  # of labelled rows and of batches, to date an estimated change point
+BATCHES_KEPT = 50_000  # not folded yet; beyond this the oldest are not watched
+
+INPUT, LOSS, GUARD, TRIAL = (
+    "input-drift",
+    "loss",
+    "worse-than-standby",
+    "trial",
+)  # names of detectors
+FAILURES = "hard-failure"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LabelledLoss:
+    """A labelled prediction: when it was made, and each answering version's loss in [0, 1]."""
+
+    at: datetime
+    losses: Mapping[int, float]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """How the challenger does against the champion on the rows that both answered."""
+
+    decision: Literal["continue", "not-worse", "worse"]
+    rows: int
+    low: float
+    high: float
+
+
+@dataclass(slots=True)
+class _Batch:
+    at: datetime
+    champion: Loaded
+    x: Tensor
+    outputs: Outputs
+
+
+class Watch:
+    """The detectors of one model.
+
+    Args:
+        model: The model's name.
+        policy: Its budgets and tolerances.
+        clock: Dates the batches.
+    """
+
+    def __init__(self, model: str, policy: Policy, clock: Clock) -> None:
+        self.model = model
+        self.recent_rows: Sequence[Row] = ()  # some of the last answered, as they came
+        self._policy = policy
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._waiting: deque[_Batch] = deque(maxlen=BATCHES_KEPT)
+        self._champion: Loaded | None = None
+        self._standby = 0
+        self._challenger = 0
+        self._inputs: InputDetector | None = None
+        self._losses: LossDetector | None = None
+        self._guard: GuardDetector | None = None
+        self._trial: PairedTest | None = None
+        self._restart_moments()
+        self._failing: deque[datetime] = deque(maxlen=HARD_FAILURES)
+        self._challenger_failures = self._challenger_answers = 0
+
+    def follow(self, split: Split) -> None:
+        """Restart the detectors whose subject this routing changes."""
+        rules, back = self._policy.monitor, self._policy.rollback
+        with self._lock:
+            renewed = self._champion is None or self._champion.version != split.champion.version
+            if renewed:
+                profile = split.champion.profile
+                self._champion = split.champion
+                self._inputs = InputDetector(
+                    profile, rules.budget_predictions, rules.tolerance_inputs
+                )
+                self._losses = LossDetector(
+                    profile.loss_reference, rules.budget_labels, rules.tolerance_loss
+                )
+                self._restart_moments()
+            standby = split.standby.version if split.standby else 0
+            if renewed or standby != self._standby:
+                self._standby = standby
+                self._guard = GuardDetector(back.budget_labels, back.tolerance) if standby else None
+                self._failing.clear()
+            challenger = split.challenger.version if split.challenger else 0
+            if renewed or challenger != self._challenger:
+                self._challenger = challenger
+                trial = self._policy.rollout
+                self._trial = PairedTest(trial.margin, trial.error_rate) if challenger else None
+                self._challenger_failures = self._challenger_answers = 0
+
+    def observe(self, split: Split, done: Answered) -> None:
+        """Take note of a finished batch; called by the answering thread, so only noted."""
+        at = self._clock()
+        if done.observed is not None and done.outputs is not None:
+            self._waiting.append(_Batch(at, split.champion, done.observed, done.outputs))
+            self.recent_rows = done.sample
+        if done.champion_alone_failed:
+            self._failing.append(at)
+        if split.challenger is not None and split.challenger.version == self._challenger:
+            self._challenger_failures += done.failures.get(split.challenger.version, 0)
+            self._challenger_answers += done.rows_of(split.challenger.version)
+
+    def fold(self) -> None:
+        """Feed the input detector with the batches noted since the last call."""
+        batches = [self._waiting.popleft() for _ in range(len(self._waiting))]
+        with self._lock:
+            detector, champion = self._inputs, self._champion
+            if detector is None or champion is None:
+                return
+            own = [batch for batch in batches if batch.champion is champion]
+            if not own:
+                return
+            outputs = np.concatenate([batch.outputs for batch in own])
+            learner = champion.learner
+            try:
+                observed = np.concatenate([learner.observe(batch.x) for batch in own])
+                detector.update(observed, learner.predicted(outputs), learner.confidence(outputs))
+            except Exception:
+                # A user's observe may fail on anything; the predictions themselves are fine.
+                logger.exception("a batch of %s could not be watched", self.model)
+                return
+            self._input_moments.extend((batch.at, len(batch.x)) for batch in own)
+
+    def label(self, rows: Sequence[LabelledLoss]) -> None:
+        """Feed the detectors of losses, in the order in which the predictions were made."""
+        with self._lock:
+            if self._champion is None or self._losses is None:
+                return
+            champion = self._champion.version
+            own = [row for row in sorted(rows, key=lambda row: row.at) if champion in row.losses]
+            if own:
+                self._losses.update(np.array([row.losses[champion] for row in own]))
+                self._loss_moments.extend(row.at for row in own)
+            if self._guard is not None:
+                pairs = _differences(own, champion, self._standby)
+                if len(pairs):
+                    self._guard.update(pairs)
+            if self._trial is not None:
+                pairs = _differences(own, self._challenger, champion)
+                if len(pairs):
+                    self._trial.update(pairs)
+
+    @property
+    def trial(self) -> Trial | None:
+        """How the challenger does so far, if there is one."""
+        with self._lock:
+            if self._trial is None:
+                return None
+            low, high = self._trial.interval()
+            return Trial(self._trial.decision, self._trial.n, low, high)
+
+    @property
+    def challenger_failures(self) -> int:
+        """Requests that the challenger could not answer since it came."""
+        return self._challenger_failures
+
+    @property
+    def challenger_answers(self) -> int:
+        """Rows that the challenger answered in canary since it came, or this process started."""
+        return self._challenger_answers
+
+    @property
+    def loss_drift(self) -> bool:
+        """Whether the champion's losses have left their reference."""
+        with self._lock:
+            return self._losses is not None and self._losses.drift_detected
+
+    def champion_signals(self) -> list[Signal]:
+        """Signals that the champion left its reference: of its inputs, of its losses."""
+        with self._lock:
+            found = []
+            inputs, losses = self._inputs, self._losses
+            if inputs is not None and inputs.drift_detected:
+                found.append(self._signal("input-drift", inputs))
+            if losses is not None and losses.drift_detected:
+                found.append(self._signal("loss", losses))
+            return found
+
+    def rollback_signal(self) -> Signal | None:
+        """The signal that the standby does better: by its losses, or by not failing."""
+        with self._lock:
+            if self._guard is not None and self._guard.drift_detected:
+                return self._signal("worse-than-standby", self._guard)
+            now = self._clock()
+            recent = [at for at in self._failing if now - at <= HARD_WINDOW]
+            if self._standby and len(recent) >= HARD_FAILURES:
+                count = float(len(recent))
+                return Signal(
+                    kind="hard-failure",
+                    detector=FAILURES,
+                    evidence=count,
+                    threshold=float(HARD_FAILURES),
+                    rows=len(recent),
+                    since=len(recent),
+                    details={"since_at": recent[0].isoformat()},
+                )
+            return None
+
+    def samples(self) -> list[EvidenceSample]:
+        """The evidence of every detector now."""
+        at = self._clock()
+        with self._lock:
+            if self._champion is None:
+                return []
+            version = self._champion.version
+            present = ((INPUT, self._inputs), (LOSS, self._losses), (GUARD, self._guard))
+            return [
+                EvidenceSample(
+                    self.model,
+                    version,
+                    name,
+                    at,
+                    float(one.evidence),
+                    float(one.threshold),
+                    int(one.rows),
+                )
+                for name, one in present
+                if one is not None
+            ]
+
+    def states(self) -> dict[tuple[int, str], str]:
+        """Each detector's state as JSON, by the version and name of what it judges."""
+        with self._lock:
+            if self._champion is None:
+                return {}
+            version = self._champion.version
+            states: dict[tuple[int, str], str] = {}
+            if self._inputs is not None:
+                states[version, INPUT] = self._inputs.to_json()
+            if self._losses is not None:
+                states[version, LOSS] = self._losses.to_json()
+            if self._guard is not None:
+                states[version, f"{GUARD}:{self._standby}"] = self._guard.to_json()
+            if self._trial is not None:
+                states[self._challenger, f"{TRIAL}:{version}"] = self._trial.to_json()
+            return states
+
+    def restore(self, states: Mapping[tuple[int, str], str]) -> None:
+        """Take up detectors where an earlier process left them; what does not fit is left out."""
+        with self._lock:
+            if self._champion is None:
+                return
+            version = self._champion.version
+            try:
+                if text := states.get((version, INPUT)):
+                    self._inputs = InputDetector.from_json(text)
+                if text := states.get((version, LOSS)):
+                    self._losses = LossDetector.from_json(text)
+                if text := states.get((version, f"{GUARD}:{self._standby}")):
+                    self._guard = GuardDetector.from_json(text)
+                if text := states.get((self._challenger, f"{TRIAL}:{version}")):
+                    self._trial = PairedTest.from_json(text)
+            except HomeostatError as error:
+                logger.warning("a saved detector of %s is left out: %s", self.model, error)
+
+    def _restart_moments(self) -> None:
+        self._input_moments: deque[tuple[datetime, int]] = deque(maxlen=MOMENTS_KEPT)
+        self._loss_moments: deque[datetime] = deque(maxlen=MOMENTS_KEPT)
+
+    def _signal(
+        self,
+        kind: Literal["input-drift", "loss", "worse-than-standby"],
+        detector: InputDetector | LossDetector | GuardDetector,
+    ) -> Signal:
+        dated = self._input_moment if kind == "input-drift" else self._loss_moment
+        return read_signal(kind, detector, since_at=dated(detector.since).isoformat())
+
+    def _loss_moment(self, since: int) -> datetime:
+        moments = self._loss_moments
+        if not moments:
+            return self._clock()
+        return moments[max(0, len(moments) - max(since, 1))]
+
+    def _input_moment(self, since: int) -> datetime:
+        at = self._clock()
+        for at, rows in reversed(self._input_moments):  # noqa: B007 - the last one is wanted
+            since -= rows
+            if since <= 0:
+                break
+        return at
+
+
+def _differences(
+    rows: Sequence[LabelledLoss], first: int, second: int
+) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    pairs = [
+        row.losses[first] - row.losses[second]
+        for row in rows
+        if first in row.losses and second in row.losses
+    ]
+    return np.array(pairs, dtype=np.float64)
