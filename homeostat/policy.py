@@ -15,72 +15,113 @@ Seconds = Annotated[float, Field(gt=0.0)]
 
 
 class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # The text below each field is its description in docs/settings.md.
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class GatePolicy(_Table):
     """What a candidate must show before it may take traffic."""
 
-    min_accuracy: Share = 0.8  # 1 - mean loss on its own newest held-out rows
-    forgetting: Share = 0.03  # how much worse than the champion on any earlier regime
-    error_rate: Share = 0.05  # of each paired test
+    min_accuracy: Share = 0.8
+    """1 - mean loss that a candidate must reach on its own newest held-out rows."""
+    forgetting: Share = 0.03
+    """How much worse than the champion a candidate may be on any earlier regime."""
+    error_rate: Share = 0.05
+    """How often each paired test of the gates may err."""
 
 
 class MonitorPolicy(_Table):
     """False-alarm budgets and tolerances."""
 
-    budget_predictions: Count = 100_000  # at most one false input alarm in so many predictions
-    budget_labels: Count = 100_000  # at most one false accuracy alarm in so many labels
-    tolerance_inputs: Share = 0.1  # total variation of one feature that is not worth a page
-    tolerance_loss: Share = 0.02  # rise of the mean loss that is not worth a page
+    budget_predictions: Count = 100_000
+    """At most one false input alarm in so many predictions."""
+    budget_labels: Count = 100_000
+    """At most one false accuracy alarm in so many labels."""
+    tolerance_inputs: Share = 0.1
+    """A shift of one feature (total variation) that is not worth a page."""
+    tolerance_loss: Share = 0.02
+    """A rise of the mean loss that is not worth a page."""
 
 
 class RetrainPolicy(_Table):
     """When and how to learn from what changed."""
 
     strategy: Literal["replay", "fine-tune"] = "replay"
-    min_labels: Count = 300  # labelled rows since the change before it is worth learning
+    """How a retrain learns: with replay of the memory, or from the new rows alone."""
+    min_labels: Count = 300
+    """Labelled rows since the change that a retrain waits for."""
     memory_rows: Count = 600
+    """Examples that the replay memory keeps, of all regimes together."""
     epochs: Count = 15
+    """Passes of a retrain over the new rows, at most."""
     seconds: Seconds = 300.0
+    """Wall time of a retrain's training, at most."""
     cool_down_seconds: Annotated[float, Field(ge=0.0)] = 300.0
+    """Rest between the end of one retrain and the start of the next."""
     max_per_day: Count = 12
-    holdout: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.3  # of the new rows, frozen to judge by
+    """Retrains started by themselves in 24 hours, at most."""
+    holdout: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.3
+    """Share of the new rows that is frozen to judge by."""
 
 
 class RolloutPolicy(_Table):
     """How a challenger earns its traffic: shadow, then canary, then all."""
 
-    margin: Share = 0.02  # how much worse than the champion still counts as not worse
+    margin: Share = 0.02
+    """How much worse than the champion still counts as not worse."""
     error_rate: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.05
+    """How often the test between challenger and champion may err."""
     canary_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
-    canary_predictions: Count = 200  # answers given by the challenger before it may take all
-    deadline_seconds: Seconds = 86_400.0  # without a verdict by then: aborted, said so
+    """Of the traffic that a challenger answers in canary."""
+    canary_predictions: Count = 200
+    """Answers that a challenger must give in canary before it may take all."""
+    deadline_seconds: Seconds = 86_400.0
+    """What a rollout may take: without a verdict by then it is aborted, and says so."""
 
 
 class RollbackPolicy(_Table):
     """When traffic goes back to the standby."""
 
-    budget_labels: Count = 100_000  # at most one false rollback in so many labels
-    tolerance: Share = 0.02  # how much worse than the standby is not worth a move
-    standby_share: Share = 1.0  # of the traffic that the standby answers in shadow
+    budget_labels: Count = 100_000
+    """At most one false rollback in so many labels."""
+    tolerance: Share = 0.02
+    """How much worse than the standby is not worth a move."""
+    standby_share: Share = 1.0
+    """Of the traffic that the standby answers in shadow."""
 
 
 class Policy(_Table):
     """All that one model's owner decides."""
 
-    learner: str = "digits"  # a name of the entry-point group homeostat.learners, or module:Class
+    learner: str = "digits"
+    """A name of the entry-point group homeostat.learners, or module:Class."""
     learner_config: dict[str, object] = Field(default_factory=dict)
-    data: str = "builtin:digits"  # or a path to Parquet or CSV
-    label: str = "label"  # the column of the data that holds the truth
+    """What the learner takes besides the data; see the learner."""
+    data: str = "builtin:digits"
+    """`builtin:digits`, or the path of a Parquet or CSV file."""
+    label: str = "label"
+    """The column of the data that holds the truth."""
     seed: int = 0
+    """Where everything random of the pipeline begins: the same seed gives the same version."""
     epochs: Count = 30
-    schedule: str = ""  # cron of the pipeline; empty: by hand
+    """Passes of the pipeline's training over its data, at most."""
+    schedule: str = ""
+    """Cron of the pipeline; empty: by hand."""
     mode: Literal["observe", "recommend", "act"] = "act"
+    """What the loop may do by itself: only watch, watch and say what it would do, or act."""
     alias_moves: Literal["enforce", "warn", "override"] = "enforce"
+    """What becomes of an alias moved by hand to a version whose gates did not pass: put back,
+    served with a ticket, or served.
+    """
     gates: GatePolicy = GatePolicy()
+    """What a candidate must show."""
     monitor: MonitorPolicy = MonitorPolicy()
+    """False-alarm budgets and tolerances."""
     retrain: RetrainPolicy = RetrainPolicy()
+    """When and how to learn from what changed."""
     rollout: RolloutPolicy = RolloutPolicy()
+    """How a challenger earns its traffic."""
     rollback: RollbackPolicy = RollbackPolicy()
-    alerts: tuple[str, ...] = ()  # http(s) addresses take CloudEvents; others go through Apprise
+    """When traffic goes back to the standby."""
+    alerts: tuple[str, ...] = ()
+    """Where alerts go: http(s) addresses take CloudEvents, others go through Apprise."""

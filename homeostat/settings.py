@@ -35,23 +35,47 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,  # the text below each field is in docs/settings.md
     )
 
     state_dir: Path = Path(".homeostat")
+    """Where everything is kept: databases, artifacts, logs, the token."""
     host: str = "127.0.0.1"
+    """What the servers that `up` starts listen on."""
     gateway_port: Port = 8000
+    """The gateway's port."""
     mlflow_port: Port = 5000
+    """The port of the MLflow server that `up` starts."""
     prefect_port: Port = 4200
+    """The port of the Prefect server that `up` starts."""
     mlflow_url: str = ""
-    prefect_url: str = ""  # the API's address, ending in /api
+    """The address of an MLflow server that runs already; empty: `up` starts one."""
+    prefect_url: str = ""
+    """The API address, ending in /api, of a Prefect server that runs already; empty: `up` starts
+    one.
+    """
     database_url: str = ""
-    token: SecretStr = SecretStr("")  # empty: made at the first `up`, kept in state_dir/token
-    telemetry: bool = False  # of the parts: MLflow, Prefect, Evidently
+    """The SQLAlchemy URL of the lifecycle database, SQLite or PostgreSQL; empty: SQLite in the
+    state folder.
+    """
+    token: SecretStr = SecretStr("")
+    """The gateway's bearer token; empty: made at the first `up`, kept in the file token of the
+    state folder.
+    """
+    telemetry: bool = False
+    """Whether the parts (MLflow, Prefect, Evidently) may report their use to their makers."""
     max_body_bytes: Annotated[int, Field(gt=0)] = 8 * 1024 * 1024
+    """The largest body of a request that the gateway takes."""
     max_rows: Annotated[int, Field(gt=0)] = 4096
+    """The most rows of one request."""
     poll_seconds: Annotated[float, Field(gt=0)] = 1.0
+    """How often the controller reads MLflow's aliases."""
     models: dict[str, Policy] = Field(default_factory=lambda: {"digits": Policy()})
+    """One table for each model, `[models.NAME]`: its policy."""
 
     @classmethod
     def settings_customise_sources(

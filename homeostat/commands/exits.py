@@ -1,0 +1,62 @@
+"""The exit codes: one table, documented in docs/commands.md and docs/errors.md."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+OK = 0
+UNEXPECTED = 1
+USAGE = 2
+INPUT = 3
+REFUSED = 4
+UNAVAILABLE = 5
+SETTINGS = 6
+
+MEANINGS: Mapping[int, str] = MappingProxyType(
+    {
+        OK: "done",
+        UNEXPECTED: "something nobody foresaw, or a demo act that failed",
+        USAGE: "a command or an option that is not one",
+        INPUT: "what was given cannot be used: rows, labels, data, names, a learner",
+        REFUSED: "the policy, the state or the token forbids it",
+        UNAVAILABLE: "a part is away",
+        SETTINGS: "settings that cannot be meant, or a part that could not be started",
+    }
+)
+
+# By the stable code of the error, as over HTTP.
+BY_ERROR: Mapping[str, int] = MappingProxyType(
+    {
+        "internal": UNEXPECTED,
+        "act-failed": UNEXPECTED,
+        "invalid-input": INPUT,
+        "invalid-row": INPUT,
+        "invalid-label": INPUT,
+        "invalid-request": INPUT,
+        "too-large": INPUT,
+        "invalid-data": INPUT,
+        "unknown-model": INPUT,
+        "unknown-version": INPUT,
+        "unknown-prediction": INPUT,
+        "not-found": INPUT,
+        "method-not-allowed": INPUT,
+        "learner-failed": INPUT,
+        "conflicting-label": REFUSED,
+        "unauthorized": REFUSED,
+        "artifact-refused": REFUSED,
+        "refused": REFUSED,
+        "stale-generation": REFUSED,
+        "gate-refused": REFUSED,
+        "no-target": REFUSED,
+        "unavailable": UNAVAILABLE,
+        "delivery-failed": UNAVAILABLE,
+        "invalid-settings": SETTINGS,
+        "cannot-start": SETTINGS,
+    }
+)
+
+
+def exit_code(code: str) -> int:
+    """The exit code of an error's code."""
+    return BY_ERROR.get(code, UNEXPECTED)

@@ -1,0 +1,206 @@
+"""`up`, `down`, `status`: the servers of this machine."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from homeostat.commands.output import AsJson, say, show_json, show_table
+
+if TYPE_CHECKING:
+    from homeostat.settings import Settings
+    from homeostat.supervisor import Event
+    from homeostat.supervisor.events import Tell
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands of this file."""
+    app.command()(up)
+    app.command()(down)
+    app.command()(status)
+
+
+def up(
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Return when everything is ready.")
+    ] = False,
+    events_to: Annotated[
+        int | None, typer.Option("--events-to", hidden=True, help="A descriptor for events.")
+    ] = None,
+) -> None:
+    """Start MLflow, Prefect, our flows and the gateway, and watch them.
+
+    What has an address in the settings is used and not started. Ctrl-C stops everything.
+    """
+    from homeostat.errors import HomeostatError
+    from homeostat.settings import load_settings
+    from homeostat.supervisor import Event, Supervisor, start
+
+    if events_to is None:
+        settings = load_settings()
+        tell = _teller()
+        if detach:
+            start(settings, tell)
+        else:
+            Supervisor(settings, _with_table(tell, settings), os.environ).run()
+        if detach:
+            _show_addresses(settings)
+        return
+    # We are the background half of `--detach`: the other half reads our events.
+    write = _pipe_writer(events_to)
+    try:
+        Supervisor(load_settings(), write, os.environ).run()
+    except HomeostatError as error:
+        lines = error.fields.get("log_lines")
+        write(
+            Event(
+                "failed",
+                text=error.message,
+                remedy=error.remedy,
+                code=error.code,
+                log_lines=tuple(lines) if isinstance(lines, list) else (),
+            )
+        )
+        raise
+
+
+def down() -> None:
+    """Stop what `up` started; its state stays for the next `up`."""
+    from homeostat.settings import load_settings
+    from homeostat.supervisor import stop
+
+    settings = load_settings()
+    stopped = stop(settings.state_dir)
+    say("Stopped." if stopped else f"Nothing is up with the state folder {settings.state_dir}.")
+
+
+def status(as_json: AsJson = False) -> None:
+    """Show what runs, where, and whether it answers.
+
+    Exits with 5 where a part does not answer.
+    """
+    from homeostat.commands.exits import UNAVAILABLE
+    from homeostat.settings import load_settings
+    from homeostat.supervisor import read_state
+
+    settings = load_settings()
+    state = read_state(settings.state_dir.resolve())
+    supervised = bool(state and state.is_alive())
+    parts = _states(settings)
+    well = all(part["answers"] for part in parts)
+    if as_json:
+        show_json(
+            {
+                "up": supervised,
+                "pid": state.pid if state and supervised else None,
+                "ready": well,
+                "state_dir": str(settings.state_dir.resolve()),
+                "parts": parts,
+            }
+        )
+    else:
+        rows = [
+            (part["part"], "answers" if part["answers"] else "away", part["address"])
+            for part in parts
+        ]
+        show_table(("part", "state", "address"), rows)
+        if not supervised:
+            say("No supervisor runs with this state folder: `homeostat up` starts one.")
+    if not well:
+        raise typer.Exit(UNAVAILABLE)
+
+
+def _states(settings: Settings) -> list[dict[str, Any]]:
+    from datetime import UTC, datetime, timedelta
+
+    from homeostat.supervisor.parts import parts
+
+    # A runner that serves asks twice a second; half a minute of silence is not a pause.
+    lately = datetime.now(UTC) - timedelta(seconds=30)
+    return [
+        {"part": part.name, "answers": part.ready(lately), "address": part.address}
+        for part in parts(settings, {})
+        if not part.once
+    ]
+
+
+def _show_addresses(settings: Settings) -> None:
+    show_table(
+        ("part", "address"),
+        [
+            ("gateway", f"{settings.gateway_address}/docs"),
+            ("MLflow", settings.mlflow_address),
+            ("Prefect", settings.prefect_address.removesuffix("/api")),
+            ("state", str(settings.state_dir.resolve())),
+            ("token", _where_token(settings)),
+        ],
+    )
+
+
+def _where_token(settings: Settings) -> str:
+    if settings.token.get_secret_value():
+        return "as set by HOMEOSTAT_TOKEN or homeostat.toml"
+    return f"in {settings.state_dir.resolve() / 'token'}"
+
+
+def _with_table(tell: Tell, settings: Settings) -> Tell:
+    def told(event: Event) -> None:
+        tell(event)
+        if event.kind == "up":
+            _show_addresses(settings)
+            say("Watching; Ctrl-C stops everything.")
+            sys.stdout.flush()
+
+    return told
+
+
+def _teller() -> Tell:
+    """Tell events as plain lines, with a spinner below them on a terminal."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    spinner = console.status("starting")
+    waiting: list[str] = []
+    if console.is_terminal:
+        spinner.start()
+
+    def tell(event: Event) -> None:
+        if event.kind == "starting":
+            waiting.append(event.part)
+        elif event.kind == "ready":
+            if event.part in waiting:
+                waiting.remove(event.part)
+            console.print(f"[green]ready[/green]    {event.part:<9}{event.seconds:5.1f} s")
+        elif event.kind == "ended":
+            console.print(f"[red]ended[/red]    {event.part:<9}{event.text}")
+        elif event.kind == "stopping":
+            console.print("stopping")
+        if waiting:
+            spinner.update(f"waiting for {', '.join(waiting)}")
+        if event.kind in ("up", "failed", "stopping"):
+            spinner.stop()
+
+    return tell
+
+
+def _pipe_writer(descriptor: int) -> Tell:
+    pipe: list[int] = [descriptor]
+    os.set_inheritable(descriptor, False)
+
+    def write(event: Event) -> None:
+        say(f"{event.seconds:8.1f} s  {event.kind} {event.part} {event.text}".rstrip())
+        sys.stdout.flush()
+        if not pipe:
+            return
+        try:
+            os.write(pipe[0], event.to_json().encode() + b"\n")
+        except OSError:  # who asked for us is gone; we are up all the same
+            pipe.clear()
+            return
+        if event.kind in ("up", "failed"):
+            os.close(pipe.pop())
+
+    return write
