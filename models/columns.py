@@ -118,7 +118,10 @@ def encode_column(column: Column, values: Sequence[object]) -> NDArray[np.float3
         return _codes(column, values)
     missing = np.array([value is None for value in values], dtype=bool)
     plain = [0.0 if value is None else value for value in values] if missing.any() else values
-    numbers = np.asarray(plain)
+    try:
+        numbers = np.asarray(plain)
+    except ValueError:  # a list among the numbers
+        numbers = np.empty(0, dtype=object)
     if numbers.dtype.kind not in "biuf" or numbers.shape != (len(values),):
         numbers = np.array([_number(column, i, v) for i, v in enumerate(plain)], dtype=np.float64)
     if not (np.abs(numbers.astype(np.float64)) <= _LARGEST).all():

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeGuard
 
-from homeostat.errors import ArtifactError, SettingsError
+from homeostat.errors import ArtifactError, DataError, InvalidRow, SettingsError
 from models.torch_learner import class_name
 
 
@@ -42,6 +42,11 @@ def bad_config(learner: str, reason: str) -> ArtifactError:
         f"The stored configuration of the learner {learner} is not one of its own: {reason}.",
         remedy="Fetch the version again, or train it anew.",
     )
+
+
+def unlearnable(error: InvalidRow) -> DataError:
+    """The error of a data set with a row that cannot be encoded."""
+    return DataError(error.message, remedy=error.remedy, **error.fields)
 
 
 def is_size(value: object, most: int) -> TypeGuard[int]:

@@ -16,7 +16,14 @@ from torch import Tensor, nn
 
 from homeostat.errors import InvalidRow
 from homeostat.schema import Feature, Task
-from models.configured import bad_config, bad_option, is_classes, is_size, refuse_unknown
+from models.configured import (
+    bad_config,
+    bad_option,
+    is_classes,
+    is_size,
+    refuse_unknown,
+    unlearnable,
+)
 from models.learner import Label, Row
 from models.torch_learner import TorchLearner, find_classes, initialise
 
@@ -102,7 +109,10 @@ class Digits(TorchLearner):
             if not is_size(value, MAX_WIDTH):
                 raise bad_option("digits", name, value, f"a whole number from 1 to {MAX_WIDTH}")
         learner = cls(find_classes(labels), **options)
-        learner.encode(rows)
+        try:
+            learner.encode(rows)
+        except InvalidRow as error:
+            raise unlearnable(error) from error
         return learner
 
     def build(self, generator: torch.Generator) -> nn.Module:
@@ -117,16 +127,12 @@ class Digits(TorchLearner):
         except ValueError:  # rows of different shapes
             values = np.empty(0, dtype=object)
         if not _is_batch(values, len(rows)):
-            values = np.stack([_image(index, row) for index, row in enumerate(images)] or [_NONE])
-            values = values[: len(rows)]
+            values = np.array([_image(index, row) for index, row in enumerate(images)])
         pixels = values.reshape(len(rows), PIXELS)
         # NaN compares false with everything, so this refuses it too.
         if not ((pixels >= 0) & (pixels <= MAX_INK)).all():
             raise _out_of_range(pixels)
         return torch.from_numpy(pixels.astype(np.float32))
-
-
-_NONE = np.zeros(PIXELS)
 
 
 def _is_batch(values: NDArray[Any], rows: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,7 +47,7 @@ def evaluate(
         raise DataError("There is no row to judge by.", remedy="Give labelled rows.")
     outputs = np.concatenate([predict(learner, model, part) for part in torch.split(x, _CHUNK)])
     truths = guarded(learner.truths, labels) if isinstance(labels, Tensor) else labels
-    losses = np.asarray(guarded(learner.score, outputs, truths), dtype=np.float64)
+    losses: Floats = _array(guarded(learner.score, outputs, truths), np.float64)
     # Not "any below or any above": NaN must fail too.
     if losses.shape != (len(x),) or not ((losses >= 0) & (losses <= 1)).all():
         raise LearnerError(
@@ -63,7 +64,7 @@ def predict(learner: Learner, model: nn.Module, batch: Tensor) -> NDArray[np.flo
         LearnerError: the learner failed, or gave another number of rows or a value that is
             not finite.
     """
-    outputs = np.asarray(guarded(learner.predict, model, batch), dtype=np.float32)
+    outputs: NDArray[np.float32] = _array(guarded(learner.predict, model, batch), np.float32)
     if outputs.ndim != 2 or len(outputs) != len(batch):
         raise LearnerError(
             f"{type(learner).__name__}.predict gave the shape {outputs.shape} for {len(batch)} "
@@ -76,3 +77,12 @@ def predict(learner: Learner, model: nn.Module, batch: Tensor) -> NDArray[np.flo
             remedy="The weights or the encoding are broken: do not serve this version.",
         )
     return outputs
+
+
+def _array(values: object, dtype: type[np.floating[Any]]) -> NDArray[Any]:
+    try:
+        return np.asarray(values, dtype=dtype)
+    except (TypeError, ValueError) as error:
+        raise LearnerError(
+            f"The learner gave no array of numbers: {error}.", remedy="Mend the learner's code."
+        ) from error

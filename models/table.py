@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from homeostat.errors import DataError
+from homeostat.errors import DataError, InvalidRow
 from homeostat.schema import Feature, Task
 from models.columns import (
     Column,
@@ -34,6 +34,7 @@ from models.configured import (
     is_size,
     is_texts,
     refuse_unknown,
+    unlearnable,
 )
 from models.learner import Label, Row
 from models.torch_learner import TorchLearner, find_classes, initialise
@@ -185,7 +186,10 @@ class Table(TorchLearner):
         ignore = tuple(options.get("ignore", ()))
         if unknown := sorted({*ignore, *options.get("categorical", ())} - set(names)):
             raise wrong_columns(unknown, names)
-        objects = [as_object(index, row, names) for index, row in enumerate(rows)]
+        try:
+            objects = [as_object(index, row, names) for index, row in enumerate(rows)]
+        except InvalidRow as error:
+            raise unlearnable(error) from error
         columns = tuple(
             column_from_values(
                 name,

@@ -265,7 +265,7 @@ def _value(row: int, label: Label) -> float:
         value = float(label) if number else math.nan
     except OverflowError:
         value = math.inf
-    if not abs(value) <= np.finfo(np.float32).max:
+    if not abs(value) <= torch.finfo(torch.float32).max:
         raise InvalidLabel(
             f"The label of row {row} is {label!r}, not a finite number.",
             remedy="Send the value as a number.",
