@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from homeostat.errors import ArtifactError, HomeostatError, TooLarge, Unavailable
+from homeostat.errors import ArtifactError, HomeostatError, Unavailable
 
 API = "/api/2.0/mlflow"
 MISSING = "RESOURCE_DOES_NOT_EXIST"
@@ -75,8 +75,7 @@ class MlflowApi:
 
         Raises:
             Unavailable: the server is away or broken.
-            ArtifactError: there is no such artifact.
-            TooLarge: it is larger than `limit`.
+            ArtifactError: there is no such artifact, or it is larger than `limit`.
         """
         query = {"run_id": run_id, "path": path}
         try:
@@ -94,10 +93,10 @@ class MlflowApi:
                 for chunk in answer.iter_bytes():
                     content += chunk
                     if len(content) > limit:
-                        raise TooLarge(
-                            f"The artifact '{path}' is larger than {limit} bytes.",
-                            remedy="It is not what was registered; register the version again.",
-                            limit=limit,
+                        raise ArtifactError(
+                            f"The artifact '{path}' is larger than the {limit} bytes that it"
+                            " was registered with.",
+                            remedy="Do not use it; register the version again.",
                         )
         except httpx.HTTPError as error:
             raise self._unavailable(error) from error
@@ -113,7 +112,8 @@ class MlflowApi:
             content = answer.json()
         except ValueError:
             content = None
-        if not isinstance(content, dict):
+        ours = isinstance(content, dict) and (answer.is_success or "error_code" in content)
+        if not ours:
             raise Unavailable(
                 f"What answers at {self._client.base_url} is not MLflow"
                 f" (HTTP {answer.status_code}).",

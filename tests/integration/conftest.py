@@ -10,8 +10,8 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,7 +34,7 @@ BOTH = [
 
 @dataclass(frozen=True)
 class MlflowServer:
-    """A running MLflow server: its address, and the settings that it was started with."""
+    """A running MLflow server: its address, and the folder that it keeps everything in."""
 
     url: str
     folder: Path
@@ -121,20 +121,31 @@ def session(maker: sessionmaker[Session]) -> Iterator[Session]:
 def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
     """A real MLflow server with its artifact proxy, on a free port of the loopback."""
     folder = tmp_path_factory.mktemp("mlflow")
-    with run_mlflow(folder, free_port()) as url:
+    with _run_mlflow(folder) as url:
         yield MlflowServer(url, folder)
 
 
-def free_port() -> int:
-    """A port that nobody listened on a moment ago."""
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+@pytest.fixture
+def mlflow_url(mlflow_server: MlflowServer) -> str:
+    """The address of `mlflow_server`."""
+    return mlflow_server.url
+
+
+@pytest.fixture
+def mlflow_folder(mlflow_server: MlflowServer) -> Path:
+    """Where `mlflow_server` keeps its database, `artifacts/` and `mlflow.log`."""
+    return mlflow_server.folder
+
+
+@pytest.fixture
+def run_mlflow() -> Callable[[Path], AbstractContextManager[str]]:
+    """For tests that stop their server: runs one that keeps everything in a folder."""
+    return _run_mlflow
 
 
 @contextmanager
-def run_mlflow(folder: Path, port: int) -> Iterator[str]:
-    """Run a server that keeps everything in `folder`; give its address when it answers."""
+def _run_mlflow(folder: Path) -> Iterator[str]:
+    port = _free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--workers", "1"]
     command += ["--port", str(port), "--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"]
     command += ["--artifacts-destination", str(folder / "artifacts")]
@@ -148,6 +159,12 @@ def run_mlflow(folder: Path, port: int) -> Iterator[str]:
             yield url
         finally:
             _stop(process)
+
+
+def _free_port() -> int:
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
