@@ -1,0 +1,23 @@
+"""`python -m flows`: serve the deployments until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+
+from flows.environment import prepare
+from homeostat.settings import get_settings
+
+
+def main() -> None:
+    """Serve the deployments of this installation."""
+    settings = get_settings()
+    prepare(settings)
+    # Only now: Prefect reads its settings when it is imported.
+    from flows.deployments import serve
+
+    asyncio.run(serve(settings))
+
+
+# Prefect starts flow runs with multiprocessing, which imports this module in each of them.
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,250 @@
+"""A candidate: what a training leaves behind, whichever flow made it, on its way to a version.
+
+Plain functions over the rooms below; the flows' tasks are a few lines over these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from flows.cards import Story, card, describe
+from flows.learning import Champion, Judged, Trained, save
+from flows.placement import Place, place
+from flows.runs import Tried
+from flows.site import Site
+from homeostat.policy import Policy
+from monitoring.profile import Profile
+from registry.gates import Verdict, judge, record_verdict, verdict_for
+from registry.lineage import open_regime, record_edge
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Which work made a candidate.
+
+    Args:
+        flow: `pipeline` or `retrain`.
+        model: The registered model's name.
+        key: Of the work.
+        made_by: In a sentence, for people: from what, why.
+        at: When.
+        facts: Plain JSON worth keeping with the run: the data, the incident, the time span.
+        parent: The version that its weights go on from (`continual_of`), or None.
+        regime_key: The incident (or the retrain, where there is none) that opened the regime
+            it learnt; empty for the policy's own data set.
+    """
+
+    flow: str
+    model: str
+    key: str
+    made_by: str
+    at: datetime
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    parent: Champion | None = None
+    regime_key: str = ""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A candidate on disk, judged.
+
+    Args:
+        folder: Holds `model/` and `replay/`.
+        origin: Which work made it.
+        story: What there is to tell of it.
+        params: What it was made with.
+        metrics: Its figures.
+        curves: Its figures by epoch.
+    """
+
+    folder: Path
+    origin: Origin
+    story: Story
+    params: Mapping[str, object]
+    metrics: Mapping[str, float]
+    curves: Mapping[str, Sequence[float]]
+
+
+def assemble(
+    folder: Path,
+    origin: Origin,
+    trained: Trained,
+    judged: Judged,
+    profile: Profile,
+    champion: Champion | None,
+    policy: Policy,
+) -> Candidate:
+    """Write a candidate's files under `folder`, judge it, and gather its figures.
+
+    Args:
+        folder: Empty.
+        origin: Which work made it.
+        trained: The module with its lesson.
+        judged: Its losses and the champion's.
+        profile: Of what the stream looks like now.
+        champion: What it was compared with, or None.
+        policy: Of the model.
+    """
+    digest = save(folder, trained, profile, champion, policy)
+    verdict = judge(judged.candidate, judged.champion, policy.gates, digest)
+    lesson = trained.lesson
+    story = Story(
+        model=origin.model,
+        learner=trained.reference,
+        task=trained.learner.task,
+        made_by=origin.made_by,
+        rows={"learnt from": len(lesson.train), "held out": len(lesson.held_out)},
+        parent=origin.parent.version if origin.parent else None,
+        at=origin.at,
+        digest=digest,
+        verdict=verdict,
+        accuracy=judged.newest.accuracy,
+    )
+    params: dict[str, object] = {
+        "learner": trained.reference,
+        "seed": policy.seed,
+        "epochs": trained.fit.epochs,
+        "steps": trained.fit.steps,
+        "stopped": trained.fit.stopped,
+        "regime": lesson.regime,
+        **{f"config.{name}": value for name, value in policy.learner_config.items()},
+        **origin.facts,
+    }
+    curves = {"train_loss": trained.fit.losses}
+    return Candidate(folder, origin, story, params, figures(trained, judged), curves)
+
+
+def figures(trained: Trained, judged: Judged) -> dict[str, float]:
+    """The metrics of a candidate: accuracies by regime, what was gained and what forgotten.
+
+    `gain` is how much less it loses than the champion on the newest regime, `forgetting` how
+    much more on that earlier regime where it forgot most.
+    """
+    found = {
+        "accuracy": judged.newest.accuracy,
+        "train_rows": float(len(trained.lesson.train)),
+        "held_out_rows": float(len(trained.lesson.held_out)),
+        "skipped_rows": float(trained.fit.skipped),
+        "train_seconds": trained.fit.seconds,
+    }
+    for number, losses in judged.candidate.items():
+        found[f"regime_{number}_accuracy"] = 1.0 - float(losses.mean())
+    if judged.champion is None:
+        return found
+    worse = {}
+    for number, losses in judged.champion.items():
+        found[f"regime_{number}_champion_accuracy"] = 1.0 - float(losses.mean())
+        worse[number] = float(judged.candidate[number].mean() - losses.mean())
+    found["gain"] = -worse.pop(judged.regime)
+    if worse:
+        found["forgetting"] = max(worse.values())
+    return found
+
+
+def log_candidate(site: Site, candidate: Candidate) -> Tried:
+    """Log a candidate as a finished MLflow run that a version can be registered from.
+
+    Raises:
+        Unavailable: MLflow is away.
+    """
+    origin, story = candidate.origin, candidate.story
+    parent = origin.parent
+    tags = {"homeostat.flow": origin.flow}
+    if parent is not None:
+        run_id = site.versions.version(origin.model, parent.version).run_id
+        # MLflow's page then shows the retrain below the run that it goes on from.
+        tags |= {"mlflow.parentRunId": run_id} if run_id else {}
+        tags["homeostat.parent_version"] = str(parent.version)
+    summary = {
+        "schema": 1,
+        "flow": origin.flow,
+        "made_by": origin.made_by,
+        "description": describe(story),
+        "accuracy": story.accuracy,
+        "verdict": story.verdict.to_json(),
+        "parent": {"version": parent.version, "digest": parent.digest} if parent else None,
+        "facts": dict(origin.facts),
+        "regime_key": origin.regime_key,
+    }
+    return site.runs.keep(
+        origin.model,
+        origin.key,
+        name=f"{origin.flow} {origin.at:%Y-%m-%d %H:%M:%S}",
+        folder=candidate.folder,
+        digest=story.digest,
+        summary=summary,
+        card=card(story),
+        params=candidate.params,
+        metrics=candidate.metrics,
+        curves=candidate.curves,
+        tags=tags,
+    )
+
+
+def register_candidate(site: Site, model: str, key: str, tried: Tried) -> int:
+    """The version of a finished run; the same work key gives the same version.
+
+    Raises:
+        Unavailable: MLflow is away.
+    """
+    tags = {"homeostat.flow": str(tried.summary["flow"])}
+    if (parent := tried.summary["parent"]) is not None:
+        tags["homeostat.parent_version"] = str(parent["version"])
+    return site.versions.register(
+        model,
+        tried.run_id,
+        "model",
+        tried.digest,
+        key,
+        tags,
+        str(tried.summary["description"]),
+    )
+
+
+def settle(
+    site: Site, policy: Policy, model: str, version: int, tried: Tried, now: datetime
+) -> Place:
+    """Record the verdict and the lineage of a version and give it its place; twice is once.
+
+    A version that a gate refused is kept, without an alias: its page says why.
+
+    Raises:
+        Unavailable: the database or MLflow is away.
+    """
+    verdict, summary = verdict_of(tried), tried.summary
+    with site.session() as session:
+        if verdict_for(session, model, version) != verdict:
+            record_verdict(session, model, version, verdict, now)
+        if summary["parent"] is not None:
+            recipe = {"flow": summary["flow"], **summary["facts"], "verdict": verdict.to_json()}
+            parent = str(summary["parent"]["digest"])
+            record_edge(session, tried.digest, parent, "continual_of", recipe)
+        if verdict.passed:
+            open_regime(session, model, str(summary["regime_key"]), version, now)
+    actor, reason = f"flows.{summary['flow']}", str(summary["made_by"])
+    return place(site, policy, model, version, verdict, actor=actor, reason=reason, now=now)
+
+
+def verdict_of(tried: Tried) -> Verdict:
+    """What the gates said of a finished run's candidate."""
+    return Verdict.from_json(tried.summary["verdict"])
+
+
+def outcome(site: Site, model: str, version: int, tried: Tried, where: Place) -> dict[str, Any]:
+    """What a flow answers: plain JSON."""
+    verdict = verdict_of(tried)
+    return {
+        "model": model,
+        "version": version,
+        "digest": tried.digest,
+        "passed": verdict.passed,
+        "place": where,
+        "reason": verdict.reason,
+        "accuracy": tried.summary["accuracy"],
+        "run_id": tried.run_id,
+        "url": site.runs.version_page(model, version),
+    }

@@ -1,0 +1,126 @@
+"""A change of the world as a retrain sees it: the rows since then, and whose weights go on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from flows.candidates import Origin
+from flows.learning import Champion, Lesson, Trained, next_lesson
+from flows.rows import as_dataset, read_incident, rows_since_change
+from flows.site import Site
+from homeostat.errors import NoTarget
+from homeostat.policy import Policy
+from registry.incidents import Incident
+from registry.labels import LabelledRow
+from registry.lineage import Regime, regimes
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a retrain learns.
+
+    Args:
+        model: The registered model's name.
+        lesson: The rows since the change, split.
+        champion: The version that goes on learning.
+        incident: What asked for it, or None.
+        regime_key: What the regime is known by: the incident's id, or the request's.
+        first: When the oldest row was predicted.
+        last: When the newest row was predicted.
+    """
+
+    model: str
+    lesson: Lesson
+    champion: Champion
+    incident: Incident | None
+    regime_key: str
+    first: datetime
+    last: datetime
+
+    def origin(self, work: str, policy: Policy, trained: Trained, at: datetime) -> Origin:
+        """Which work a candidate trained on this change comes from."""
+        count = len(self.lesson.train) + len(self.lesson.held_out)
+        strategy = policy.retrain.strategy
+        why = f" ({self.incident.title})" if self.incident else ""
+        return Origin(
+            flow="retrain",
+            model=self.model,
+            key=work,
+            made_by=(
+                f"Retrained by {strategy} on {count} labelled rows since"
+                f" {self.first:%Y-%m-%d %H:%M:%S} UTC{why}, going on from version"
+                f" {self.champion.version}."
+            ),
+            at=at,
+            facts={
+                "strategy": strategy,
+                "incident": self.incident.id if self.incident else "",
+                "rows": count,
+                "rows_from": self.first.isoformat(),
+                "rows_to": self.last.isoformat(),
+                "memory_rows": len(self.champion.memory),
+                "parent_version": self.champion.version,
+                "seconds": round(trained.fit.seconds, 3),
+            },
+            parent=self.champion,
+            regime_key=self.regime_key,
+        )
+
+
+def read(
+    site: Site,
+    policy: Policy,
+    model: str,
+    incident_id: str,
+    regime_key: str,
+    champion: Champion | None,
+) -> Change:
+    """The change that an incident is about, from the log.
+
+    Raises:
+        NoTarget: there is no champion to go on from.
+        InputError: there is no such incident of the model.
+        DataError: too few labelled rows.
+        Unavailable: the database is away.
+    """
+    if champion is None:
+        raise NoTarget(
+            f"'{model}' has no champion whose weights a retrain could go on from.",
+            remedy="Run the pipeline first.",
+            model=model,
+        )
+    with site.session() as session:
+        incident = read_incident(session, model, incident_id)
+        rows = rows_since_change(session, model, incident, policy.retrain)
+        known = regimes(session, model)
+    number = regime_number(known, regime_key, champion)
+    return change_of(model, rows, policy, champion, incident, regime_key, number)
+
+
+def change_of(
+    model: str,
+    rows: list[LabelledRow],
+    policy: Policy,
+    champion: Champion,
+    incident: Incident | None,
+    regime_key: str,
+    number: int,
+) -> Change:
+    """A change made of given rows: regime `number`."""
+    ids = [row.id for row in rows]
+    lesson = next_lesson(as_dataset(rows), ids, policy, number)
+    first, last = rows[0].at, rows[-1].at
+    return Change(model, lesson, champion, incident, regime_key, first, last)
+
+
+def regime_number(known: list[Regime], regime_key: str, champion: Champion) -> int:
+    """The number of the regime that an incident opened, or the next free one.
+
+    A second retrain for the same incident learns the same regime, with more rows of it.
+    """
+    for regime in known:
+        if regime.incident_id == regime_key:
+            return regime.number
+    taken = {*champion.regimes.numbers, *(regime.number for regime in known)}
+    return max(taken) + 1

@@ -1,0 +1,322 @@
+"""Making and judging a candidate: plain functions over `models`, without a server.
+
+N rows, D encoded columns, C classes. A *lesson* is the rows of one regime, split once: what is
+held out is frozen with the version and never trained on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from homeostat.policy import Policy
+from models.artifact import load_model, save_model, write_manifest
+from models.catalog import find_learner, known_learners
+from models.continual import retrain
+from models.data import Dataset, split
+from models.evaluate import Evaluation, evaluate
+from models.learner import Budget, Examples, FitReport, Learner, Row
+from models.memory import Memory, Regimes
+from models.torch_learner import guarded
+from monitoring.profile import Profile
+
+Losses = Mapping[int, NDArray[np.float64]]  # by regime: the loss of each held-out row, (N,)
+
+FIRST_REGIME = 0
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The version that a candidate learns from and is compared with.
+
+    `replay` is the folder that `memory` and `regimes` were read from.
+    """
+
+    version: int
+    digest: str
+    reference: str
+    learner: Learner
+    module: nn.Module
+    memory: Memory
+    regimes: Regimes
+    replay: Path
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """The rows of one regime: to learn from, and held out to judge by.
+
+    `train_ids` and `held_out_ids` are the predictions that the rows came from; empty for a
+    data set that is no log.
+    """
+
+    regime: int
+    train: Dataset
+    held_out: Dataset
+    train_ids: tuple[str, ...] = ()
+    held_out_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained module that nobody has judged yet."""
+
+    reference: str
+    learner: Learner
+    module: nn.Module
+    lesson: Lesson
+    fit: FitReport
+
+
+@dataclass(frozen=True)
+class Judged:
+    """How a candidate and the champion do on the held-out rows of every regime.
+
+    Args:
+        regime: The newest: what the stream looks like now.
+        rows: Its held-out rows, encoded for the candidate.
+        newest: The candidate on them.
+        candidate: Its losses by regime.
+        champion: The champion's losses on the same rows; None when there is none.
+    """
+
+    regime: int
+    rows: Examples
+    newest: Evaluation
+    candidate: Losses
+    champion: Losses | None
+
+
+def load_champion(version: int, folder: Path, replay: Path, policy: Policy) -> Champion:
+    """A registered version with its memory and its frozen held-out rows.
+
+    Args:
+        version: Its number.
+        folder: Its fetched `model/`.
+        replay: Its fetched `replay/`.
+        policy: Whose learner is allowed besides the installed ones.
+
+    Raises:
+        ArtifactError: a folder is not what was registered.
+    """
+    loaded = load_model(folder, allowed={policy.learner, *known_learners()})
+    memory, regimes = Memory.load(replay), Regimes.load(replay)
+    return Champion(
+        version,
+        loaded.digest,
+        loaded.reference,
+        loaded.learner,
+        loaded.model,
+        memory,
+        regimes,
+        replay,
+    )
+
+
+def first_lesson(dataset: Dataset, policy: Policy) -> Lesson:
+    """The policy's own data set, split; the same data gives the same split.
+
+    Raises:
+        DataError: too few rows to split.
+    """
+    train, held_out = split(dataset, policy.retrain.holdout, policy.seed)
+    return Lesson(FIRST_REGIME, train, held_out)
+
+
+def next_lesson(dataset: Dataset, ids: Sequence[str], policy: Policy, regime: int) -> Lesson:
+    """Logged rows of a new regime, split; `ids` are their predictions.
+
+    Raises:
+        DataError: too few rows to split.
+    """
+    train, held_out = split(dataset, policy.retrain.holdout, policy.seed)
+    train_ids, held_out_ids = _ids_of(train, dataset, ids), _ids_of(held_out, dataset, ids)
+    return Lesson(regime, train, held_out, train_ids, held_out_ids)
+
+
+def train_afresh(lesson: Lesson, policy: Policy, champion: Champion | None) -> Trained:
+    """Train a new module on a data set and on the champion's memory of all other regimes.
+
+    Without the memory a scheduled pipeline would unlearn what retrains have taught since, and
+    the forgetting gate would refuse it every time. Its rows are learnt like new ones: replay
+    with distillation is for a module that knows something already.
+
+    Raises:
+        SettingsError: there is no such learner.
+        DataError: the data cannot be learnt from.
+        LearnerError: the learner's own code failed.
+    """
+    kind = find_learner(policy.learner)
+    rows, labels = lesson.train.rows, lesson.train.labels
+    learner = guarded(kind.from_data, rows, labels, policy.learner_config)
+    generator = torch.Generator().manual_seed(policy.seed)
+    module = guarded(learner.build, generator)
+    data = _to_learn(learner, lesson)
+    if (kept := _other_regimes(champion, learner, lesson.regime)) is not None:
+        data = Examples(torch.cat([data.x, kept.x]), torch.cat([data.y, kept.y]))
+    fit = guarded(learner.fit, module, data, None, Budget(epochs=policy.epochs), generator)
+    return Trained(policy.learner, learner, module, lesson, fit)
+
+
+def train_further(lesson: Lesson, policy: Policy, champion: Champion) -> Trained:
+    """Train a copy of the champion on the rows of a new regime, by the policy's strategy.
+
+    Raises:
+        DataError: the rows cannot be learnt from.
+        LearnerError: the learner's own code failed.
+    """
+    rules = policy.retrain
+    module, fit = retrain(
+        champion.learner,
+        champion.module,
+        _to_learn(champion.learner, lesson),
+        champion.memory,
+        rules.strategy,
+        Budget(epochs=rules.epochs, seconds=rules.seconds),
+        policy.seed,
+    )
+    return Trained(champion.reference, champion.learner, module, lesson, fit)
+
+
+def judge_regimes(trained: Trained, champion: Champion | None) -> Judged:
+    """Run the candidate and the champion over the held-out rows of every regime.
+
+    A candidate whose learner encodes otherwise than the champion's (another data set, other
+    columns) cannot read the rows that were frozen for it: it is compared on its own rows only.
+    """
+    lesson, learner = trained.lesson, trained.learner
+    frozen = {lesson.regime: _held_out(learner, lesson)}
+    before: dict[int, NDArray[np.float64]] = {}
+    if champion is not None:
+        own = _held_out(champion.learner, lesson)
+        before[lesson.regime] = evaluate(champion.learner, champion.module, own.x, own.y).losses
+        for number in _shared_regimes(champion, learner, lesson.regime):
+            rows = champion.regimes.get(number)
+            frozen[number] = rows
+            before[number] = evaluate(champion.learner, champion.module, rows.x, rows.y).losses
+    after = {
+        number: evaluate(learner, trained.module, rows.x, rows.y) for number, rows in frozen.items()
+    }
+    newest = max(frozen)
+    return Judged(
+        newest,
+        frozen[newest],
+        after[newest],
+        {number: evaluation.losses for number, evaluation in after.items()},
+        before if champion is not None else None,
+    )
+
+
+def build_profile(trained: Trained, judged: Judged) -> Profile:
+    """What inputs, outputs and losses look like now, on rows the candidate never learnt from."""
+    learner, outputs = trained.learner, judged.newest.outputs
+    return Profile.from_reference(
+        learner.features,
+        learner.task,
+        guarded(learner.observe, judged.rows.x),
+        guarded(learner.predicted, outputs),
+        guarded(learner.confidence, outputs),
+        judged.newest.losses,
+    )
+
+
+def save(
+    folder: Path, trained: Trained, profile: Profile, champion: Champion | None, policy: Policy
+) -> str:
+    """Write a candidate's `model/` and `replay/` under `folder` and answer its digest."""
+    files = {"profile.json": profile.to_json().encode()}
+    model = folder / "model"
+    digest = save_model(model, trained.reference, trained.learner, trained.module, files)
+    memory, regimes = remember(trained, champion, policy)
+    replay = folder / "replay"
+    memory.save(replay)
+    regimes.save(replay)
+    write_manifest(replay)
+    return digest
+
+
+def remember(trained: Trained, champion: Champion | None, policy: Policy) -> tuple[Memory, Regimes]:
+    """The memory and the frozen rows that go with a candidate; the champion's stay untouched."""
+    lesson, learner = trained.lesson, trained.learner
+    regimes = Regimes()
+    if champion is not None:
+        for number in _shared_regimes(champion, learner, lesson.regime):
+            regimes.add(number, champion.regimes.get(number))
+    regimes.add(lesson.regime, _held_out(learner, lesson))
+    memory = _inherited_memory(champion, learner, lesson.regime, policy)
+    memory.add(_to_learn(learner, lesson))
+    return memory, regimes
+
+
+def _inherited_memory(
+    champion: Champion | None, learner: Learner, newest: int, policy: Policy
+) -> Memory:
+    """The champion's memory to add to, without rows of the regime that is about to be added."""
+    if champion is not None and _same_encoding(champion, learner):
+        if newest not in champion.regimes.numbers:
+            inherited = Memory.load(champion.replay)
+            inherited.capacity = policy.retrain.memory_rows  # it may have been changed since
+            return inherited
+        kept = _other_regimes(champion, learner, newest)
+        memory = Memory(policy.retrain.memory_rows, policy.seed)
+        if kept is not None:
+            memory.add(kept)
+        return memory
+    return Memory(policy.retrain.memory_rows, policy.seed)
+
+
+def _to_learn(learner: Learner, lesson: Lesson) -> Examples:
+    return _examples(learner, lesson.train, lesson.train_ids, lesson.regime)
+
+
+def _held_out(learner: Learner, lesson: Lesson) -> Examples:
+    return _examples(learner, lesson.held_out, lesson.held_out_ids, lesson.regime)
+
+
+def _examples(learner: Learner, dataset: Dataset, ids: tuple[str, ...], regime: int) -> Examples:
+    """A data set encoded, each row with its regime: x (N, D) and y (N,)."""
+    x = guarded(learner.encode, dataset.rows)
+    y = guarded(learner.targets, dataset.labels)
+    return Examples(x, y, ids, torch.full((len(x),), regime, dtype=torch.int64))
+
+
+def _ids_of(part: Dataset, dataset: Dataset, ids: Sequence[str]) -> tuple[str, ...]:
+    """The id of each row of a part; equal rows all stand in one part, in the same order."""
+    waiting: dict[str, list[str]] = {}
+    for row, one in zip(reversed(dataset.rows), reversed(ids), strict=True):
+        waiting.setdefault(_content(row), []).append(one)
+    return tuple(waiting[_content(row)].pop() for row in part.rows)
+
+
+def _content(row: Row) -> str:
+    return json.dumps(row, sort_keys=True)
+
+
+def _same_encoding(champion: Champion, learner: Learner) -> bool:
+    return type(learner) is type(champion.learner) and learner.config() == champion.learner.config()
+
+
+def _shared_regimes(champion: Champion, learner: Learner, newest: int) -> Sequence[int]:
+    """The champion's regimes, but the one of the lesson, that `learner` can read too."""
+    if not _same_encoding(champion, learner):
+        return ()
+    return [number for number in champion.regimes.numbers if number != newest]
+
+
+def _other_regimes(champion: Champion | None, learner: Learner, newest: int) -> Examples | None:
+    """The rows of the champion's memory that are of other regimes and that `learner` can read."""
+    if champion is None or not _same_encoding(champion, learner):
+        return None
+    kept = champion.memory.examples()
+    others = kept.regime != newest
+    if not bool(others.any()):
+        return None
+    ids = tuple(one for one, other in zip(kept.ids, others.tolist(), strict=True) if other)
+    return Examples(kept.x[others], kept.y[others], ids, kept.regime[others])

@@ -1,0 +1,80 @@
+"""What a retrain learns from: the labelled rows of the log since the change."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from sqlalchemy.orm import Session
+
+from homeostat.errors import DataError, InputError
+from homeostat.policy import RetrainPolicy
+from models import Dataset
+from registry.incidents import Incident, find_incident
+from registry.labels import LabelledRow, labelled_rows
+
+MAX_ROWS = 50_000  # the newest so many: beyond, more rows teach little and cost minutes
+MIN_ROWS = 20  # fewer cannot be split into what to learn from and what to judge by
+BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def read_incident(session: Session, model: str, incident_id: str) -> Incident | None:
+    """The incident that asks for a retrain, or None where none was named.
+
+    Raises:
+        InputError: there is no such incident, or it is another model's.
+    """
+    if not incident_id:
+        return None
+    incident = find_incident(session, incident_id)
+    if incident is None or incident.model != model:
+        raise InputError(
+            f"There is no incident '{incident_id}' of '{model}'.",
+            remedy="Name one of `homeostat status`, or none.",
+            incident=incident_id,
+        )
+    return incident
+
+
+def rows_since_change(
+    session: Session, model: str, incident: Incident | None, policy: RetrainPolicy
+) -> list[LabelledRow]:
+    """The labelled rows predicted since the change that an incident is about, oldest first.
+
+    The incident's detector estimates the moment of the change (`since_at` of its details);
+    where there is none the incident's opening counts, which is later and so never takes rows
+    of the former regime. Without an incident the policy's `min_labels` newest rows are taken.
+
+    Raises:
+        DataError: too few rows to learn from.
+    """
+    if incident is None:
+        rows = labelled_rows(session, model, BEGINNING, policy.min_labels)
+    else:
+        rows = labelled_rows(session, model, change_point(incident), MAX_ROWS)
+    if len(rows) < MIN_ROWS:
+        since = f" since {change_point(incident):%Y-%m-%d %H:%M:%S} UTC" if incident else ""
+        raise DataError(
+            f"The log has {len(rows)} labelled rows of '{model}'{since}, too few to learn from.",
+            remedy=f"Send labels: {MIN_ROWS} are the least, {policy.min_labels} are advised.",
+            rows=len(rows),
+        )
+    return rows
+
+
+def change_point(incident: Incident) -> datetime:
+    """When the change began, by the estimate of the incident's newest signal."""
+    estimate = incident.details.get("since_at")
+    if isinstance(estimate, str):
+        try:
+            moment = datetime.fromisoformat(estimate)
+        except ValueError:
+            return incident.opened_at
+        if moment.tzinfo is not None:
+            return moment
+    return incident.opened_at
+
+
+def as_dataset(rows: Sequence[LabelledRow]) -> Dataset:
+    """Logged rows as a data set, in their order."""
+    return Dataset.of([row.row for row in rows], [row.value for row in rows])

@@ -1,0 +1,131 @@
+"""The Prefect tasks that the pipeline and the retrain share, each a few lines over plain functions.
+
+torch is imported inside the tasks: the process that serves the deployments imports this module
+too, and needs none.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prefect import task
+
+from flows.showing import LOCAL, SERVED, show_gates, show_version, whole
+from homeostat.clock import utc_now
+from homeostat.policy import Policy
+
+if TYPE_CHECKING:
+    from flows.candidates import Candidate, Origin
+    from flows.learning import Champion, Judged, Trained
+    from flows.placement import Place
+    from flows.runs import Tried
+    from flows.site import Site
+    from monitoring.profile import Profile
+
+
+@task(**SERVED)
+def find_work(site: Site, model: str, key: str) -> Tried | None:
+    """What a former run of the same work left in MLflow, or None."""
+    return site.runs.find(model, key)
+
+
+@task(**SERVED)
+def fetch_champion(site: Site, model: str, policy: Policy) -> Champion | None:
+    """The version that answers traffic now, with its memory, or None before the first."""
+    from flows.champions import fetch
+
+    return fetch(site, model, policy)
+
+
+def judge_and_log(
+    site: Site,
+    folder: Path,
+    origin: Origin,
+    trained: Trained,
+    champion: Champion | None,
+    policy: Policy,
+) -> Tried:
+    """From a trained module to a finished MLflow run, task by task.
+
+    Args:
+        site: Where.
+        folder: Empty; the candidate's files are written there.
+        origin: Which work made it.
+        trained: The module with its lesson.
+        champion: What it is compared with.
+        policy: Of the model.
+    """
+    judged = evaluate(whole(trained), whole(champion))
+    seen = profile(whole(trained), whole(judged))
+    candidate = save(
+        folder, whole(origin), whole(trained), whole(judged), whole(seen), whole(champion), policy
+    )
+    return log_run(site, whole(candidate))
+
+
+@task(**LOCAL)
+def evaluate(trained: Trained, champion: Champion | None) -> Judged:
+    """Run candidate and champion over every regime's held-out rows."""
+    from flows.learning import judge_regimes
+
+    return judge_regimes(trained, champion)
+
+
+@task(**LOCAL)
+def profile(trained: Trained, judged: Judged) -> Profile:
+    """Profile what the stream looks like now."""
+    from flows.learning import build_profile
+
+    return build_profile(trained, judged)
+
+
+@task(**LOCAL)
+def save(
+    folder: Path,
+    origin: Origin,
+    trained: Trained,
+    judged: Judged,
+    seen: Profile,
+    champion: Champion | None,
+    policy: Policy,
+) -> Candidate:
+    """Write the candidate's files and judge it by the gates."""
+    from flows.candidates import assemble
+
+    return assemble(folder, origin, trained, judged, seen, champion, policy)
+
+
+@task(**SERVED)
+def log_run(site: Site, candidate: Candidate) -> Tried:
+    """Log the candidate with its figures, files and card as an MLflow run."""
+    from flows.candidates import log_candidate
+
+    return log_candidate(site, candidate)
+
+
+@task(**SERVED)
+def register(site: Site, model: str, key: str, tried: Tried) -> int:
+    """Register the run's version, once for each work key."""
+    from flows.candidates import register_candidate
+
+    return register_candidate(site, model, key, tried)
+
+
+@task(**SERVED)
+def promote(site: Site, policy: Policy, model: str, version: int, tried: Tried) -> Place:
+    """Record verdict and lineage of the version and give it its place."""
+    from flows.candidates import settle
+
+    return settle(site, policy, model, version, tried, utc_now())
+
+
+@task(**SERVED)
+def publish(site: Site, model: str, version: int, tried: Tried) -> None:
+    """Show the gates' figures and the version's page on the flow run's page."""
+    from flows.candidates import verdict_of
+    from flows.cards import gate_rows
+
+    verdict = verdict_of(tried)
+    show_gates(model, gate_rows(verdict.figures), verdict.reason)
+    show_version(model, version, site.runs.version_page(model, version))
