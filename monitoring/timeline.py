@@ -52,7 +52,7 @@ class Mark:
 
     Args:
         at: When.
-        kind: `incident`, `resolved`, `version`, `rollback` or `retrain`; any other is drawn plainly.
+        kind: `incident`, `resolved`, `version`, `rollback` or `retrain`; others are drawn plainly.
         text: A few words.
     """
 

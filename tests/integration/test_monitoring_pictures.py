@@ -1,0 +1,122 @@
+"""The timeline's picture and page, and Evidently's report, as files."""
+
+import io
+import math
+import os
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.image import imread
+
+from homeostat.errors import DataError
+from homeostat.schema import Feature
+from monitoring import (
+    AccuracyPoint,
+    EvidencePoint,
+    Mark,
+    SharePoint,
+    Timeline,
+    draw,
+    drift_report,
+    write_page,
+)
+from monitoring.drawing import render
+from monitoring.timeline import splits, versions
+
+START = datetime(2026, 11, 21, 14, 0, tzinfo=UTC)
+
+
+def at(minutes: float) -> datetime:
+    return START + timedelta(minutes=minutes)
+
+
+def a_day() -> Timeline:
+    limit = math.log(100_000)
+    return Timeline(
+        model="digits",
+        start=START,
+        end=at(20),
+        accuracy=[
+            AccuracyPoint(at(m), 100, 0.9 - 0.02 * m, 0.8 - 0.02 * m, 0.97 - 0.02 * m, 1 + m // 10)
+            for m in range(20)
+        ],
+        evidence=[EvidencePoint(at(m), "loss", m * 25.0, limit) for m in range(20)],
+        shares=[
+            SharePoint(at(0), 1, 1.0),
+            SharePoint(at(8), 1, 0.8),
+            SharePoint(at(8), 2, 0.2),
+            SharePoint(at(10), 2, 1.0),
+        ],
+        marks=[Mark(at(m % 19), "incident", f"Event {m} <b>&$x^2$") for m in range(40)],
+        figures=[("Labels to <rollback>", "31")],
+    )
+
+
+def test_the_picture_is_drawn(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "timeline.png"
+    draw(a_day(), path)
+    picture = imread(path)
+    assert picture.shape[1] == 1_920
+    assert picture.shape[0] > 1_200
+    assert 0.02 < (picture[:, :, :3].mean(axis=2) < 0.9).mean() < 0.6  # ink on white
+
+
+def test_a_timeline_of_nothing_is_drawn() -> None:
+    assert imread(io.BytesIO(render(Timeline("digits", START, START)))).size
+
+
+def test_the_page_needs_nothing_else_and_escapes_what_it_tells(tmp_path: Path) -> None:
+    path = tmp_path / "timeline.html"
+    write_page(a_day(), path)
+    page = path.read_text(encoding="utf-8")
+    assert not re.search(r"(?:src|href)=[\"'](?!data:)|@import|url\(|<script", page)
+    assert "Labels to &lt;rollback&gt;" in page
+    assert "Event 39 &lt;b&gt;&amp;$x^2$" in page
+    assert "<b>" not in page
+    assert "prefers-color-scheme: dark" in page
+    assert "data:image/png;base64," in page
+
+
+def test_traffic_is_told_in_whole_splits() -> None:
+    assert [split for _, _, split in splits(a_day())] == [{1: 1.0}, {1: 0.8, 2: 0.2}, {2: 1.0}]
+    first, second = versions(a_day())
+    assert (first.version, first.top_share, first.last) == (1, 1.0, at(10))
+    assert (second.first, second.last) == (at(8), at(20))
+
+
+def frame(rows: int, shift: float = 0.0) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    return pd.DataFrame(
+        {
+            "x": rng.normal(shift, 1, rows),
+            "kind": rng.choice(["a", "b"], rows),
+            "empty": np.full(rows, np.nan),
+        }
+    )
+
+
+FEATURES = [Feature("x"), Feature("kind", "categorical", ("a", "b")), Feature("empty")]
+
+
+def test_the_drift_report_is_a_page_and_sends_nothing(tmp_path: Path) -> None:
+    report = drift_report(frame(10_500, 1.0), frame(300), FEATURES, tmp_path / "drift.html")
+    page = report.path.read_text(encoding="utf-8")
+    assert os.environ["DO_NOT_TRACK"] == "1"
+    assert (report.features, report.left_out) == (("x", "kind"), ("empty",))
+    assert (report.rows_current, report.rows_reference, report.sampled) == (10_000, 300, True)
+    assert "10,000 of 10,500 current rows against 300 of 300 reference rows, sampled" in page
+    assert "Left out, without values on one side: empty." in page
+
+
+def test_a_report_on_a_missing_column_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="current rows lack the column 'y'"):
+        drift_report(frame(10), frame(10), [Feature("y")], tmp_path / "drift.html")
+
+
+def test_a_report_on_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nothing to compare"):
+        drift_report(frame(0), frame(10), FEATURES, tmp_path / "drift.html")

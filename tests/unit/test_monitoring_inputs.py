@@ -1,0 +1,131 @@
+import numpy as np
+import pytest
+from numpy.typing import ArrayLike, NDArray
+
+from homeostat.schema import Feature
+from monitoring import InputDetector, Profile
+from monitoring.bets import fair, lower_bound, robust_bet, total_variation, upper_bound
+
+Floats = NDArray[np.float64]
+
+
+def profile_of(rows: Floats, predicted: ArrayLike | None = None) -> Profile:
+    n = len(rows)
+    features = [Feature(f"f{i}") for i in range(rows.shape[1])]
+    predicted = np.zeros(n) if predicted is None else predicted
+    confidence = np.linspace(0.4, 1.0, n)
+    return Profile.from_reference(
+        features, "classification", rows, predicted, confidence, np.zeros(n)
+    )
+
+
+def feed(
+    detector: InputDetector,
+    rows: Floats,
+    rng: np.random.Generator,
+    predicted: ArrayLike | None = None,
+) -> None:
+    predicted = np.zeros(len(rows)) if predicted is None else predicted
+    detector.update(rows, predicted, rng.uniform(0.4, 1.0, len(rows)))
+
+
+def test_single_rows_add_up_to_the_evidence_of_micro_batches() -> None:
+    rng = np.random.default_rng(0)
+    profile = profile_of(rng.normal(size=(1_000, 3)))
+    one, many = InputDetector(profile, 1_000, 0.05), InputDetector(profile, 1_000, 0.05)
+    rows, confidence = rng.normal(0.8, 1, size=(160, 3)), rng.uniform(0.4, 1, 160)
+    for i in range(160):
+        one.update(rows[i : i + 1], [0.0], confidence[i : i + 1])
+    many.update(rows, np.zeros(160), confidence)
+    assert one.to_json() == many.to_json()
+
+
+def test_the_guilty_column_is_named_with_the_bin_that_moved() -> None:
+    rng = np.random.default_rng(1)
+    detector = InputDetector(profile_of(rng.normal(size=(2_000, 10))), 100_000, 0.1)
+    feed(detector, rng.normal(size=(512, 10)), rng)
+    rows = rng.normal(size=(256, 10))
+    rows[:, 4] += 2.0
+    feed(detector, rows, rng)
+    worst = detector.guilty(1)[0]
+    assert detector.drift_detected
+    assert worst.name == "f4"
+    assert worst.total_variation == pytest.approx(0.68, abs=0.12)
+    assert worst.after > worst.before + 0.3
+    assert worst.moved.endswith("and above")
+    assert worst.broken == 0
+
+
+def test_a_feed_gone_missing_is_told_as_broken() -> None:
+    rng = np.random.default_rng(2)
+    detector = InputDetector(profile_of(rng.normal(size=(1_000, 3))), 100_000, 0.1)
+    rows = rng.normal(size=(160, 3))
+    rows[:, 1] = np.nan
+    feed(detector, rows, rng)
+    worst = detector.guilty(1)[0]
+    assert detector.drift_detected
+    assert (worst.name, worst.moved) == ("f1", "missing")
+    assert worst.broken > 0.9
+
+
+def test_a_constant_column_that_starts_to_move_is_seen() -> None:
+    rng = np.random.default_rng(3)
+    detector = InputDetector(profile_of(np.zeros((500, 2))), 100_000, 0.1)
+    rows = np.zeros((200, 2))
+    rows[:, 1] = rng.integers(0, 2, 200)
+    feed(detector, rows, rng)
+    assert detector.drift_detected
+    assert detector.guilty(1)[0].name == "f1"
+
+
+def test_predictions_of_another_mix_are_seen() -> None:
+    rng = np.random.default_rng(4)
+    rows, classes = rng.normal(size=(1_000, 2)), rng.integers(0, 5, 1_000)
+    detector = InputDetector(profile_of(rows, classes), 100_000, 0.1)
+    feed(detector, rng.normal(size=(320, 2)), rng, np.where(rng.random(320) < 0.6, 2, 0))
+    assert detector.drift_detected
+    assert detector.guilty(1)[0].name == "prediction"
+
+
+def test_a_change_of_shape_that_no_fixed_bet_expects_is_learnt() -> None:
+    rng = np.random.default_rng(5)
+    detector = InputDetector(profile_of(rng.random((5_000, 1))), 100_000, 0.05)
+    # Every second tenth of the range empties: neither place, spread nor any one bin moves much.
+    rows = (np.floor(rng.random((2_000, 1)) * 5) * 2 + rng.random((2_000, 1))) / 10
+    feed(detector, rows, rng)
+    assert detector.drift_detected
+
+
+def test_a_robust_bet_is_fair_all_over_its_ball() -> None:
+    rng = np.random.default_rng(6)
+    for _ in range(50):
+        before, after = rng.dirichlet(np.ones(8)), rng.dirichlet(np.ones(8))
+        radius = float(rng.uniform(0.01, 0.4))
+        bet = robust_bet(after, before, radius)
+        if total_variation(after, before) <= radius:
+            assert np.all(bet == 1)
+            continue
+        # The worst distribution of the ball: mass from the least paid bins to the best paid.
+        worst, left = before.copy(), radius
+        for index in np.argsort(bet):
+            taken = min(worst[index], left)
+            worst[index] -= taken
+            left -= taken
+        worst[bet.argmax()] += radius - left
+        assert worst @ bet == pytest.approx(1.0, abs=1e-9)
+        assert after @ np.log(bet) > 0
+
+
+def test_scaled_bets_are_fair_for_the_reference_itself() -> None:
+    counts = np.array([50.0, 30.0, 20.0])
+    bets = fair(np.array([[0.5, 1.0, 3.0], [2.0, 1.0, 0.2]]), counts, 0.1, 10.0)
+    assert np.all(bets @ (counts / 100) < 1)
+
+
+def test_the_confidence_limit_covers_the_truth_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(7)
+    hits = rng.binomial(200, 0.3, size=20_000) / 200
+    limit = np.log(20.0)
+    assert (upper_bound(hits, 200, limit) < 0.3).mean() <= 0.05
+    assert (lower_bound(hits, 200, limit) > 0.3).mean() <= 0.05
+    assert upper_bound(0.2, 0, limit) == 1

@@ -1,0 +1,116 @@
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from homeostat.errors import InputError
+from monitoring import GuardDetector, LossDetector, LossReference
+
+Floats = NDArray[np.float64]
+Draw = Callable[[np.random.Generator, int], Floats]
+Detector = LossDetector | GuardDetector
+
+
+def delay(detector: Detector, one: Callable[[], Floats], limit: int = 5_000) -> int:
+    for rows in range(1, limit):
+        detector.update(one())
+        if detector.drift_detected:
+            return rows
+    return limit
+
+
+def delays(make: Callable[[], Detector], before: Draw, after: Draw, runs: int = 20) -> float:
+    found = []
+    for seed in range(runs):
+        rng = np.random.default_rng(seed)
+        detector = make()
+        detector.update(before(rng, 300))
+        assert not detector.drift_detected
+        found.append(delay(detector, lambda: after(rng, 1)))  # noqa: B023 - used within the turn
+    return float(np.median(found))
+
+
+def errors(rate: float) -> Draw:
+    return lambda rng, n: (rng.random(n) < rate).astype(np.float64)
+
+
+def test_errors_that_treble_are_found_within_a_hundred_labels() -> None:
+    def make() -> Detector:
+        return LossDetector(LossReference(20_000, 2_000.0), 100_000, 0.02)
+
+    assert delays(make, errors(0.1), errors(0.3)) <= 100
+
+
+def test_a_model_that_breaks_is_found_within_twenty_labels() -> None:
+    def make() -> Detector:
+        return LossDetector(LossReference(500, 15.0), 100_000, 0.02)
+
+    assert delays(make, errors(0.03), errors(0.6)) <= 20
+
+
+def test_losses_between_0_and_1_are_taken_too() -> None:
+    def make() -> Detector:
+        return LossDetector(LossReference(2_000, 300.0), 100_000, 0.02)
+
+    found = delays(make, lambda rng, n: rng.beta(3, 17, n), lambda rng, n: rng.beta(7, 13, n))
+    assert found <= 150
+
+
+def test_an_improvement_never_alarms() -> None:
+    for seed in range(5):
+        detector = LossDetector(LossReference(2_000, 400.0), 2_000, 0.0)
+        detector.update(errors(0.02)(np.random.default_rng(seed), 5_000))
+        assert not detector.drift_detected
+
+
+def test_a_rise_within_the_tolerance_is_left_alone_for_a_fifth_of_the_budget() -> None:
+    detector = LossDetector(LossReference(20_000, 2_000.0), 100_000, 0.05)
+    detector.update(errors(0.14)(np.random.default_rng(0), 20_000))
+    assert not detector.drift_detected
+
+
+def test_without_a_reference_nothing_is_claimed() -> None:
+    detector = LossDetector(LossReference(0, 0.0), 100, 0.02)
+    detector.update(np.ones(1_000))
+    assert (detector.evidence, detector.drift_detected, detector.since) == (0.0, False, 0)
+
+
+@pytest.mark.parametrize("reference", [LossReference(10, 11.0), LossReference(10, -1.0)])
+def test_a_reference_that_cannot_be_is_refused(reference: LossReference) -> None:
+    with pytest.raises(InputError):
+        LossDetector(reference, 100, 0.02)
+
+
+def paired(champion: float, standby: float) -> Draw:
+    def draw(rng: np.random.Generator, n: int) -> Floats:
+        u = rng.random(n)  # what the standby gets wrong, the champion does too
+        return (u < champion).astype(float) - (u < standby)
+
+    return draw
+
+
+def test_a_champion_down_from_95_to_75_percent_is_found_in_well_under_a_hundred_labels() -> None:
+    change = paired(0.25, 0.05)
+    fresh = []
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        draws = iter(change(rng, 5_000))
+        fresh.append(delay(GuardDetector(100_000, 0.02), lambda: np.array([next(draws)])))  # noqa: B023 - used up before the next turn
+    assert np.median(fresh) <= 70
+    used = delays(lambda: GuardDetector(100_000, 0.02), paired(0.05, 0.05), change, 40)
+    assert used <= 95
+
+
+def test_a_champion_as_good_as_the_standby_is_left_alone_for_a_part_of_the_budget() -> None:
+    rng = np.random.default_rng(1)
+    guard = GuardDetector(100_000, 0.02)
+    guard.update((rng.random(5_000) < 0.1) * 1.0 - (rng.random(5_000) < 0.1))
+    assert not guard.drift_detected
+
+
+def test_the_head_start_raises_the_threshold_as_much() -> None:
+    guard = GuardDetector(10_000, 0.0)
+    assert np.exp(guard.threshold) - np.exp(guard.evidence) == pytest.approx(10_000)
+    guard.merge(GuardDetector(10_000, 0.0))
+    assert np.exp(guard.threshold) - np.exp(guard.evidence) == pytest.approx(10_000)
