@@ -33,7 +33,8 @@ class GuardDetector(MeanDetector):
     A promotion is the likeliest moment of a change, so the detector starts with evidence worth
     `budget` / 200 labels and its threshold is raised by as much: the average run length stays
     `budget`, and the chance of a false rollback within n labels of a promotion is at most
-    1/200 + n / budget. Each `reset` is such a start: keep the state across a restart. See `MeanDetector` for the statistics.
+    1/200 + n / budget. Each `reset` is such a start: keep the state across a restart. See
+    `MeanDetector` for the statistics.
 
     Args:
         budget: At most one false alarm in so many labels.
