@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -94,7 +95,7 @@ def read(
         incident = read_incident(session, model, incident_id)
         rows = rows_since_change(session, model, incident, policy.retrain)
         known = regimes(session, model)
-    number = regime_number(known, regime_key, champion)
+    number = regime_number(known, regime_key, champion.regimes.numbers)
     return change_of(model, rows, policy, champion, incident, regime_key, number)
 
 
@@ -114,13 +115,18 @@ def change_of(
     return Change(model, lesson, champion, incident, regime_key, first, last)
 
 
-def regime_number(known: list[Regime], regime_key: str, champion: Champion) -> int:
+def regime_number(known: Sequence[Regime], regime_key: str, learnt: Sequence[int]) -> int:
     """The number of the regime that an incident opened, or the next free one.
 
     A second retrain for the same incident learns the same regime, with more rows of it.
+
+    Args:
+        known: The model's regimes in the database.
+        regime_key: The incident's id, or the request's.
+        learnt: The regimes that the champion knows.
     """
     for regime in known:
         if regime.incident_id == regime_key:
             return regime.number
-    taken = {*champion.regimes.numbers, *(regime.number for regime in known)}
+    taken = {*learnt, *(regime.number for regime in known)}
     return max(taken) + 1
