@@ -6,7 +6,6 @@ the answers of that stretch were.
 
 from __future__ import annotations
 
-from collections import Counter
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -90,16 +89,24 @@ def _shares(
     session: Session, model: str, start: datetime, end: datetime, stretch: timedelta
 ) -> list[SharePoint]:
 
-    query = select(PredictionRow.at, PredictionRow.version).where(
-        PredictionRow.model == model, PredictionRow.at >= start, PredictionRow.at < end
-    )
-    counts: dict[int, Counter[int]] = {}
-    for at, version in session.execute(query):
-        counts.setdefault((at - start) // stretch, Counter())[version] += 1
+    counts: dict[int, dict[int, int]] = {}
+    for number in range(STRETCHES):
+        left = start + stretch * number
+        right = min(left + stretch, end) if number < STRETCHES - 1 else end
+        # A count for each stretch by the index: the rows of a busy day need not come here.
+        query = (
+            select(PredictionRow.version, func.count())
+            .where(PredictionRow.model == model, PredictionRow.at >= left, PredictionRow.at < right)
+            .group_by(PredictionRow.version)
+        )
+        counts[number] = dict(session.execute(query))
     versions = sorted({version for count in counts.values() for version in count})
     return [
-        SharePoint(start + stretch * (number + 0.5), version, count[version] / count.total())
-        for number, count in sorted(counts.items())
+        SharePoint(
+            start + stretch * (number + 0.5), version, count.get(version, 0) / sum(count.values())
+        )
+        for number, count in counts.items()
+        if count
         for version in versions
     ]
 

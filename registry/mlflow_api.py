@@ -109,11 +109,11 @@ class MlflowApi:
         except httpx.HTTPError as error:
             raise self._unavailable(error) from error
         try:
-            content = answer.json()
+            content: Any = answer.json()
         except ValueError:
             content = None
-        ours = isinstance(content, dict) and (answer.is_success or "error_code" in content)
-        if not ours:
+        # MLflow's own errors carry a code; a proxy's, a login page's or a redirect's do not.
+        if not isinstance(content, dict) or (not answer.is_success and "error_code" not in content):
             raise Unavailable(
                 f"What answers at {self._client.base_url} is not MLflow"
                 f" (HTTP {answer.status_code}).",

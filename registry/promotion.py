@@ -264,14 +264,13 @@ def rollback(
     )
 
 
-def wanted_aliases(routing: Routing) -> dict[str, int]:
-    """What the aliases in MLflow are to be under a routing: a role without a version has none."""
-    roles = {
+def wanted_aliases(routing: Routing) -> dict[str, int | None]:
+    """What the aliases in MLflow are to be under a routing; None: there is to be none."""
+    return {
         "champion": routing.champion,
         "challenger": routing.challenger,
         "standby": routing.standby,
     }
-    return {role: version for role, version in roles.items() if version is not None}
 
 
 def quarantine(session: Session, model: str, digest: str, reason: str, now: datetime) -> None:

@@ -1,0 +1,130 @@
+"""Gates judge by figures; the answer to an alias move is pure."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+
+from homeostat.errors import DataError
+from homeostat.policy import GatePolicy, Policy
+from registry import (
+    Override,
+    Quarantined,
+    Routing,
+    Verdict,
+    decide_alias_move,
+    judge,
+    wanted_aliases,
+)
+
+NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+POLICY = GatePolicy(min_accuracy=0.8, forgetting=0.03, error_rate=0.05)
+DIGEST = "a" * 64
+PASSED = Verdict(True, (), DIGEST)
+OVERRIDE = Override("digits", 2, "ann", "we need it", NOON, NOON)
+BARRED = Quarantined("digits", DIGEST, "it lost accuracy", NOON)
+
+
+def losses(wrong: int, rows: int = 500) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """0/1 losses with the first `wrong` rows wrong."""
+    return (np.arange(rows) < wrong).astype(np.float64)
+
+
+def failed(verdict: Verdict) -> list[str]:
+    return [figure.name for figure in verdict.figures if not figure.passed]
+
+
+def test_the_first_version_has_only_the_floor_to_pass() -> None:
+    verdict = judge({0: losses(50)}, None, POLICY, DIGEST)
+    assert verdict.passed
+    assert [figure.name for figure in verdict.figures] == ["accuracy"]
+    assert verdict.figures[0].figure == pytest.approx(0.9)
+    assert not judge({0: losses(101)}, None, POLICY, DIGEST).passed
+    assert judge({0: losses(100)}, None, POLICY, DIGEST).passed
+
+
+def test_a_better_candidate_that_forgot_nothing_passes() -> None:
+    candidate = {0: losses(10), 1: losses(12), 2: losses(25)}
+    champion = {0: losses(10), 1: losses(10), 2: losses(150)}
+    verdict = judge(candidate, champion, POLICY, DIGEST)
+    assert verdict.passed
+    assert [item.name for item in verdict.figures] == [
+        "accuracy",
+        "newest-regime",
+        "regime-0",
+        "regime-1",
+    ]
+    assert verdict.figures[1].figure == pytest.approx(-0.25)
+    assert "interval" in verdict.figures[3].reason
+    assert Verdict.from_json(verdict.to_json()) == verdict
+
+
+def test_a_candidate_that_forgot_an_earlier_regime_is_refused_by_name() -> None:
+    candidate = {0: losses(10), 1: losses(26), 2: losses(25)}
+    champion = {0: losses(10), 1: losses(10), 2: losses(150)}
+    verdict = judge(candidate, champion, POLICY, DIGEST)
+    assert failed(verdict) == ["regime-1"]
+    assert "regime-1" in verdict.reason
+    assert "+0.032" in verdict.reason
+
+
+def test_a_candidate_worse_on_the_newest_regime_is_refused() -> None:
+    assert failed(judge({1: losses(90)}, {1: losses(50)}, POLICY, DIGEST)) == ["newest-regime"]
+
+
+def test_an_equal_candidate_is_not_worse() -> None:
+    assert judge({0: losses(20)}, {0: losses(20)}, POLICY, DIGEST).passed
+
+
+def test_what_cannot_be_judged_is_refused() -> None:
+    with pytest.raises(DataError, match="held-out"):
+        judge({}, None, POLICY, DIGEST)
+    with pytest.raises(DataError, match="held-out"):
+        judge({0: losses(0, 0)}, None, POLICY, DIGEST)
+    with pytest.raises(DataError, match="same rows"):
+        judge({0: losses(5)}, {0: losses(5, 499)}, POLICY, DIGEST)
+    with pytest.raises(DataError, match="same rows"):
+        judge({0: losses(5), 1: losses(5)}, {1: losses(5)}, POLICY, DIGEST)
+    for bad in (np.nan, -0.1, 1.1):
+        with pytest.raises(DataError, match=r"\[0, 1\]"):
+            judge({0: np.array([0.0, bad])}, None, POLICY, DIGEST)
+
+
+@pytest.mark.parametrize(
+    ("mode", "verdict", "override", "barred", "action", "warn"),
+    [
+        ("enforce", PASSED, None, None, "accept", False),
+        ("enforce", None, None, None, "restore", False),
+        ("enforce", Verdict(False, (), DIGEST), None, None, "restore", False),
+        ("enforce", Verdict(True, (), "b" * 64), None, None, "restore", False),
+        ("enforce", None, OVERRIDE, None, "accept", True),
+        ("warn", None, None, None, "accept", True),
+        ("override", None, None, None, "accept", False),
+        ("override", PASSED, OVERRIDE, BARRED, "restore", False),
+    ],
+)
+def test_an_alias_move_is_answered_by_verdict_override_quarantine_and_policy(
+    mode: str,
+    verdict: Verdict | None,
+    override: Override | None,
+    barred: Quarantined | None,
+    action: str,
+    warn: bool,
+) -> None:
+    policy = Policy.model_validate({"alias_moves": mode})
+    decision = decide_alias_move(policy, verdict, override, barred, DIGEST)
+    assert (decision.action, decision.warn) == (action, warn)
+    assert decision.reason
+
+
+def test_the_reason_of_an_override_names_who_allowed_it() -> None:
+    decision = decide_alias_move(Policy(), None, OVERRIDE, None)
+    assert "ann" in decision.reason
+    assert "we need it" in decision.reason
+
+
+def test_a_role_without_a_version_wants_no_alias() -> None:
+    routing = Routing("digits", 4, 2, None, 1, "steady", 0.0, NOON, "ann", "because", {}, "0" * 64)
+    assert wanted_aliases(routing) == {"champion": 2, "challenger": None, "standby": 1}
