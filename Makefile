@@ -29,7 +29,7 @@ lint: setup
 	@$(BIN)/lint-imports
 
 docs: setup
-	@$(BIN)/python -m homeostat.commands.reference
+	@$(BIN)/python -m homeostat.cli_reference
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

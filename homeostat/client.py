@@ -6,6 +6,8 @@ gateway raised.
 
 from __future__ import annotations
 
+import getpass
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -27,13 +29,20 @@ class Gateway:
     Args:
         address: As in `Settings.gateway_address`.
         token: The bearer token.
+        actor: Who acts, for the ledger.
         transport: Another way to send, for tests.
     """
 
     def __init__(
-        self, address: str, token: str, transport: httpx.BaseTransport | None = None
+        self,
+        address: str,
+        token: str,
+        *,
+        actor: str = "API",
+        transport: httpx.BaseTransport | None = None,
     ) -> None:
         self._address = address
+        self._actor = actor
         self._http = httpx.Client(
             base_url=address,
             headers={"Authorization": f"Bearer {token}"},
@@ -44,8 +53,13 @@ class Gateway:
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
-        """The gateway of these settings."""
-        return cls(settings.gateway_address, settings.secret_token())
+        """The gateway of these settings, called by the user of this process."""
+        try:
+            user = getpass.getuser()
+        except (OSError, KeyError):  # a container's user without a name
+            user = f"user {os.getuid()}"
+        actor = f"{user} (command line)"
+        return cls(settings.gateway_address, settings.secret_token(), actor=actor)
 
     def __enter__(self) -> Self:
         return self
@@ -92,25 +106,26 @@ class Gateway:
             said = {}
         return {**(said if isinstance(said, dict) else {}), "ready": answer.is_success}
 
-    def models(self) -> Any:  # noqa: ANN401 - JSON
+    def models(self) -> list[Json]:
         """All models with what answers for them."""
-        return self._get("/v1/models")
+        return list(self._get("/v1/models")["models"])
 
     def model(self, model: str) -> Json:
         """One model: routing, versions, evidence."""
-        return _object(self._get(f"/v1/models/{model}"))
+        return self._get(f"/v1/models/{model}")
 
-    def history(self, model: str) -> Any:  # noqa: ANN401 - JSON
-        """The ledger and the releases of a model."""
+    def history(self, model: str) -> Json:
+        """The ledger (`routings`) and the `releases` of a model, oldest first."""
         return self._get(f"/v1/models/{model}/history")
 
-    def incidents(self) -> Any:  # noqa: ANN401 - JSON
-        """Incidents, the open ones first."""
-        return self._get("/v1/incidents")
+    def incidents(self, *, every: bool = False) -> list[Json]:
+        """The open incidents; with `every` the newest hundred, resolved ones too."""
+        said = self._get(f"/v1/incidents?every={str(every).lower()}")
+        return list(said["incidents"])
 
     def acknowledge(self, incident: str) -> Json:
         """Take an incident on."""
-        return self._post(f"/v1/incidents/{incident}/acknowledge", {})
+        return self._act(f"/v1/incidents/{incident}/acknowledge", {})
 
     def promote(
         self,
@@ -125,22 +140,25 @@ class Gateway:
         body: Json = {"version": version, "reason": reason, "override": override}
         if override:
             body["expires_hours"] = expires_hours
-        return self._post(f"/v1/models/{model}/promote", body)
+        return self._act(f"/v1/models/{model}/promote", body)
 
     def grant_override(self, model: str, version: int, reason: str, expires_hours: float) -> Json:
         """Allow a version to be moved without its gates for some hours."""
         body = {"version": version, "reason": reason, "expires_hours": expires_hours}
-        return self._post(f"/v1/models/{model}/overrides", body)
+        return self._act(f"/v1/models/{model}/overrides", body)
 
     def rollback(self, model: str, reason: str) -> Json:
         """Give the traffic back to the standby."""
-        return self._post(f"/v1/models/{model}/rollback", {"reason": reason})
+        return self._act(f"/v1/models/{model}/rollback", {"reason": reason})
 
-    def _get(self, path: str) -> Any:  # noqa: ANN401 - JSON
+    def _get(self, path: str) -> Json:
         return _checked(self._send("GET", path))
 
     def _post(self, path: str, body: Mapping[str, Any]) -> Json:
-        return _object(_checked(self._send("POST", path, dict(body))))
+        return _checked(self._send("POST", path, dict(body)))
+
+    def _act(self, path: str, body: Mapping[str, Any]) -> Json:
+        return self._post(path, {**body, "actor": self._actor})
 
     def _send(self, method: str, path: str, body: Json | None = None) -> httpx.Response:
         try:
@@ -162,12 +180,12 @@ def error_of(document: Mapping[str, Any]) -> HomeostatError:
     return kind(message, remedy=str(document.get("remedy", "")), **fields)
 
 
-def _checked(answer: httpx.Response) -> Any:  # noqa: ANN401 - JSON
+def _checked(answer: httpx.Response) -> Json:
     try:
         said = answer.json()
     except ValueError:
         said = None
-    if answer.is_success and said is not None:
+    if isinstance(said, dict) and answer.is_success:
         return said
     if isinstance(said, dict) and "code" in said:
         raise error_of(said)
@@ -175,10 +193,6 @@ def _checked(answer: httpx.Response) -> Any:  # noqa: ANN401 - JSON
         f"{answer.url} answered {answer.status_code}, not as our gateway does.",
         remedy="See that gateway_port is our gateway's.",
     )
-
-
-def _object(said: Any) -> Json:  # noqa: ANN401 - JSON
-    return said if isinstance(said, dict) else {"items": said}
 
 
 def _kinds(root: type[HomeostatError]) -> Iterator[type[HomeostatError]]:

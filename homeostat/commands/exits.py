@@ -51,6 +51,7 @@ BY_ERROR: Mapping[str, int] = MappingProxyType(
         "no-target": REFUSED,
         "unavailable": UNAVAILABLE,
         "delivery-failed": UNAVAILABLE,
+        "mlflow-refused": UNAVAILABLE,
         "invalid-settings": SETTINGS,
         "cannot-start": SETTINGS,
     }

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from homeostat.commands.output import AsJson, say, show_json, show_table, when
+from homeostat.commands.output import AsJson, say, show_json, when
 
 
 def add_to(app: typer.Typer) -> None:
@@ -15,33 +15,28 @@ def add_to(app: typer.Typer) -> None:
     app.command()(acknowledge)
 
 
-def incidents(as_json: AsJson = False) -> None:
-    """List the incidents: what happened, what was done, how to undo it."""
+def incidents(
+    every: Annotated[bool, typer.Option("--all", help="Resolved ones too.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List open incidents: what happened, what was done, how to undo it."""
     from homeostat.client import Gateway
     from homeostat.settings import load_settings
 
     with Gateway.of(load_settings()) as gateway:
-        said = gateway.incidents()
+        listed = gateway.incidents(every=every)
     if as_json:
-        show_json(said)
+        show_json(listed)
         return
-    listed = said if isinstance(said, list) else said.get("incidents") or said.get("items") or []
-    show_table(
-        ("opened", "id", "model", "state", "severity", "title", "undo"),
-        [
-            (
-                when(each.get("opened_at")),
-                each.get("id"),
-                each.get("model"),
-                each.get("state"),
-                each.get("severity"),
-                each.get("title"),
-                each.get("undo"),
-            )
-            for each in listed
-        ],
-        empty="No incident.",
-    )
+    for each in listed:
+        say(f"{each['id']}  {each['model']}  {each['state']}  {each['severity']}")
+        say(f"  {each['title']}")
+        for event in each["events"]:
+            say(f"  {when(event['at'])}  {event['text']}")
+        if each["undo"] and each["state"] != "resolved":
+            say(f"  undo: {each['undo']}")
+    if not listed:
+        say("No incident." if every else "No open incident.")
 
 
 def acknowledge(

@@ -21,32 +21,49 @@ def add_to(app: typer.Typer) -> None:
 
 
 def versions(model: ModelName, as_json: AsJson = False) -> None:
-    """List a model's versions, what each does now, and what its gates said."""
+    """List a model's versions: what each does, what its gates said, what it answered."""
     from homeostat.client import Gateway
     from homeostat.settings import load_settings
+    from registry.versions import MlflowVersions
 
-    with Gateway.of(load_settings()) as gateway:
+    settings = load_settings()
+    settings.policy(model)
+    with Gateway.of(settings) as gateway:
         said = gateway.model(model)
+    served = {each["version"]: each for each in said["versions"]}
+    listed = [
+        {
+            "version": one.version,
+            "digest": one.digest,
+            "state": one.tags.get("lifecycle.state", ""),
+            "reason": one.tags.get("lifecycle.reason", ""),
+            "role": served.get(one.version, {}).get("role"),
+            "predictions": served.get(one.version, {}).get("predictions"),
+            "verdict": served.get(one.version, {}).get("verdict"),
+        }
+        for one in MlflowVersions(settings.mlflow_address).list_versions(model)
+    ]
     if as_json:
-        show_json(said)
+        show_json({"model": model, "routing": said["routing"], "versions": listed})
         return
-    routing = said.get("routing") or {}
     show_table(
-        ("version", "role", "gates", "digest", "made"),
+        ("version", "role", "state", "gates", "answers", "digest", "reason"),
         [
             (
-                version.get("version"),
-                version.get("role") or role_of(routing, version.get("version")),
-                _gates(version),
-                str(version.get("digest") or "")[:12],
-                when(version.get("at") or version.get("created_at")),
+                each["version"],
+                each["role"],
+                each["state"],
+                _gates(each["verdict"]),
+                each["predictions"],
+                each["digest"][:12],
+                each["reason"],
             )
-            for version in said.get("versions", [])
+            for each in listed
         ],
         empty=f"{model} has no version yet: `homeostat train {model}` makes one.",
     )
-    if routing:
-        say(summary(routing))
+    if said["routing"]:
+        say(summary(said["routing"]))
 
 
 def promote(
@@ -92,27 +109,21 @@ def history(model: ModelName, as_json: AsJson = False) -> None:
     if as_json:
         show_json(said)
         return
-    listed = said if isinstance(said, list) else said.get("routings") or said.get("items") or []
     show_table(
         ("at", "generation", *ROLES, "phase", "actor", "reason"),
         [
             (
-                when(each.get("at")),
-                each.get("generation"),
-                *(each.get(role) for role in ROLES),
-                each.get("phase"),
-                each.get("actor"),
-                each.get("reason"),
+                when(each["at"]),
+                each["generation"],
+                *(each[role] for role in ROLES),
+                each["phase"],
+                each["actor"],
+                each["reason"],
             )
-            for each in listed
+            for each in said["routings"]
         ],
         empty=f"{model} has no routing yet: `homeostat train {model}` makes the first version.",
     )
-
-
-def role_of(routing: Mapping[str, Any], version: object) -> str:
-    """What a version does in a routing; empty where it does nothing."""
-    return ", ".join(role for role in ROLES if routing.get(role) == version)
 
 
 def summary(routing: Mapping[str, Any]) -> str:
@@ -128,14 +139,10 @@ def _show_routing(said: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
         show_json(said)
         return
-    routing = said.get("routing", said)
-    say(summary(routing) if "generation" in routing else str(said))
+    say(summary(said))
 
 
-def _gates(version: Mapping[str, Any]) -> str:
-    verdict = version.get("verdict", version.get("passed"))
-    if isinstance(verdict, Mapping):
-        verdict = verdict.get("passed")
+def _gates(verdict: Mapping[str, Any] | None) -> str:
     if verdict is None:
         return ""
-    return "passed" if verdict in (True, "passed") else "failed"
+    return "passed" if verdict["passed"] else "failed"

@@ -174,7 +174,7 @@ class Supervisor:
         for run in self._runs.values():
             if run.due is not None and now >= run.due:
                 self._start(keeper, run)
-            elif run.part.ours:
+            elif run.part.ours and run.due is None:
                 self._probe(run)
         if ends:
             write_state(self._state_dir, self._state(keeper, ready=True))

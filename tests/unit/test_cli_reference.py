@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from homeostat.cli_reference import DOCS, codes, errors, pages
+from homeostat.commands.loop import _labels, _plain, _rows
+from homeostat.policy import Policy
+from homeostat.settings import Settings
+
+
+@pytest.mark.parametrize("name", ["commands.md", "settings.md", "errors.md"])
+def test_the_reference_is_what_the_code_says(name: str) -> None:
+    assert (DOCS / name).read_text() == pages()[name], "run `make docs`"
+
+
+def test_every_setting_is_described() -> None:
+    tables: list[type[BaseModel]] = [Settings, Policy]
+    tables += [type(value) for _name, value in Policy() if isinstance(value, BaseModel)]
+    missing = [
+        f"{table.__name__}.{name}"
+        for table in tables
+        for name, field in table.model_fields.items()
+        if not field.description
+    ]
+    assert not missing
+
+
+def test_every_code_is_documented() -> None:
+    page = errors()
+    assert all(f"| `{code}` |" in page for code in codes())
+
+
+def test_help_comes_at_once_because_nothing_heavy_is_imported() -> None:
+    heavy = ("torch", "mlflow", "prefect", "pandas", "sqlalchemy", "pydantic", "httpx", "psutil")
+    script = (
+        "import sys; import homeostat.cli; "
+        f"print([name for name in {heavy} if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_help_takes_less_than_half_a_second() -> None:
+    def once() -> float:
+        began = time.perf_counter()
+        subprocess.run(
+            [sys.executable, "-P", "-m", "homeostat", "--help"], capture_output=True, check=True
+        )
+        return time.perf_counter() - began
+
+    # The least of some runs is what the command costs; more is what the machine did besides.
+    assert min(once() for _ in range(5)) < 0.5
+
+
+@pytest.mark.parametrize(
+    ("given", "rows"),
+    [
+        ([1, 2, 3], [[1, 2, 3]]),
+        ([[1], [2]], [[1], [2]]),
+        ({"age": 3}, [{"age": 3}]),
+        ([{"age": 3}], [{"age": 3}]),
+        ({"rows": [[1]]}, [[1]]),
+        ({"row": [1]}, [[1]]),
+        ([], []),
+    ],
+)
+def test_rows_are_taken_as_people_write_them(given: object, rows: list[object]) -> None:
+    assert _rows(given) == rows
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("7", 7), ("7.5", 7.5), ("true", True), ("cat", "cat"), ("[1]", "[1]")]
+)
+def test_a_label_of_the_command_line_is_what_it_reads_as(text: str, value: object) -> None:
+    assert _plain(text) == value
+
+
+def test_labels_come_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "labels.json"
+    file.write_text('[{"id": "a", "label": 7}]')
+    assert _labels(str(file)) == [{"id": "a", "label": 7}]
