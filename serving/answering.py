@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from homeostat.errors import HomeostatError, LearnerError
 from models.learner import Row
+from serving.encoding import Encoded, encode
 from serving.fleet import Split
 from serving.ids import new_ids, share_of_entity, share_of_id
 from serving.runtime import Loaded, Outputs
@@ -86,16 +86,7 @@ def answer(split: Split, requests: Sequence[Request]) -> Answered:
     return _Batch(split, requests).run()
 
 
-@dataclass(slots=True)
-class _Encoded:
-    """Requests in one encoding: all good rows as one tensor, each request's span or error."""
-
-    x: Tensor
-    spans: list[tuple[int, int] | HomeostatError]
-
-    def rows(self, index: int) -> Tensor | None:
-        span = self.spans[index]
-        return None if isinstance(span, HomeostatError) else self.x[span[0] : span[1]]
+Given = dict[int, "Outputs | HomeostatError"]  # by the place of a request in its batch
 
 
 class _Batch:
@@ -103,13 +94,11 @@ class _Batch:
         self.split = split
         self.requests = requests
         self.ids = _ids(requests)
-        self.encodings: dict[str, _Encoded] = {}
+        self.encodings: dict[str, Encoded] = {}
 
     def run(self) -> Answered:
         split = self.split
-        everyone = list(range(len(self.requests)))
-        canary = split.phase == "canary" and split.challenger is not None
-        arms = [self._arm(index) if canary else split.champion for index in everyone]
+        everyone = range(len(self.requests))
         # In every phase the champion answers everything, seen or unseen: so that each labelled
         # row can be compared.
         outputs = {split.champion.version: self._outputs(split.champion, everyone)}
@@ -117,8 +106,7 @@ class _Batch:
             outputs[split.challenger.version] = self._outputs(split.challenger, everyone)
         if split.standby is not None:
             outputs[split.standby.version] = self._outputs(split.standby, self._sampled())
-        results = [self._result(index, arms[index], outputs) for index in everyone]
-        done = Answered(results)
+        done = Answered(self._results(outputs))
         for version, given in outputs.items():
             failed = sum(isinstance(one, LearnerError) for one in given.values())
             if failed:
@@ -127,36 +115,43 @@ class _Batch:
         self._watched(done, outputs[split.champion.version])
         return done
 
-    def _arm(self, index: int) -> Loaded:
-        split, request = self.split, self.requests[index]
-        assert split.challenger is not None
-        entity = request.entity[0] if isinstance(request.entity, list) else request.entity
-        if entity is None:
-            place = share_of_id(self.ids[index][0])
-        else:  # the same entity meets the same arm for as long as this challenger is on trial
-            place = share_of_entity(entity, f"{split.model}:{split.challenger.version}")
-        return split.challenger if place < split.canary_share else split.champion
+    def _arms(self) -> dict[int, list[int]]:
+        """The requests that each version answers for its caller."""
+        split = self.split
+        everyone = range(len(self.requests))
+        challenger = split.challenger
+        if split.phase != "canary" or challenger is None:
+            return {split.champion.version: list(everyone)}
+        arms: dict[int, list[int]] = {split.champion.version: [], challenger.version: []}
+        for index in everyone:
+            entity = self.requests[index].entity
+            entity = entity[0] if isinstance(entity, list) else entity
+            if entity is None:
+                place = share_of_id(self.ids[index][0])
+            else:  # the same entity meets the same arm for as long as this challenger is on trial
+                place = share_of_entity(entity, f"{split.model}:{challenger.version}")
+            chosen = challenger if place < split.canary_share else split.champion
+            arms[chosen.version].append(index)
+        return arms
 
-    def _sampled(self) -> list[int]:
+    def _sampled(self) -> Sequence[int]:
         share = self.split.standby_share
-        return [
-            index
-            for index, ids in enumerate(self.ids)
-            if share >= 1.0 or share_of_id(ids[0]) < share
-        ]
+        if share >= 1.0:
+            return range(len(self.requests))
+        return [index for index, ids in enumerate(self.ids) if share_of_id(ids[0]) < share]
 
-    def _encoded(self, loaded: Loaded) -> _Encoded:
+    def _encoded(self, loaded: Loaded) -> Encoded:
         encoded = self.encodings.get(loaded.encoding)
         if encoded is None:
-            encoded = self.encodings[loaded.encoding] = _encode(loaded, self.requests)
+            encoded = self.encodings[loaded.encoding] = encode(
+                loaded, [request.rows for request in self.requests]
+            )
         return encoded
 
-    def _outputs(
-        self, loaded: Loaded, indices: Sequence[int]
-    ) -> dict[int, Outputs | HomeostatError]:
+    def _outputs(self, loaded: Loaded, indices: Sequence[int]) -> Given:
         """Outputs or error of one version for each of the requests."""
         encoded = self._encoded(loaded)
-        given: dict[int, Outputs | HomeostatError] = {}
+        given: Given = {}
         asked: list[int] = []
         for index in indices:
             span = encoded.spans[index]
@@ -166,57 +161,50 @@ class _Batch:
                 asked.append(index)
         if not asked:
             return given
-        parts = [part for index in asked if (part := encoded.rows(index)) is not None]
-        whole = sum(len(part) for part in parts) == len(encoded.x)
         try:
-            outputs = loaded.predict(encoded.x if whole else torch.cat(parts))
+            outputs = loaded.predict(encoded.rows(asked))
         except HomeostatError as error:
-            for index, part in zip(asked, parts, strict=True):
-                given[index] = error if len(asked) == 1 else _predict_one(loaded, part)
+            for index in asked:
+                alone = len(asked) == 1
+                given[index] = error if alone else _predict_one(loaded, encoded.rows([index]))
             return given
         finite = bool(np.isfinite(outputs).all())
         start = 0
-        for index, part in zip(asked, parts, strict=True):
-            own = outputs[start : start + len(part)]
-            start += len(part)
+        for index in asked:
+            stop = start + len(self.requests[index].rows)
+            own = outputs[start:stop]
             given[index] = own if finite or np.isfinite(own).all() else loaded.not_finite()
+            start = stop
         return given
 
-    def _result(
-        self,
-        index: int,
-        loaded: Loaded,
-        outputs: dict[int, dict[int, Outputs | HomeostatError]],
-    ) -> Answer | HomeostatError:
-        own = outputs[loaded.version][index]
-        if isinstance(own, HomeostatError):
-            return own
-        try:
-            answers = loaded.learner.answers(own)
-        except HomeostatError as error:
-            return error
-        except Exception as error:  # noqa: BLE001 - a learner's code may raise anything
-            return LearnerError(
-                f"The learner of {loaded.model}:{loaded.version} failed in answers: {error}",
-                model=loaded.model,
-                version=loaded.version,
-            )
-        ids = self.ids[index]
-        predictions = [
-            {"id": one, **said, "version": loaded.version}
-            for one, said in zip(ids, answers, strict=True)
-        ]
-        shadows = {
-            version: unseen
-            for version, given in outputs.items()
-            if version != loaded.version
-            and (unseen := given.get(index)) is not None
-            and not isinstance(unseen, HomeostatError)
-        }
-        arm = "champion" if loaded is self.split.champion else "challenger"
-        return Answer(loaded, arm, ids, own, predictions, shadows)
+    def _results(self, outputs: dict[int, Given]) -> list[Answer | HomeostatError]:
+        results: dict[int, Answer | HomeostatError] = {}
+        for version, indices in self._arms().items():
+            loaded = self.split.find(version)
+            assert loaded is not None
+            arm = "champion" if loaded is self.split.champion else "challenger"
+            said = _say(loaded, {index: outputs[version][index] for index in indices})
+            for index, one in said.items():
+                if isinstance(one, HomeostatError):
+                    results[index] = one
+                    continue
+                own, answers = one
+                ids = self.ids[index]
+                predictions = [
+                    {"id": name, **answer, "version": version}
+                    for name, answer in zip(ids, answers, strict=True)
+                ]
+                shadows = {
+                    other: unseen
+                    for other, given in outputs.items()
+                    if other != version
+                    and (unseen := given.get(index)) is not None
+                    and not isinstance(unseen, HomeostatError)
+                }
+                results[index] = Answer(loaded, arm, ids, own, predictions, shadows)
+        return [results[index] for index in range(len(self.requests))]
 
-    def _proven_failures(self, outputs: dict[int, dict[int, Outputs | HomeostatError]]) -> int:
+    def _proven_failures(self, outputs: dict[int, Given]) -> int:
         """Requests that the champion fails and the standby can do: going back would help."""
         standby = self.split.standby
         champion = outputs[self.split.champion.version]
@@ -227,17 +215,47 @@ class _Batch:
         given |= self._outputs(standby, [index for index in failed if index not in given])
         return sum(not isinstance(given[index], HomeostatError) for index in failed)
 
-    def _watched(self, done: Answered, champion: dict[int, Outputs | HomeostatError]) -> None:
-        encoded = self._encoded(self.split.champion)
-        good = [index for index, one in champion.items() if not isinstance(one, HomeostatError)]
+    def _watched(self, done: Answered, champion: Given) -> None:
+        good = {i: one for i, one in champion.items() if not isinstance(one, HomeostatError)}
         if not good:
             return
-        done.sample = self.requests[good[0]].rows[:SAMPLE_ROWS]
-        outputs = [one for index in good if not isinstance(one := champion[index], HomeostatError)]
-        rows = [part for index in good if (part := encoded.rows(index)) is not None]
-        whole = sum(map(len, rows)) == len(encoded.x)
-        done.observed = encoded.x if whole else torch.cat(rows)
-        done.outputs = outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
+        indices = sorted(good)
+        done.sample = self.requests[indices[0]].rows[:SAMPLE_ROWS]
+        done.observed = self._encoded(self.split.champion).rows(indices)
+        done.outputs = np.concatenate([good[index] for index in indices])
+
+
+def _say(
+    loaded: Loaded, given: Given
+) -> dict[int, tuple[Outputs, list[dict[str, Any]]] | HomeostatError]:
+    """A version's outputs in its learner's words, in one call for the whole batch."""
+    said: dict[int, tuple[Outputs, list[dict[str, Any]]] | HomeostatError] = {}
+    good: dict[int, Outputs] = {}
+    for index, one in given.items():
+        if isinstance(one, HomeostatError):
+            said[index] = one
+        else:
+            good[index] = one
+    if not good:
+        return said
+    try:
+        answers = loaded.learner.answers(np.concatenate(list(good.values())))
+    except Exception as error:  # noqa: BLE001 - a learner's code may raise anything
+        if len(good) > 1:
+            for index, one in good.items():
+                said |= _say(loaded, {index: one})
+            return said
+        failure = LearnerError(
+            f"The learner of {loaded.model}:{loaded.version} failed in answers: {error}",
+            model=loaded.model,
+            version=loaded.version,
+        )
+        return said | dict.fromkeys(good, failure)
+    start = 0
+    for index, one in good.items():
+        said[index] = (one, answers[start : start + len(one)])
+        start += len(one)
+    return said
 
 
 def _ids(requests: Sequence[Request]) -> list[list[str]]:
@@ -247,32 +265,6 @@ def _ids(requests: Sequence[Request]) -> list[list[str]]:
         ids.append(fresh[start : start + len(request.rows)])
         start += len(request.rows)
     return ids
-
-
-def _encode(loaded: Loaded, requests: Sequence[Request]) -> _Encoded:
-    rows = [row for request in requests for row in request.rows]
-    spans: list[tuple[int, int] | HomeostatError] = []
-    start = 0
-    try:
-        x = loaded.encode(rows)
-    except HomeostatError as error:
-        if len(requests) == 1:
-            return _Encoded(torch.zeros(0, 0), [error])
-        parts = []
-        for request in requests:  # find whose row it was; the others are none the worse
-            try:
-                part = loaded.encode(request.rows)
-            except HomeostatError as own:
-                spans.append(own)
-                continue
-            parts.append(part)
-            spans.append((start, start + len(part)))
-            start += len(part)
-        return _Encoded(torch.cat(parts) if parts else torch.zeros(0, 0), spans)
-    for request in requests:
-        spans.append((start, start + len(request.rows)))
-        start += len(request.rows)
-    return _Encoded(x, spans)
 
 
 def _predict_one(loaded: Loaded, part: Tensor) -> Outputs | HomeostatError:

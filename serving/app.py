@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBearer
-from starlette.exceptions import HTTPException
 
 from homeostat.errors import (
     ConflictingLabel,
-    HomeostatError,
-    InputError,
     InvalidLabel,
-    InvalidRequest,
     TooLarge,
     UnknownPrediction,
 )
@@ -28,24 +22,15 @@ from homeostat.settings import Settings
 from registry.incidents import acknowledge
 from registry.labels import LabelItem
 from registry.promotion import grant_override
-from serving import requests, views
-from serving.bodies import BodyTooLarge, ClientGone, parse, read_body
+from serving import handlers, openapi, requests, views
+from serving.bodies import parse, read_body
 from serving.feedback import LabelResult
 from serving.gateway import Gateway
 from serving.metrics import CONTENT_TYPE
-from serving.predicting import PREFIX, SUFFIX, MethodNotAllowed, Predictor
-from serving.problems import MEDIA_TYPE, headers_of, internal, problem, status_of
-
-logger = logging.getLogger(__name__)
+from serving.predicting import Predictor
 
 Body = TypeVar("Body")
 _bearer = HTTPBearer(auto_error=False, description="The token of the state folder.")
-
-
-class NotFound(InputError):
-    """There is nothing at this address."""
-
-    code = "not-found"
 
 
 class GatewayApp(FastAPI):
@@ -63,11 +48,7 @@ class GatewayApp(FastAPI):
     def openapi(self) -> dict[str, Any]:
         """The document of all routes; built once."""
         if self.openapi_schema is None:
-            document = super().openapi()
-            document["paths"][f"{PREFIX}{{model}}{SUFFIX}"] = _PREDICT
-            components = document.setdefault("components", {})
-            components.setdefault("schemas", {}).update(requests.schemas())
-            self.openapi_schema = document
+            self.openapi_schema = openapi.complete(super().openapi())
         return self.openapi_schema
 
 
@@ -96,11 +77,7 @@ def create_app(settings: Settings, gateway: Gateway | None = None) -> GatewayApp
     app.gateway = parts
     app.include_router(_open_routes(parts))
     app.include_router(_routes(parts), dependencies=[Depends(_authorize)])
-    app.add_exception_handler(HomeostatError, _answer_error)
-    app.add_exception_handler(HTTPException, _answer_http)
-    app.add_exception_handler(RequestValidationError, _answer_invalid)
-    app.add_exception_handler(ClientGone, _answer_nobody)
-    app.add_exception_handler(Exception, _answer_unforeseen)
+    handlers.install(app)
     return app
 
 
@@ -274,104 +251,3 @@ def _labelled(results: list[LabelResult]) -> dict[str, Any]:
             results=shown,
         )
     return {"results": shown}
-
-
-def _respond(error: HomeostatError) -> JSONResponse:
-    headers = headers_of(error)
-    if isinstance(error, BodyTooLarge):
-        headers["connection"] = "close"
-    return JSONResponse(problem(error), status_of(error.code), headers, media_type=MEDIA_TYPE)
-
-
-async def _answer_error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, HomeostatError)
-    if status_of(error.code) == 500:
-        logger.error("%s", error, exc_info=error)
-    return _respond(error)
-
-
-async def _answer_http(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    if error.status_code == 405:
-        return _respond(MethodNotAllowed(f"{request.method} is not taken at {request.url.path}."))
-    if error.status_code == 404:
-        return _respond(NotFound(f"There is nothing at {request.url.path}.", remedy="See /docs."))
-    return _respond(InvalidRequest(str(error.detail)))
-
-
-async def _answer_invalid(_: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"])
-    return _respond(InvalidRequest(f"{place}: {first['msg']}.", remedy="See /docs."))
-
-
-async def _answer_nobody(_: Request, __: Exception) -> Response:
-    return Response(status_code=400)
-
-
-async def _answer_unforeseen(_: Request, error: Exception) -> Response:
-    return _respond(internal(error))
-
-
-_PREDICT: dict[str, Any] = {
-    "post": {
-        "tags": ["predictions"],
-        "summary": "Predict",
-        "description": "One row or many; each answer names version, release and prediction id.",
-        "operationId": "predict",
-        "parameters": [
-            {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}
-        ],
-        **requests.takes(requests.PredictBody),
-        "responses": {
-            "200": {
-                "description": "A prediction for each row.",
-                "headers": {
-                    "X-Homeostat-Version": {"schema": {"type": "integer"}},
-                    "X-Homeostat-Generation": {"schema": {"type": "integer"}},
-                },
-                "content": {
-                    "application/json": {
-                        "schema": {
-                            "type": "object",
-                            "required": [
-                                "model",
-                                "version",
-                                "release",
-                                "digest",
-                                "generation",
-                                "predictions",
-                            ],
-                            "properties": {
-                                "model": {"type": "string"},
-                                "version": {"type": "integer"},
-                                "release": {"type": "string"},
-                                "digest": {"type": "string"},
-                                "generation": {"type": "integer"},
-                                "predictions": {
-                                    "type": "array",
-                                    "items": {
-                                        "type": "object",
-                                        "required": ["id", "prediction", "version"],
-                                        "properties": {
-                                            "id": {"type": "string", "format": "uuid"},
-                                            "prediction": {},
-                                            "confidence": {"type": "number"},
-                                            "version": {"type": "integer"},
-                                        },
-                                    },
-                                },
-                            },
-                        }
-                    }
-                },
-            },
-            "default": {
-                "description": "A problem document (RFC 9457) with a stable `code`.",
-                "content": {MEDIA_TYPE: {"schema": {"type": "object"}}},
-            },
-        },
-        "security": [{"HTTPBearer": []}],
-    }
-}

@@ -20,6 +20,7 @@ from registry.routing import Routing, routing_history
 from registry.versions import MlflowVersions
 from serving.moves import MLFLOW_ACTOR, Moves
 from serving.parts import Parts
+from serving.writeback import Writeback
 
 CHAMPION, CHALLENGER, STANDBY = "champion", "challenger", "standby"
 QUIET_SECONDS = 0.3  # an edit on MLflow's page is several calls
@@ -27,7 +28,6 @@ NEAR_MISSES = frozenset(
     {"prod", "production", "live", "main", "stable", "staging", "candidate", "canary", "shadow"}
 )
 ROLES = frozenset({CHAMPION, CHALLENGER, STANDBY})
-TAG = "lifecycle."
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +49,7 @@ class Reconciler:
         self._moves = moves
         self._store = store
         self._stopping = stopping
+        self._writeback = Writeback(store)
         self._settled: dict[str, int] = {}  # generation whose aliases and tags are written
         self._put_back: set[tuple[str, str, int]] = set()
         self._told: set[tuple[str, str]] = set()
@@ -100,13 +101,7 @@ class Reconciler:
     def _is_settled(self, routing: Routing) -> bool:
         if self._settled.get(routing.model) == routing.generation:
             return True
-        try:
-            tags = self._store.version_tags(routing.model, routing.champion)
-        except UnknownVersion:
-            return False
-        if tags.get(f"{TAG}generation") != str(routing.generation):
-            return False
-        if tags.get(f"{TAG}state") != "serving":
+        if not self._writeback.is_written(routing):
             return False
         self._settled[routing.model] = routing.generation
         return True
@@ -143,7 +138,7 @@ class Reconciler:
             wanted[CHALLENGER] = None
         try:
             self._store.follow(model, wanted)
-            self._write_tags(routing, before)
+            self._writeback.write(routing, before)
         except UnknownVersion as error:
             self._tell(
                 model,
@@ -153,37 +148,6 @@ class Reconciler:
                 severity="page",
             )
         self._settled[model] = routing.generation
-
-    def _write_tags(self, routing: Routing, before: Routing | None) -> None:
-        states: dict[int, tuple[str, str]] = {}
-        gone = {before.champion, before.challenger} - {None} if before is not None else set()
-        for version in gone:
-            if version is not None and routing.role_of(version) is None:
-                fell = before is not None and version == before.champion
-                states[version] = ("rolled_back" if fell else "rejected", routing.reason)
-        if routing.standby is not None:
-            states[routing.standby] = ("standby", routing.reason)
-        if routing.challenger is not None:
-            share = f"canary:{routing.canary_share * 100:g}"
-            state = share if routing.phase == "canary" else "shadow"
-            states[routing.challenger] = (state, routing.reason)
-        states[routing.champion] = ("serving", routing.reason)  # last: it says all is written
-        for version, (state, reason) in states.items():
-            self._tag(routing.model, version, state, reason, routing)
-
-    def _tag(
-        self, model: str, version: int, state: str, reason: str, routing: Routing | None
-    ) -> None:
-        since = routing.at if routing is not None else self._parts.clock()
-        tags = {f"{TAG}reason": reason, f"{TAG}since": since.isoformat(), f"{TAG}state": state}
-        if routing is not None:
-            tags[f"{TAG}generation"] = str(routing.generation)
-        try:
-            self._store.tag(model, version, tags)
-        except UnknownVersion:
-            if routing is not None and version == routing.champion:
-                raise
-            logger.info("%s:%d is gone from MLflow; it needs no tags", model, version)
 
     # An alias moved: it is a request.
 
@@ -256,7 +220,8 @@ class Reconciler:
             return
         self._put_back.add(key)
         remedy = "An override with a reason and an expiry lets it pass."
-        self._tag(model, version, "rejected", f"{reason} {remedy}", None)
+        now = self._parts.clock()
+        self._writeback.tag(model, version, "rejected", f"{reason} {remedy}", now)
         text = f"Version {version} may not be {alias}. {reason}"
         present = routing.champion if routing is not None and alias == CHAMPION else None
         if present is not None:

@@ -29,11 +29,11 @@ from monitoring.signals import Signal, read_signal
 from registry.evidence import EvidenceSample
 from serving.answering import Answered
 from serving.fleet import Split
+from serving.moments import Moments
 from serving.runtime import Loaded, Outputs
 
 HARD_FAILURES = 3  # failing batches
 HARD_WINDOW = timedelta(seconds=10)
-MOMENTS_KEPT = 20_000  # of labelled rows and of batches, to date an estimated change point
 BATCHES_KEPT = 50_000  # not folded yet; beyond this the oldest are not watched
 
 INPUT, LOSS, GUARD, TRIAL = (
@@ -96,7 +96,7 @@ class Watch:
         self._losses: LossDetector | None = None
         self._guard: GuardDetector | None = None
         self._trial: PairedTest | None = None
-        self._restart_moments()
+        self._input_moments, self._loss_moments = Moments(), Moments()
         self._failing: deque[datetime] = deque(maxlen=HARD_FAILURES)
         self._challenger_failures = self._challenger_answers = 0
 
@@ -114,7 +114,7 @@ class Watch:
                 self._losses = LossDetector(
                     profile.loss_reference, rules.budget_labels, rules.tolerance_loss
                 )
-                self._restart_moments()
+                self._input_moments, self._loss_moments = Moments(), Moments()
             standby = split.standby.version if split.standby else 0
             if renewed or standby != self._standby:
                 self._standby = standby
@@ -158,7 +158,8 @@ class Watch:
                 # A user's observe may fail on anything; the predictions themselves are fine.
                 logger.exception("a batch of %s could not be watched", self.model)
                 return
-            self._input_moments.extend((batch.at, len(batch.x)) for batch in own)
+            for batch in own:
+                self._input_moments.add(batch.at, len(batch.x))
 
     def label(self, rows: Sequence[LabelledLoss]) -> None:
         """Feed the detectors of losses, in the order in which the predictions were made."""
@@ -169,7 +170,8 @@ class Watch:
             own = [row for row in sorted(rows, key=lambda row: row.at) if champion in row.losses]
             if own:
                 self._losses.update(np.array([row.losses[champion] for row in own]))
-                self._loss_moments.extend(row.at for row in own)
+                for row in own:
+                    self._loss_moments.add(row.at)
             if self._guard is not None:
                 pairs = _differences(own, champion, self._standby)
                 if len(pairs):
@@ -292,31 +294,14 @@ class Watch:
             except HomeostatError as error:
                 logger.warning("a saved detector of %s is left out: %s", self.model, error)
 
-    def _restart_moments(self) -> None:
-        self._input_moments: deque[tuple[datetime, int]] = deque(maxlen=MOMENTS_KEPT)
-        self._loss_moments: deque[datetime] = deque(maxlen=MOMENTS_KEPT)
-
     def _signal(
         self,
         kind: Literal["input-drift", "loss", "worse-than-standby"],
         detector: InputDetector | LossDetector | GuardDetector,
     ) -> Signal:
-        dated = self._input_moment if kind == "input-drift" else self._loss_moment
-        return read_signal(kind, detector, since_at=dated(detector.since).isoformat())
-
-    def _loss_moment(self, since: int) -> datetime:
-        moments = self._loss_moments
-        if not moments:
-            return self._clock()
-        return moments[max(0, len(moments) - max(since, 1))]
-
-    def _input_moment(self, since: int) -> datetime:
-        at = self._clock()
-        for at, rows in reversed(self._input_moments):  # noqa: B007 - the last one is wanted
-            since -= rows
-            if since <= 0:
-                break
-        return at
+        moments = self._input_moments if kind == "input-drift" else self._loss_moments
+        since = moments.ago(detector.since, self._clock())
+        return read_signal(kind, detector, since_at=since.isoformat())
 
 
 def _differences(
