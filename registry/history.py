@@ -64,7 +64,6 @@ def timeline(session: Session, model: str, start: datetime, end: datetime) -> Ti
 
 
 def _accuracy(losses: list[LossPoint], start: datetime, stretch: timedelta) -> list[AccuracyPoint]:
-
     groups: dict[tuple[int, int], list[float]] = {}
     for point in losses:
         groups.setdefault(((point.at - start) // stretch, point.version), []).append(point.loss)
@@ -88,7 +87,6 @@ def _accuracy(losses: list[LossPoint], start: datetime, stretch: timedelta) -> l
 def _shares(
     session: Session, model: str, start: datetime, end: datetime, stretch: timedelta
 ) -> list[SharePoint]:
-
     counts: dict[int, dict[int, int]] = {}
     for number in range(STRETCHES):
         left = start + stretch * number
@@ -99,7 +97,7 @@ def _shares(
             .where(PredictionRow.model == model, PredictionRow.at >= left, PredictionRow.at < right)
             .group_by(PredictionRow.version)
         )
-        counts[number] = dict(session.execute(query))
+        counts[number] = {row[0]: row[1] for row in session.execute(query)}
     versions = sorted({version for count in counts.values() for version in count})
     return [
         SharePoint(
@@ -119,7 +117,6 @@ def _marks(
     start: datetime,
     end: datetime,
 ) -> list[Mark]:
-
     marks = [
         Mark(routing.at, _kind(routing, before), _move(routing))
         for before, routing in zip([None, *history], history, strict=False)

@@ -13,25 +13,45 @@ same transaction.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
 import uuid6
-from sqlalchemy import Select, func, select
-from sqlalchemy.orm import Session, selectinload
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
 
 from homeostat.errors import InputError
 from monitoring import Alert, Signal, Triage
+from registry.incident_records import (
+    SEVERITIES,
+    STATES,
+    Incident,
+    IncidentEvent,
+    State,
+    find_incident,
+    incident_history,
+    open_incidents,
+    severity_of,
+    state_of,
+)
 from registry.outbox import enqueue
 from registry.release_history import find_release
 from registry.statements import insert_new
 from registry.tables import IncidentEventRow, IncidentRow, SignalRow
 
-Severity = Literal["ticket", "page"]
-State = Literal["open", "acknowledged", "mitigated", "resolved"]
-STATES: tuple[State, ...] = ("open", "acknowledged", "mitigated", "resolved")
-SEVERITIES: tuple[Severity, ...] = ("ticket", "page")
+__all__ = [
+    "Incident",
+    "IncidentEvent",
+    "acknowledge",
+    "find_incident",
+    "incident_history",
+    "mitigate",
+    "note",
+    "open_incidents",
+    "raise_signal",
+    "resolve",
+]
+
 TITLES = {
     "input-drift": "the inputs changed",
     "loss": "accuracy fell",
@@ -39,49 +59,6 @@ TITLES = {
     "hard-failure": "it fails",
     "registry": "its registry needs a look",
 }
-
-
-@dataclass(frozen=True)
-class IncidentEvent:
-    """One line of an incident's story."""
-
-    at: datetime
-    text: str
-
-
-@dataclass(frozen=True)
-class Incident:
-    """What on-call sees.
-
-    Args:
-        id: UUIDv7.
-        model: The registered model's name.
-        key: The same through the incident's life: receivers know it by this.
-        kind: Of the first signal.
-        severity: `ticket` or `page`.
-        state: See the top of this file.
-        title: One line.
-        opened_at: When the first signal came.
-        resolved_at: When it was over, or None.
-        version: The version that it is about.
-        undo: How to take back what was done about it.
-        details: The newest signal's figures and the reason of its triage.
-        events: The story, oldest first.
-    """
-
-    id: str
-    model: str
-    key: str
-    kind: str
-    severity: Severity
-    state: State
-    title: str
-    opened_at: datetime
-    resolved_at: datetime | None
-    version: int
-    undo: str
-    details: dict[str, Any]
-    events: tuple[IncidentEvent, ...] = ()
 
 
 def raise_signal(
@@ -116,7 +93,7 @@ def raise_signal(
     )
     repeated = bool(session.scalar(told))
     _attach(session, row, version, signal, at)
-    risen = SEVERITIES.index(triage.severity) > SEVERITIES.index(_severity(row.severity))
+    risen = SEVERITIES.index(triage.severity) > SEVERITIES.index(severity_of(row.severity))
     if risen:
         row.severity = triage.severity
     row.undo = undo or row.undo
@@ -189,30 +166,6 @@ def resolve(
     return _incident(session, incident_id)
 
 
-def find_incident(session: Session, incident_id: str) -> Incident | None:
-    """The incident of that id, or None."""
-    found = _read(session, _query().where(IncidentRow.id == incident_id))
-    return found[0] if found else None
-
-
-def open_incidents(session: Session, model: str | None = None) -> list[Incident]:
-    """Every unresolved incident (of a model), oldest first."""
-    query = _query().where(IncidentRow.state != "resolved")
-    if model is not None:
-        query = query.where(IncidentRow.model == model)
-    return _read(session, query.order_by(IncidentRow.opened_at, IncidentRow.id))
-
-
-def incident_history(
-    session: Session, model: str | None = None, limit: int = 100
-) -> list[Incident]:
-    """The newest incidents (of a model), resolved ones too, newest first."""
-    query = _query().order_by(IncidentRow.opened_at.desc(), IncidentRow.id.desc()).limit(limit)
-    if model is not None:
-        query = query.where(IncidentRow.model == model)
-    return _read(session, query)
-
-
 def _open(
     session: Session,
     model: str,
@@ -224,25 +177,30 @@ def _open(
     undo: str,
 ) -> tuple[IncidentRow, bool]:
     """The unresolved incident of a cause, locked, and whether it was made just now."""
-    past = session.scalar(select(func.count()).where(IncidentRow.cause == cause)) or 0
-    made = insert_new(session, IncidentRow).values(
-        id=str(uuid6.uuid7()),
-        model=model,
-        cause=cause,
-        key=cause if past == 0 else f"{cause}#{past + 1}",
-        kind=signal.kind,
-        severity=triage.severity,
-        state="open",
-        title=f"{model}:{version}: {TITLES.get(signal.kind, signal.kind)}",
-        opened_at=at,
-        resolved_at=None,
-        version=version,
-        undo=undo,
-        details=_details(signal, triage),
+    standing = select(IncidentRow).where(
+        IncidentRow.cause == cause, IncidentRow.state != "resolved"
     )
-    opened = session.scalar(made.returning(IncidentRow.id)) is not None
-    query = select(IncidentRow).where(IncidentRow.cause == cause, IncidentRow.state != "resolved")
-    row = session.scalars(query.with_for_update().execution_options(populate_existing=True)).one()
+    standing = standing.with_for_update().execution_options(populate_existing=True)
+    opened = False
+    # Again only where another process opened one and resolved it between our two statements.
+    while (row := session.scalar(standing)) is None:
+        past = session.scalar(select(func.count()).where(IncidentRow.cause == cause)) or 0
+        made = insert_new(session, IncidentRow).values(
+            id=str(uuid6.uuid7()),
+            model=model,
+            cause=cause,
+            key=cause if past == 0 else f"{cause}#{past + 1}",
+            kind=signal.kind,
+            severity=triage.severity,
+            state="open",
+            title=f"{model}:{version}: {TITLES.get(signal.kind, signal.kind)}",
+            opened_at=at,
+            resolved_at=None,
+            version=version,
+            undo=undo,
+            details=_details(signal, triage),
+        )
+        opened = session.scalar(made.returning(IncidentRow.id)) is not None
     return row, opened
 
 
@@ -295,7 +253,7 @@ def _alert(
         id=f"{row.key}/{row.state}/{row.severity}",
         key=row.key,
         status=status,
-        severity=_severity(row.severity),
+        severity=severity_of(row.severity),
         title=row.title,
         text=text,
         model=row.model,
@@ -307,7 +265,7 @@ def _alert(
 
 
 def _advance(row: IncidentRow, state: State) -> bool:
-    if STATES.index(_state(row.state)) >= STATES.index(state):
+    if STATES.index(state_of(row.state)) >= STATES.index(state):
         return False
     row.state = state
     return True
@@ -329,37 +287,3 @@ def _incident(session: Session, incident_id: str) -> Incident:
     found = find_incident(session, incident_id)
     assert found is not None
     return found
-
-
-def _query() -> Select[IncidentRow]:
-    return select(IncidentRow).options(selectinload(IncidentRow.events))
-
-
-def _read(session: Session, query: Select[IncidentRow]) -> list[Incident]:
-    rows = session.scalars(query.execution_options(populate_existing=True))
-    return [
-        Incident(
-            id=row.id,
-            model=row.model,
-            key=row.key,
-            kind=row.kind,
-            severity=_severity(row.severity),
-            state=_state(row.state),
-            title=row.title,
-            opened_at=row.opened_at,
-            resolved_at=row.resolved_at,
-            version=row.version,
-            undo=row.undo,
-            details=row.details,
-            events=tuple(IncidentEvent(event.at, event.text) for event in row.events),
-        )
-        for row in rows
-    ]
-
-
-def _severity(value: str) -> Severity:
-    return "page" if value == "page" else "ticket"
-
-
-def _state(value: str) -> State:
-    return next(state for state in STATES if state == value)

@@ -9,7 +9,7 @@ from sqlalchemy import Select, TextClause, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from registry.tables import Table
+from registry.columns import Table
 
 # SQLite takes 32,766 values in one statement, PostgreSQL 65,535.
 VALUES_PER_QUERY = 10_000

@@ -7,36 +7,16 @@ made it by a work key: the same work registers once, however often it is killed 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from homeostat.errors import ArtifactError, Unavailable, UnknownVersion
 from registry.cache import ArtifactCache
 from registry.mlflow_api import EXISTS, MlflowApi, MlflowRefused
+from registry.version_info import DIGEST_TAG, WORK_TAG, VersionInfo, read_version
 
-DIGEST_TAG = "homeostat.digest"
-WORK_TAG = "homeostat.work_key"
+__all__ = ["DIGEST_TAG", "WORK_TAG", "MlflowVersions", "VersionInfo"]
+
 PAGE = 1000
-
-
-@dataclass(frozen=True)
-class VersionInfo:
-    """What MLflow knows of one version."""
-
-    model: str
-    version: int
-    run_id: str
-    source: str
-    description: str
-    created_at: datetime
-    tags: dict[str, str]
-
-    @property
-    def digest(self) -> str:
-        """The digest that it was registered with; empty for one that is not ours."""
-        return self.tags.get(DIGEST_TAG, "")
 
 
 class MlflowVersions:
@@ -192,7 +172,7 @@ class MlflowVersions:
         """
         with _known(model, version):
             answer = self._api.get("model-versions/get", name=model, version=str(version))
-        return _info(answer["model_version"])
+        return read_version(answer["model_version"])
 
     def digest(self, model: str, version: int) -> str:
         """The digest that a version was registered with.
@@ -316,7 +296,7 @@ class MlflowVersions:
         query: dict[str, str | int] = {"filter": condition, "max_results": PAGE}
         while True:
             answer = self._api.get("model-versions/search", **query)
-            found += [_info(item) for item in answer.get("model_versions", [])]
+            found += [read_version(item) for item in answer.get("model_versions", [])]
             if not (token := answer.get("next_page_token")):
                 return sorted(found, key=lambda info: info.version)
             query["page_token"] = token
@@ -339,18 +319,6 @@ class _known:  # noqa: N801 - used as a statement: with _known(model, version)
                 model=self._model,
                 version=self._version,
             ) from error
-
-
-def _info(item: Mapping[str, Any]) -> VersionInfo:
-    return VersionInfo(
-        model=item["name"],
-        version=int(item["version"]),
-        run_id=item.get("run_id", ""),
-        source=item.get("source", ""),
-        description=item.get("description", ""),
-        created_at=datetime.fromtimestamp(int(item["creation_timestamp"]) / 1000, UTC),
-        tags={tag["key"]: tag.get("value", "") for tag in item.get("tags", [])},
-    )
 
 
 def _quoted(text: str) -> str:

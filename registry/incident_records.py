@@ -1,0 +1,120 @@
+"""Incidents as they are read: what on-call sees, with its story."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from sqlalchemy import Select, select
+from sqlalchemy.orm import Session, selectinload
+
+from registry.tables import IncidentRow
+
+Severity = Literal["ticket", "page"]
+State = Literal["open", "acknowledged", "mitigated", "resolved"]
+STATES: tuple[State, ...] = ("open", "acknowledged", "mitigated", "resolved")
+SEVERITIES: tuple[Severity, ...] = ("ticket", "page")
+
+
+@dataclass(frozen=True)
+class IncidentEvent:
+    """One line of an incident's story."""
+
+    at: datetime
+    text: str
+
+
+@dataclass(frozen=True)
+class Incident:
+    """What on-call sees.
+
+    Args:
+        id: UUIDv7.
+        model: The registered model's name.
+        key: The same through the incident's life: receivers know it by this.
+        kind: Of the first signal.
+        severity: `ticket` or `page`.
+        state: `open`, `acknowledged`, `mitigated` or `resolved`.
+        title: One line.
+        opened_at: When the first signal came.
+        resolved_at: When it was over, or None.
+        version: The version that it is about.
+        undo: How to take back what was done about it.
+        details: The newest signal's figures and the reason of its triage.
+        events: The story, oldest first.
+    """
+
+    id: str
+    model: str
+    key: str
+    kind: str
+    severity: Severity
+    state: State
+    title: str
+    opened_at: datetime
+    resolved_at: datetime | None
+    version: int
+    undo: str
+    details: dict[str, Any]
+    events: tuple[IncidentEvent, ...] = ()
+
+
+def find_incident(session: Session, incident_id: str) -> Incident | None:
+    """The incident of that id, or None."""
+    found = _read(session, _query().where(IncidentRow.id == incident_id))
+    return found[0] if found else None
+
+
+def open_incidents(session: Session, model: str | None = None) -> list[Incident]:
+    """Every unresolved incident (of a model), oldest first."""
+    query = _query().where(IncidentRow.state != "resolved")
+    if model is not None:
+        query = query.where(IncidentRow.model == model)
+    return _read(session, query.order_by(IncidentRow.opened_at, IncidentRow.id))
+
+
+def incident_history(
+    session: Session, model: str | None = None, limit: int = 100
+) -> list[Incident]:
+    """The newest incidents (of a model), resolved ones too, newest first."""
+    query = _query().order_by(IncidentRow.opened_at.desc(), IncidentRow.id.desc()).limit(limit)
+    if model is not None:
+        query = query.where(IncidentRow.model == model)
+    return _read(session, query)
+
+
+def _query() -> Select[IncidentRow]:
+    return select(IncidentRow).options(selectinload(IncidentRow.events))
+
+
+def _read(session: Session, query: Select[IncidentRow]) -> list[Incident]:
+    rows = session.scalars(query.execution_options(populate_existing=True))
+    return [
+        Incident(
+            id=row.id,
+            model=row.model,
+            key=row.key,
+            kind=row.kind,
+            severity=severity_of(row.severity),
+            state=state_of(row.state),
+            title=row.title,
+            opened_at=row.opened_at,
+            resolved_at=row.resolved_at,
+            version=row.version,
+            undo=row.undo,
+            details=row.details,
+            events=tuple(IncidentEvent(event.at, event.text) for event in row.events),
+        )
+        for row in rows
+    ]
+
+
+def severity_of(value: str) -> Severity:
+    """A stored severity."""
+    return "page" if value == "page" else "ticket"
+
+
+def state_of(value: str) -> State:
+    """A stored state."""
+    return next(state for state in STATES if state == value)

@@ -1,0 +1,128 @@
+"""Leave and bar: overrides that a person grants for a time, artifacts in quarantine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from homeostat.errors import Refused
+from registry.statements import insert_new
+from registry.tables import OverrideRow, QuarantineRow
+
+
+@dataclass(frozen=True)
+class Override:
+    """A person's leave for a version without a passing verdict, until `expires_at`."""
+
+    model: str
+    version: int
+    actor: str
+    reason: str
+    expires_at: datetime
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Quarantined:
+    """A digest that may not answer, and why."""
+
+    model: str
+    digest: str
+    reason: str
+    at: datetime
+
+
+def quarantine(session: Session, model: str, digest: str, reason: str, now: datetime) -> None:
+    """Bar an artifact from answering; the first reason stands."""
+    statement = insert_new(session, QuarantineRow).values(
+        model=model, digest=digest, reason=reason, at=now, released_at=None
+    )
+    session.execute(statement)
+
+
+def release_quarantine(session: Session, model: str, digest: str, now: datetime) -> None:
+    """Let an artifact go again."""
+    session.execute(
+        update(QuarantineRow)
+        .where(
+            QuarantineRow.model == model,
+            QuarantineRow.digest == digest,
+            QuarantineRow.released_at.is_(None),
+        )
+        .values(released_at=now)
+    )
+
+
+def quarantined(session: Session, model: str, digest: str) -> Quarantined | None:
+    """Why an artifact is barred, or None."""
+    query = select(
+        QuarantineRow.model, QuarantineRow.digest, QuarantineRow.reason, QuarantineRow.at
+    ).where(
+        QuarantineRow.model == model,
+        QuarantineRow.digest == digest,
+        QuarantineRow.released_at.is_(None),
+    )
+    row = session.execute(query).one_or_none()
+    return None if row is None else Quarantined(*row)
+
+
+def grant_override(
+    session: Session,
+    model: str,
+    version: int,
+    actor: str,
+    reason: str,
+    expires_at: datetime,
+    now: datetime,
+) -> Override:
+    """Let a version take traffic without a passing verdict, until a stated moment.
+
+    Raises:
+        Refused: it has no reason, or would have expired already.
+    """
+    if not reason.strip():
+        raise Refused("An override needs a reason.", remedy="Say why in a sentence.")
+    if expires_at <= now:
+        raise Refused(
+            f"An override until {expires_at.isoformat()} is over already.",
+            remedy="Give a moment in the future.",
+        )
+    granted = Override(model, version, actor, reason, expires_at, now)
+    session.add(
+        OverrideRow(
+            model=model,
+            version=version,
+            actor=actor,
+            reason=reason,
+            expires_at=expires_at,
+            at=now,
+        )
+    )
+    session.flush()
+    return granted
+
+
+def active_override(session: Session, model: str, version: int, now: datetime) -> Override | None:
+    """The override of a version that lasts longest, or None when none is in force."""
+    found = [item for item in active_overrides(session, model, now) if item.version == version]
+    return found[-1] if found else None
+
+
+def active_overrides(session: Session, model: str, now: datetime) -> list[Override]:
+    """Every override of a model that is in force, the one that ends first first."""
+    query = (
+        select(
+            OverrideRow.model,
+            OverrideRow.version,
+            OverrideRow.actor,
+            OverrideRow.reason,
+            OverrideRow.expires_at,
+            OverrideRow.at,
+        )
+        .where(OverrideRow.model == model, OverrideRow.expires_at > now)
+        .order_by(OverrideRow.expires_at, OverrideRow.id)
+    )
+    return [Override(*row) for row in session.execute(query)]
