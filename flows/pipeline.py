@@ -8,8 +8,8 @@ MLflow run is registered without training, a registered version is only placed. 
 work never makes two versions.
 """
 
-from __future__ import annotations
-
+# No postponed annotations here: Prefect sends a flow to its process by value, without the names
+# that its annotations would need there.
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -72,7 +72,7 @@ def pipeline(
         return outcome(site, model, version, tried, where)
 
 
-def name_work(model: str, dataset: Dataset, policy: Policy, key: str) -> str:
+def name_work(model: str, dataset: "Dataset", policy: Policy, key: str) -> str:
     """The key of making `model` from these rows by this policy."""
     return work_key(
         flow="pipeline",
@@ -88,8 +88,8 @@ def name_work(model: str, dataset: Dataset, policy: Policy, key: str) -> str:
 
 
 def _make(
-    site: Site, model: str, policy: Policy, dataset: Dataset, work: str, source: str
-) -> Tried:
+    site: "Site", model: str, policy: Policy, dataset: "Dataset", work: str, source: str
+) -> "Tried":
     """Train, judge and log a candidate that nobody made yet."""
     from flows.candidates import Origin
 
@@ -108,7 +108,7 @@ def _make(
 
 
 @task(**LOCAL)
-def read(source: str, label: str) -> Dataset:
+def read(source: str, label: str) -> "Dataset":
     """Read the data set."""
     from models import read_dataset
 
@@ -116,7 +116,7 @@ def read(source: str, label: str) -> Dataset:
 
 
 @task(**LOCAL)
-def train(dataset: Dataset, policy: Policy, champion: Champion | None) -> Trained:
+def train(dataset: "Dataset", policy: Policy, champion: "Champion | None") -> "Trained":
     """Train a new module on the data set."""
     from flows.learning import first_lesson, train_afresh
 

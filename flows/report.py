@@ -1,7 +1,7 @@
 """The report: the timeline that one shows to a colleague, and how the inputs differ of late."""
 
-from __future__ import annotations
-
+# No postponed annotations here: Prefect sends a flow to its process by value, without the names
+# that its annotations would need there.
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -62,7 +62,7 @@ def report(
 
 
 @task(**SERVED)
-def write_timeline(site: Site, model: str, hours: float, folder: Path) -> list[Path]:
+def write_timeline(site: "Site", model: str, hours: float, folder: Path) -> list[Path]:
     """Draw the timeline and write its page."""
     from flows.reporting import write
 
@@ -70,7 +70,9 @@ def write_timeline(site: Site, model: str, hours: float, folder: Path) -> list[P
 
 
 @task(**LOCAL)
-def compare_rows(site: Site, policy: Policy, model: str, hours: float, folder: Path) -> Path | None:
+def compare_rows(
+    site: "Site", policy: Policy, model: str, hours: float, folder: Path
+) -> Path | None:
     """Compare the newest rows with the ones before."""
     from flows.reporting import compare
 
@@ -78,6 +80,6 @@ def compare_rows(site: Site, policy: Policy, model: str, hours: float, folder: P
 
 
 @task(**SERVED)
-def keep(site: Site, model: str, files: list[Path]) -> str:
+def keep(site: "Site", model: str, files: list[Path]) -> str:
     """Keep the files with an MLflow run."""
     return site.runs.keep_report(model, f"report {utc_now():%Y-%m-%d %H:%M:%S}", files)

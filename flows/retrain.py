@@ -7,8 +7,8 @@ The lifecycle database holds the lock: one retrain of a model at a time, freed w
 ends, however it ends, and by time if nobody is left to free it.
 """
 
-from __future__ import annotations
-
+# No postponed annotations here: Prefect sends a flow to its process by value, without the names
+# that its annotations would need there.
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -94,8 +94,8 @@ def retrain(
 
 
 def _make(
-    site: Site, policy: Policy, model: str, regime_key: str, incident_id: str, work: str
-) -> Tried:
+    site: "Site", policy: Policy, model: str, regime_key: str, incident_id: str, work: str
+) -> "Tried":
     """Train, judge and log a candidate that nobody made yet."""
     champion = steps.fetch_champion(site, model, policy)
     change = read_change(site, policy, model, incident_id, regime_key, whole(champion))
@@ -107,13 +107,13 @@ def _make(
 
 @task(**SERVED)
 def read_change(
-    site: Site,
+    site: "Site",
     policy: Policy,
     model: str,
     incident_id: str,
     regime_key: str,
-    champion: Champion | None,
-) -> Change:
+    champion: "Champion | None",
+) -> "Change":
     """Read the labelled rows since the change, split into a lesson."""
     from flows.changes import read
 
@@ -121,7 +121,7 @@ def read_change(
 
 
 @task(**LOCAL)
-def train(change: Change, policy: Policy) -> Trained:
+def train(change: "Change", policy: Policy) -> "Trained":
     """Train a copy of the champion on the change."""
     from flows.learning import train_further
 

@@ -1,7 +1,7 @@
 """The rollback by hand: traffic goes back to the standby, the aliases follow."""
 
-from __future__ import annotations
-
+# No postponed annotations here: Prefect sends a flow to its process by value, without the names
+# that its annotations would need there.
 from typing import TYPE_CHECKING, Annotated, Any
 
 from prefect import flow, task
@@ -53,7 +53,7 @@ def rollback(
 
 
 @task(**SERVED)
-def swap(site: Site, model: str, reason: str) -> tuple[int, Routing]:
+def swap(site: "Site", model: str, reason: str) -> "tuple[int, Routing]":
     """Write the routing that has the standby as champion."""
     from flows.placement import give_back
 
@@ -61,7 +61,7 @@ def swap(site: Site, model: str, reason: str) -> tuple[int, Routing]:
 
 
 @task(**SERVED)
-def move_aliases(site: Site, routing: Routing, withdrawn: int) -> None:
+def move_aliases(site: "Site", routing: "Routing", withdrawn: int) -> None:
     """Let MLflow's aliases and tags follow."""
     from flows.placement import follow_rollback
 
