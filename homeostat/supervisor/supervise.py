@@ -135,7 +135,9 @@ class Supervisor:
             return
         log = run.part.log(self._state_dir)
         lines = ended.why.splitlines() or last_lines(log, _LOG_LINES)
-        because = f": {lines[-1].strip().rstrip('.')}." if lines else "."
+        because = (
+            f": {lines[-1].removeprefix('homeostat: ').strip().rstrip('.')}." if lines else "."
+        )
         raise StartError(
             f"{ended.name} {_how(ended.status)} while it started{because}",
             remedy=f"Its log says more: {log}",
