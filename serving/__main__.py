@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
+from types import FrameType
 
 import uvicorn
 
@@ -26,6 +28,9 @@ def main() -> int:
     except SettingsError as error:
         print(error, file=sys.stderr)
         return 2
+    # uvicorn drains first and then raises the signal again: by then there is nothing left to do.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _note)
     uvicorn.run(
         create_app(settings),
         host=settings.host,
@@ -41,6 +46,10 @@ def main() -> int:
         backlog=2048,
     )
     return 0
+
+
+def _note(number: int, _: FrameType | None) -> None:
+    logging.getLogger(__name__).info("ended by %s", signal.Signals(number).name)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,7 @@ class Trained:
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     folder = tmp_path_factory.mktemp("trained")
+    torch.set_num_threads(1)  # as in the gateway; more would fight over the cores
     train, held = split(read_dataset("builtin:digits", "label"), 0.3, 0)
     learner = Digits.from_data(train.rows, train.labels, {})
     x, y = learner.encode(train.rows), learner.targets(train.labels)
@@ -128,9 +129,10 @@ def predict(client: TestClient, rows: list[Any]) -> dict[str, Any]:
     return body
 
 
-def label(client: TestClient, ids: list[str], values: list[Any]) -> httpx.Response:
+def label(client: TestClient, ids: Sequence[str], values: Sequence[Any]) -> httpx.Response:
     labels = [{"id": one, "label": value} for one, value in zip(ids, values, strict=True)]
-    return client.post("/v1/labels", json={"labels": labels})
+    answer: httpx.Response = client.post("/v1/labels", json={"labels": labels})
+    return answer
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:

@@ -43,6 +43,7 @@ class Trained:
 @pytest.fixture(scope="session")
 def shelf(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     folder = tmp_path_factory.mktemp("shelf")
+    torch.set_num_threads(1)  # as in the gateway; more would fight over the cores
     train, held = split(read_dataset("builtin:digits", "label"), 0.3, 0)
     learner = Digits.from_data(train.rows, train.labels, {})
     x, y = learner.encode(train.rows), learner.targets(train.labels)
