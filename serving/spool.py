@@ -59,7 +59,7 @@ class Spool:
     @property
     def pending_bytes(self) -> int:
         """Bytes that are not handed on yet."""
-        return self._size + sum(path.stat().st_size for path in self._sealed if path.exists())
+        return self._size + sum(map(_size, tuple(self._sealed)))
 
     def append(self, payloads: Sequence[bytes]) -> None:
         """Write payloads in one go; they survive this process when this returns.
@@ -177,3 +177,10 @@ def _chunks(frames: Iterator[bytes], size: int) -> Iterator[list[bytes]]:
             chunk = []
     if chunk:
         yield chunk
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # handed on a moment ago, by another thread
+        return 0

@@ -55,7 +55,7 @@ def serve(stage: Stage) -> None:
     stage.wait(lambda: _answers(stage), "the gateway answers with version 1")
     record = Record()
     stage.stream("images", stage.held, record, most=1000, seed=1)
-    stage.check(not record.failures, f"{len(record.answers)} images answered, 0 failed")
+    stage.check_answered(record)
     stage.check(set(record.versions(10_000)) == {1}, "every answer names version 1")
     stage.check(not stage.receiver.alerts, "the on-call tool received nothing")
     stage.figure("accuracy before the change", f"{record.accuracy():.3f}")
@@ -85,7 +85,7 @@ def adapt(stage: Stage) -> None:
     stage.check(any('"loss"' in w for w in heard), "an alert told of accuracy drift")
     first = stage.receiver.alerts[0]
     stage.say(f"the first alert read: {first.data.get('title', '')}")
-    stage.check(not record.failures, f"{len(record.answers)} images answered, 0 failed")
+    stage.check_answered(record)
     stage.check(set(record.versions(60)) == {2}, "version 2 answers, with no restart")
     stage.check(stage.champion() == 2, "in MLflow the alias `champion` names version 2")
     old = [a for a in record.answers if a.version == 1]
@@ -97,7 +97,7 @@ def adapt(stage: Stage) -> None:
 
     fresh = Record()
     stage.stream("slanted images it has never seen", kept, fresh, most=500, seed=3)
-    stage.check(not fresh.failures, f"{len(fresh.answers)} images answered, 0 failed")
+    stage.check_answered(fresh)
     taught = [a for a in old if a.at < split]
     with stage.progress("fine-tuning without replay, to compare", 1) as tick:
         figures = rivals.compare(stage, taught, kept)
@@ -152,7 +152,7 @@ def roll_back(stage: Stage) -> None:
     wrong = [a for a in record.answers if a.version == bad]
     stage.check(bool(wrong), f"version {bad} took the traffic")
     stage.check(set(record.versions(60)) == {2}, "traffic went back to version 2 by itself")
-    stage.check(not record.failures, f"{len(record.answers)} images answered, 0 failed")
+    stage.check_answered(record)
     stage.wait(lambda: stage.champion() == 2, "in MLflow the alias `champion` followed", 20.0)
     stage.wait(
         lambda: any("undo" in a.words.lower() for a in stage.receiver.alerts[already:]),

@@ -101,6 +101,16 @@ class Stage:
         """A row of the table at the end."""
         self.figures.append((name, value))
 
+    def check_answered(self, record: Record) -> None:
+        """State that no request failed.
+
+        Raises:
+            ActFailed: one did; the message quotes the first.
+        """
+        if record.failures:
+            self.say(f"{len(record.failures)} requests failed, the first: {record.failures[0]}")
+        self.check(not record.failures, f"{len(record.answers)} images answered, 0 failed")
+
     def wait(self, holds: Callable[[], bool], text: str, seconds: float = 60.0) -> None:
         """Wait until something is seen from outside, then state it.
 
@@ -142,7 +152,7 @@ class Stage:
             task = bar.add_task(title, total=total)
             yield lambda step: bar.advance(task, step)
 
-    def mlflow(self, path: str, **query: Any) -> dict[str, Any]:  # noqa: ANN401 - query values
+    def mlflow(self, path: str, /, **query: Any) -> dict[str, Any]:  # noqa: ANN401 - query values
         """GET of MLflow's own REST API."""
         reply = httpx.get(
             f"{self.settings.mlflow_address}/api/2.0/mlflow/{path}", params=query, timeout=10.0
