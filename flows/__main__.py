@@ -18,6 +18,5 @@ def main() -> None:
     asyncio.run(serve(settings))
 
 
-# Prefect starts flow runs with multiprocessing, which imports this module in each of them.
 if __name__ == "__main__":
     main()

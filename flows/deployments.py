@@ -8,7 +8,12 @@ process, which only waits, starts quickly and stays small.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+import contextlib
+import functools
+import os
+import signal
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -18,6 +23,7 @@ from prefect.runner import Runner
 from prefect.schedules import Cron, Schedule
 from prefect.types.entrypoint import EntrypointType
 
+from flows.left_behind import claim, take_up
 from flows.pipeline import pipeline
 from flows.report import report
 from flows.retrain import retrain
@@ -32,6 +38,19 @@ POLL_SECONDS = 0.5
 # Prefect's own concurrency limits keep the slot of a worker that died; the lock of one retrain
 # for each model is in the lifecycle database, where it frees itself.
 MAX_RUNS = 2
+
+
+class OrderlyRunner(Runner):
+    """Prefect's runner, but SIGTERM ends it in order, with the flow runs that it started.
+
+    Prefect's own handler calls `sys.exit` in the middle of the event loop.
+    """
+
+    end: Callable[[], object]
+
+    def handle_sigterm(self, *args: object, **kwargs: object) -> None:  # noqa: ARG002 - the signature is Prefect's
+        """Cancel `start`, which stops the flow runs on its way out."""
+        self.end()
 
 
 @dataclass(frozen=True)
@@ -73,25 +92,44 @@ async def register(runner: Runner, models: Mapping[str, Policy]) -> dict[str, UU
     Returns:
         The id of each deployment by its name.
     """
-    return {
-        each.name: await runner.aadd_flow(
-            each.flow,
-            name=each.name,
+    ids = {}
+    for each in deployments(models):
+        deployment = await each.flow.ato_deployment(
+            each.name,
             schedules=list(each.schedules),
             entrypoint_type=EntrypointType.MODULE_PATH,
             tags=["homeostat"],
         )
-        for each in deployments(models)
-    }
+        # Not `add_flow`: its flow runs get the function as a pickle, not by its module path.
+        ids[each.name] = await runner.aadd_deployment(deployment)
+    return ids
 
 
 async def serve(settings: Settings) -> None:
-    """Register the deployments and run what is due, until the process is told to stop."""
+    """Register the deployments and run what is due, until SIGTERM or SIGINT.
+
+    Raises:
+        StartError: another process serves them.
+    """
+    lock = claim(settings.state_dir)
     # Schedules outlive a restart: they belong to the server, not to this process, and pausing
     # them on the way out would need a server that may be stopping too.
-    runner = Runner(
+    runner = OrderlyRunner(
         name="homeostat", query_seconds=POLL_SECONDS, limit=MAX_RUNS, pause_on_shutdown=False
     )
-    ids = await register(runner, settings.models)
-    print(f"Serving {', '.join(f'{name}/{name}' for name in ids)}.", flush=True)
-    await runner.start()
+    try:
+        ids = await register(runner, settings.models)
+        await take_up(ids)
+        print(f"Serving {', '.join(f'{name}/{name}' for name in ids)}.", flush=True)
+        await _run_until_told(runner)
+    finally:
+        os.close(lock)
+
+
+async def _run_until_told(runner: OrderlyRunner) -> None:
+    running = asyncio.create_task(runner.start())
+    loop = asyncio.get_running_loop()
+    runner.end = functools.partial(loop.call_soon_threadsafe, running.cancel)
+    loop.add_signal_handler(signal.SIGINT, running.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
