@@ -14,6 +14,8 @@ from homeostat.errors import HomeostatError, Unavailable
 _SECONDS = 10.0
 _PAUSE = 0.3
 _FINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+# What Prefect logs of every run and task, whatever they do.
+_PLUMBING = ("Beginning flow run", "Finished in state")
 _RAISED = re.compile(r"exception: (?:[\w.]+\.)?(\w+): (.*)", re.DOTALL)
 
 
@@ -72,7 +74,8 @@ def _follow(http: httpx.Client, run_id: str, follow: Callable[[str], None]) -> d
             follow(told.lower())
         for line in _logged(http, run_id, seen):
             seen += 1
-            follow(f"  {line}")
+            if line and not line.startswith(_PLUMBING):
+                follow(f"  {line}")
         if state["type"] in _FINAL:
             return state
         time.sleep(_PAUSE)
@@ -86,7 +89,7 @@ def _logged(http: httpx.Client, run_id: str, seen: int) -> Iterator[str]:
     }
     for entry in _call(http, "POST", "/logs/filter", wanted):
         # A failed run's traceback is in Prefect's page; here its first line is enough.
-        yield str(entry["message"]).strip().splitlines()[0] if entry["message"].strip() else ""
+        yield next(iter(str(entry["message"]).strip().splitlines()), "")
 
 
 def _call(http: httpx.Client, method: str, path: str, body: object = None) -> Any:  # noqa: ANN401 - JSON

@@ -35,6 +35,8 @@ def train(
     # Prefect runs it in another folder, perhaps: a path must mean the same there.
     source = data if not data or data.startswith("builtin:") else str(_existing(data))
     _run_flow("pipeline", {"model": model, "data": source, "key": key}, key, as_json)
+    if not as_json:
+        say(f"`homeostat versions {model}` shows what became of it.")
 
 
 def report(
@@ -44,7 +46,9 @@ def report(
 ) -> None:
     """Write the report of a model: one HTML page and one picture with its timeline."""
     whole = int(hours) if hours == int(hours) else hours
-    _run_flow("report", {"model": model, "hours": whole}, "", as_json)
+    folder = _run_flow("report", {"model": model, "hours": whole}, "", as_json) / "reports"
+    if not as_json:
+        say(f"The page and the picture are in {folder}.")
 
 
 def predict(
@@ -108,7 +112,8 @@ def label(
         raise refused
 
 
-def _run_flow(name: str, parameters: dict[str, Any], key: str, as_json: bool) -> None:
+def _run_flow(name: str, parameters: dict[str, Any], key: str, as_json: bool) -> Path:
+    """Run a flow to its end, telling of it; answers the state folder."""
     from homeostat.commands.flow_runs import run_flow
     from homeostat.settings import load_settings
 
@@ -123,6 +128,7 @@ def _run_flow(name: str, parameters: dict[str, Any], key: str, as_json: bool) ->
     result = run_flow(settings.prefect_address, name, parameters, key, follow)
     if as_json:
         show_json(result)
+    return settings.state_dir.resolve()
 
 
 def _existing(file: str) -> Path:

@@ -39,8 +39,9 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], empty: 
         say(empty)
         return
     console = Console()
-    # A pipe has no width of its own: what reads it wants whole lines.
-    console.print(table, width=None if console.is_terminal else 200)
+    if not console.is_terminal:  # a pipe has no width: what reads it wants whole lines
+        console = Console(width=200)
+    console.print(table)
 
 
 def when(value: object) -> str:
