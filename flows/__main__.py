@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 
 from flows.environment import prepare
+from homeostat.errors import HomeostatError
 from homeostat.settings import get_settings
 
 
@@ -19,4 +21,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except HomeostatError as error:
+        sys.exit(f"{error.code}: {error}")

@@ -19,6 +19,7 @@ from typing import Any
 from uuid import UUID
 
 from prefect import Flow
+from prefect.client.orchestration import get_client
 from prefect.runner import Runner
 from prefect.schedules import Cron, Schedule
 from prefect.types.entrypoint import EntrypointType
@@ -38,6 +39,8 @@ POLL_SECONDS = 0.5
 # Prefect's own concurrency limits keep the slot of a worker that died; the lock of one retrain
 # for each model is in the lifecycle database, where it frees itself.
 MAX_RUNS = 2
+
+OUR_SCHEDULES = "homeostat-"  # how the slugs of schedules begin that come from the settings
 
 
 class OrderlyRunner(Runner):
@@ -74,7 +77,7 @@ class Deployment:
 def deployments(models: Mapping[str, Policy]) -> tuple[Deployment, ...]:
     """The four deployments, with a pipeline schedule for each model whose policy has one."""
     schedules = tuple(
-        Cron(policy.schedule, parameters={"model": name}, slug=f"pipeline-{name}")
+        Cron(policy.schedule, parameters={"model": name}, slug=f"{OUR_SCHEDULES}{name}")
         for name, policy in sorted(models.items())
         if policy.schedule
     )
@@ -102,7 +105,17 @@ async def register(runner: Runner, models: Mapping[str, Policy]) -> dict[str, UU
         )
         # Not `add_flow`: its flow runs get the function as a pickle, not by its module path.
         ids[each.name] = await runner.aadd_deployment(deployment)
+        await _drop_schedules(ids[each.name], {one.slug for one in each.schedules})
     return ids
+
+
+async def _drop_schedules(deployment: UUID, wanted: set[str | None]) -> None:
+    """Delete our schedules that the settings have no more; Prefect only adds and changes."""
+    async with get_client() as client:
+        for schedule in await client.read_deployment_schedules(deployment):
+            ours = (schedule.slug or "").startswith(OUR_SCHEDULES)
+            if ours and schedule.slug not in wanted:  # others are somebody's own, made in Prefect
+                await client.delete_deployment_schedule(deployment, schedule.id)
 
 
 async def serve(settings: Settings) -> None:
