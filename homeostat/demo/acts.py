@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 
 from homeostat.demo import rivals
+from homeostat.demo.receiver import Received
 from homeostat.demo.stage import MODEL, Stage
 from homeostat.demo.traffic import Answer, Record
 
@@ -22,13 +24,7 @@ def train(stage: Stage) -> None:
     with stage.progress("pipeline flow", 1) as tick:
         stage.command("train", MODEL)
         tick(1)
-    runs = httpx.post(
-        f"{stage.settings.prefect_address}/flow_runs/filter",
-        json={"flows": {"name": {"any_": ["pipeline"]}}},
-        timeout=10.0,
-    ).json()
-    completed = [run for run in runs if run["state_type"] == "COMPLETED"]
-    stage.check(len(completed) == 1, "Prefect shows one completed run of the flow `pipeline`")
+    stage.check(_runs(stage, "pipeline") == 1, "Prefect shows one completed run of `pipeline`")
     stage.check(stage.champion() == 1, "in MLflow the alias `champion` names version 1")
     version = stage.mlflow("model-versions/get", name=MODEL, version="1")["model_version"]
     run = stage.mlflow("runs/get", run_id=version["run_id"])["run"]
@@ -73,19 +69,25 @@ def adapt(stage: Stage) -> None:
     looked = [0.0]
 
     def recovered() -> bool:
+        news.tell(record)
         if set(record.versions(60)) != {2} or time.monotonic() - looked[0] < 0.5:
             return False
         looked[0] = time.monotonic()
         return stage.champion() == 2
 
     began = time.monotonic()
+    news = News(stage, began, len(stage.receiver.alerts))
     stage.stream("slanted images", streamed, record, most=15_000, seed=2, until=recovered)
     heard = [alert.words for alert in stage.receiver.alerts if alert.at >= began]
     stage.check(any("input-drift" in w for w in heard), "an alert told of input drift")
     stage.check(any('"loss"' in w for w in heard), "an alert told of accuracy drift")
     first = stage.receiver.alerts[0]
-    stage.say(f"the first alert read: {first.data.get('title', '')}")
     stage.check_answered(record)
+    stage.wait(
+        lambda: _runs(stage, "retrain") == 1, "Prefect shows one completed run of `retrain`", 20.0
+    )
+    trial = [a.version for a in record.answers if a.at < _last(record, 1)]
+    stage.check(2 in trial, f"version 2 earned it: {trial.count(2)} answers in canary before all")
     stage.check(set(record.versions(60)) == {2}, "version 2 answers, with no restart")
     stage.check(stage.champion() == 2, "in MLflow the alias `champion` names version 2")
     old = [a for a in record.answers if a.version == 1]
@@ -145,9 +147,11 @@ def roll_back(stage: Stage) -> None:
     record = Record()
 
     def returned() -> bool:
+        news.tell(record)
         seen = [a.version for a in record.answers]
         return bad in seen and set(seen[-60:]) == {2}
 
+    news = News(stage, time.monotonic(), already)
     stage.stream("images", kept, record, most=6000, seed=4, until=returned)
     wrong = [a for a in record.answers if a.version == bad]
     stage.check(bool(wrong), f"version {bad} took the traffic")
@@ -155,13 +159,14 @@ def roll_back(stage: Stage) -> None:
     stage.check_answered(record)
     stage.wait(lambda: stage.champion() == 2, "in MLflow the alias `champion` followed", 20.0)
     stage.wait(
-        lambda: any("undo" in a.words.lower() for a in stage.receiver.alerts[already:]),
-        "the alert says what was done and how to undo it",
+        lambda: _mitigated(stage, already) is not None,
+        "the alert says what was done and how to undo it:",
         20.0,
     )
-    told = next(a for a in stage.receiver.alerts[already:] if "undo" in a.words.lower())
-    stage.say(str(told.data.get("text", "")))
-    last = max(a.at for a in wrong)
+    told = _mitigated(stage, already)
+    assert told is not None
+    stage.say(f"[dim]{told.data.get('text', '')}[/dim]")
+    last = _last(record, bad)
     deciding = _deciding(record, wrong)
     labels = sum(label.version == bad and label.sent <= deciding for label in record.labelled)
     stage.figure("accuracy of the bad version", f"{record.accuracy(wrong):.3f}")
@@ -169,7 +174,8 @@ def roll_back(stage: Stage) -> None:
     stage.figure(
         "seconds from the deciding label to its last answer", _s(max(0.0, last - deciding))
     )
-    stage.figure("failed requests", "0")
+    stage.figure("requests", str(stage.requests))
+    stage.figure("failed requests", str(stage.failures))
 
 
 def report(stage: Stage) -> Path:
@@ -191,6 +197,31 @@ def report(stage: Stage) -> Path:
     return page
 
 
+@dataclass
+class News:
+    """Tells what happens while images are streamed: alerts, and who answers."""
+
+    stage: Stage
+    began: float
+    alerts: int
+    answering: frozenset[int] = frozenset()
+
+    def tell(self, record: Record) -> None:
+        """Say what is new since the last call."""
+        for alert in self.stage.receiver.alerts[self.alerts :]:
+            self.alerts += 1
+            text = f"alert ({alert.data.get('status')}): {alert.data.get('title')}"
+            self._say(alert.at, f"{text}. {alert.data.get('text', '')}")
+        now = frozenset(record.versions(60))
+        if now and now != self.answering:
+            self.answering = now
+            named = " and ".join(f"version {version}" for version in sorted(now))
+            self._say(record.answers[-1].at, f"{named} answer{'' if len(now) > 1 else 's'}")
+
+    def _say(self, at: float, text: str) -> None:
+        self.stage.say(f"[dim]{at - self.began:5.1f} s[/dim]  {text}")
+
+
 def _answers(stage: Stage) -> bool:
     pixels = stage.held.pixels[0].tolist()
     reply = httpx.post(
@@ -200,6 +231,30 @@ def _answers(stage: Stage) -> bool:
         timeout=10.0,
     )
     return reply.status_code == 200 and reply.json()["version"] == 1
+
+
+def _runs(stage: Stage, flow: str) -> int:
+    """How many completed runs of a flow Prefect shows."""
+    reply = httpx.post(
+        f"{stage.settings.prefect_address}/flow_runs/filter",
+        json={"flows": {"name": {"any_": [flow]}}},
+        timeout=10.0,
+    )
+    return sum(run["state_type"] == "COMPLETED" for run in reply.json())
+
+
+def _mitigated(stage: Stage, already: int) -> Received | None:
+    """The first new alert of harm ended, with the command that undoes what was done."""
+    for alert in stage.receiver.alerts[already:]:
+        details = alert.data.get("details", {})
+        if details.get("state") == "mitigated" and details.get("undo"):
+            return alert
+    return None
+
+
+def _last(record: Record, version: int) -> float:
+    """When the last answer of a version arrived."""
+    return max(a.at for a in record.answers if a.version == version)
 
 
 def _deciding(record: Record, wrong: list[Answer]) -> float:

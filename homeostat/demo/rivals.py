@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,7 @@ def compare(stage: Stage, taught: list[Answer], kept: Images) -> Figures:
         taught: The labelled slanted images that arrived before version 2 answered.
         kept: Slanted images that none of them was trained on.
     """
+    torch.set_num_threads(1)  # more of them fight with the gateway for two cores
     first, second = _fetch(stage, 1), _fetch(stage, 2)
     policy = stage.settings.policy(MODEL)
     rows = taught[: policy.retrain.min_labels]
@@ -56,6 +58,7 @@ def compare(stage: Stage, taught: list[Answer], kept: Images) -> Figures:
 
 def register_bad_version(stage: Stage) -> int:
     """Register a version with two pairs of digits confused; answers its number."""
+    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # the story is told elsewhere
     import mlflow
 
     good = _fetch(stage, 2)

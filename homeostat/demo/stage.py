@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -23,10 +22,16 @@ from homeostat.demo.receiver import AlertReceiver
 from homeostat.demo.traffic import Callers, Record
 from homeostat.errors import HomeostatError
 from homeostat.settings import PREFIX, Settings, load_settings
+from homeostat.supervisor import free_ports
 
 MODEL = "digits"
 POLICY = """\
 # Written by `homeostat demo`: the defaults, but for what a demo cannot wait for.
+state_dir = "{folder}"
+gateway_port = {gateway}
+mlflow_port = {mlflow}
+prefect_port = {prefect}
+
 [models.digits]
 learner = "digits"
 data = "builtin:digits"
@@ -66,6 +71,8 @@ class Stage:
     held: Images
     figures: list[tuple[str, str]] = field(default_factory=list)
     act: str = ""
+    requests: int = 0
+    failures: int = 0
 
     @property
     def callers(self) -> Callers:
@@ -107,6 +114,8 @@ class Stage:
         Raises:
             ActFailed: one did; the message quotes the first.
         """
+        self.requests += len(record.answers) + len(record.failures)
+        self.failures += len(record.failures)
         if record.failures:
             self.say(f"{len(record.failures)} requests failed, the first: {record.failures[0]}")
         self.check(not record.failures, f"{len(record.answers)} images answered, 0 failed")
@@ -198,28 +207,12 @@ def prepare(folder: Path, alerts: str) -> Settings:
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
-    config = folder / "homeostat.toml"
-    config.write_text(POLICY.format(alerts=alerts))
     gateway, mlflow, prefect = free_ports(3)
-    own = {
-        "CONFIG": str(config),
-        "STATE_DIR": str(folder),
-        "GATEWAY_PORT": str(gateway),
-        "MLFLOW_PORT": str(mlflow),
-        "PREFECT_PORT": str(prefect),
-    }
+    config = folder / "homeostat.toml"
+    config.write_text(
+        POLICY.format(folder=folder, gateway=gateway, mlflow=mlflow, prefect=prefect, alerts=alerts)
+    )
     for name in [name for name in os.environ if name.startswith(PREFIX)]:
         del os.environ[name]  # the demo is the same for everybody
-    os.environ.update({f"{PREFIX}{name}": value for name, value in own.items()})
+    os.environ[f"{PREFIX}CONFIG"] = str(config)
     return load_settings()
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of the loopback that nobody listens on now."""
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [int(each.getsockname()[1]) for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports

@@ -54,7 +54,7 @@ def run(state_dir: Path = Path(".homeostat-demo"), *, keep: bool = False) -> Non
     console.print(f"picture {page.with_suffix('.png')}")
     if keep:
         console.print(f"still running: {settings.gateway_address}, {settings.mlflow_address}")
-        console.print(f"stop it with: HOMEOSTAT_STATE_DIR={folder} homeostat down")
+        console.print(f"stop it with: HOMEOSTAT_CONFIG={folder}/homeostat.toml homeostat down")
 
 
 def _table(stage: Stage, seconds: float) -> None:
