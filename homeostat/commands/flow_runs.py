@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -13,6 +14,9 @@ from homeostat.errors import HomeostatError, Unavailable
 
 _SECONDS = 10.0
 _PAUSE = 0.3
+# Prefect's server on SQLite says so while another writer holds its database.
+_BUSY = (429, 502, 503)
+_BUSY_SECONDS = 30.0
 _FINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 # What Prefect logs of every run and task, whatever they do.
 _PLUMBING = ("Beginning flow run", "Finished in state")
@@ -48,9 +52,12 @@ def run_flow(
             raise Unavailable(
                 f"Nobody serves the deployment {name}/{name}.", remedy="Run `homeostat up`."
             )
-        asked: dict[str, Any] = {"parameters": dict(parameters), "state": {"type": "SCHEDULED"}}
-        if key:
-            asked["idempotency_key"] = f"cli:{name}:{key}"
+        asked: dict[str, Any] = {
+            "parameters": dict(parameters),
+            "state": {"type": "SCHEDULED"},
+            # Always one, so that asking again after a 503 starts nothing twice.
+            "idempotency_key": f"cli:{name}:{key or uuid.uuid4().hex}",
+        }
         run = _call(http, "POST", f"/deployments/{deployment['id']}/create_flow_run", asked)
         follow(f"flow run {run['name']}")
         state = _follow(http, str(run["id"]), follow)
@@ -93,8 +100,12 @@ def _logged(http: httpx.Client, run_id: str, seen: int) -> Iterator[str]:
 
 
 def _call(http: httpx.Client, method: str, path: str, body: object = None) -> Any:  # noqa: ANN401 - JSON
+    deadline = time.monotonic() + _BUSY_SECONDS
     try:
         answer = http.request(method, path, json=body)
+        while answer.status_code in _BUSY and time.monotonic() < deadline:
+            time.sleep(_PAUSE)
+            answer = http.request(method, path, json=body)
     except httpx.HTTPError as error:
         raise Unavailable(
             f"Prefect at {_shown(http)} does not answer: {str(error) or type(error).__name__}.",
