@@ -48,7 +48,7 @@ def models(gateway: Gateway) -> dict[str, Any]:
 
 
 def model(gateway: Gateway, name: str) -> dict[str, Any]:
-    """One model: routing, versions in memory, evidence, trial, overrides, incidents.
+    """One model: routing, every version that ever had a role, evidence, trial, overrides, incidents.
 
     Raises:
         UnknownModel: there is no such model.
@@ -58,17 +58,20 @@ def model(gateway: Gateway, name: str) -> dict[str, Any]:
     trial = watch.trial
     with gateway.parts.reading() as session:
         now = gateway.parts.clock()
+        roles = {one.version: role for role, one in (_roles(split) if split else [])}
+        digests = {one.version: one.digest for one in releases(session, name)}
+        digests |= {one.version: one.digest for _, one in (_roles(split) if split else [])}
         versions = [
             {
-                "version": one.version,
-                "role": role,
-                "digest": one.digest,
-                "predictions": count_predictions(session, name, one.version),
+                "version": number,
+                "role": roles.get(number),
+                "digest": digest,
+                "predictions": count_predictions(session, name, number),
                 "verdict": verdict.to_json()
-                if (verdict := verdict_for(session, name, one.version))
+                if (verdict := verdict_for(session, name, number))
                 else None,
             }
-            for role, one in (_roles(split) if split else [])
+            for number, digest in sorted(digests.items())
         ]
         overrides = [_moments(asdict(one)) for one in active_overrides(session, name, now)]
         incidents = [_incident(one) for one in open_incidents(session, name)]
