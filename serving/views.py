@@ -48,7 +48,7 @@ def models(gateway: Gateway) -> dict[str, Any]:
 
 
 def model(gateway: Gateway, name: str) -> dict[str, Any]:
-    """One model: routing, every version that ever had a role, evidence, trial, overrides, incidents.
+    """One model: routing, every version that ever had a role, evidence, trial, incidents.
 
     Raises:
         UnknownModel: there is no such model.
