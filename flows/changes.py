@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from flows.candidates import Origin
-from flows.learning import Champion, Lesson, Trained, next_lesson
+from flows.learning import Champion, Trained
+from flows.lessons import Lesson, next_lesson
 from flows.rows import as_dataset, read_incident, rows_since_change
 from flows.site import Site
 from homeostat.errors import NoTarget

@@ -1,12 +1,10 @@
 """Making and judging a candidate: plain functions over `models`, without a server.
 
-N rows, D encoded columns, C classes. A *lesson* is the rows of one regime, split once: what is
-held out is frozen with the version and never trained on.
+N rows, D encoded columns, C classes.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,20 +14,19 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from flows.lessons import Lesson
 from homeostat.policy import Policy
 from models.artifact import load_model, save_model, write_manifest
 from models.catalog import find_learner, known_learners
 from models.continual import retrain
-from models.data import Dataset, split
+from models.data import Dataset
 from models.evaluate import Evaluation, evaluate
-from models.learner import Budget, Examples, FitReport, Learner, Row
+from models.learner import Budget, Examples, FitReport, Learner
 from models.memory import Memory, Regimes
 from models.torch_learner import guarded
 from monitoring.profile import Profile
 
 Losses = Mapping[int, NDArray[np.float64]]  # by regime: the loss of each held-out row, (N,)
-
-FIRST_REGIME = 0
 
 
 @dataclass(frozen=True)
@@ -47,21 +44,6 @@ class Champion:
     memory: Memory
     regimes: Regimes
     replay: Path
-
-
-@dataclass(frozen=True)
-class Lesson:
-    """The rows of one regime: to learn from, and held out to judge by.
-
-    `train_ids` and `held_out_ids` are the predictions that the rows came from; empty for a
-    data set that is no log.
-    """
-
-    regime: int
-    train: Dataset
-    held_out: Dataset
-    train_ids: tuple[str, ...] = ()
-    held_out_ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -118,27 +100,6 @@ def load_champion(version: int, folder: Path, replay: Path, policy: Policy) -> C
         regimes,
         replay,
     )
-
-
-def first_lesson(dataset: Dataset, policy: Policy) -> Lesson:
-    """The policy's own data set, split; the same data gives the same split.
-
-    Raises:
-        DataError: too few rows to split.
-    """
-    train, held_out = split(dataset, policy.retrain.holdout, policy.seed)
-    return Lesson(FIRST_REGIME, train, held_out)
-
-
-def next_lesson(dataset: Dataset, ids: Sequence[str], policy: Policy, regime: int) -> Lesson:
-    """Logged rows of a new regime, split; `ids` are their predictions.
-
-    Raises:
-        DataError: too few rows to split.
-    """
-    train, held_out = split(dataset, policy.retrain.holdout, policy.seed)
-    train_ids, held_out_ids = _ids_of(train, dataset, ids), _ids_of(held_out, dataset, ids)
-    return Lesson(regime, train, held_out, train_ids, held_out_ids)
 
 
 def train_afresh(lesson: Lesson, policy: Policy, champion: Champion | None) -> Trained:
@@ -285,18 +246,6 @@ def _examples(learner: Learner, dataset: Dataset, ids: tuple[str, ...], regime: 
     x = guarded(learner.encode, dataset.rows)
     y = guarded(learner.targets, dataset.labels)
     return Examples(x, y, ids, torch.full((len(x),), regime, dtype=torch.int64))
-
-
-def _ids_of(part: Dataset, dataset: Dataset, ids: Sequence[str]) -> tuple[str, ...]:
-    """The id of each row of a part; equal rows all stand in one part, in the same order."""
-    waiting: dict[str, list[str]] = {}
-    for row, one in zip(reversed(dataset.rows), reversed(ids), strict=True):
-        waiting.setdefault(_content(row), []).append(one)
-    return tuple(waiting[_content(row)].pop() for row in part.rows)
-
-
-def _content(row: Row) -> str:
-    return json.dumps(row, sort_keys=True)
 
 
 def _same_encoding(champion: Champion, learner: Learner) -> bool:

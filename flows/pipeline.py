@@ -118,6 +118,7 @@ def read(source: str, label: str) -> "Dataset":
 @task(**LOCAL)
 def train(dataset: "Dataset", policy: Policy, champion: "Champion | None") -> "Trained":
     """Train a new module on the data set."""
-    from flows.learning import first_lesson, train_afresh
+    from flows.learning import train_afresh
+    from flows.lessons import first_lesson
 
     return train_afresh(first_lesson(dataset, policy), policy, champion)

@@ -12,15 +12,14 @@ from flows.learning import (
     Judged,
     Trained,
     build_profile,
-    first_lesson,
     judge_regimes,
     load_champion,
-    next_lesson,
     remember,
     save,
     train_afresh,
     train_further,
 )
+from flows.lessons import first_lesson, next_lesson
 from homeostat.policy import Policy, RetrainPolicy
 from models import Dataset
 
