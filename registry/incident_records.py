@@ -33,7 +33,7 @@ class Incident:
         id: UUIDv7.
         model: The registered model's name.
         key: The same through the incident's life: receivers know it by this.
-        kind: Of the first signal.
+        kind: Of the gravest signal.
         severity: `ticket` or `page`.
         state: `open`, `acknowledged`, `mitigated` or `resolved`.
         title: One line.
@@ -41,7 +41,7 @@ class Incident:
         resolved_at: When it was over, or None.
         version: The version that it is about.
         undo: How to take back what was done about it.
-        details: The newest signal's figures and the reason of its triage.
+        details: The gravest signal's figures and the reason of its triage.
         events: The story, oldest first.
     """
 
@@ -64,6 +64,14 @@ def find_incident(session: Session, incident_id: str) -> Incident | None:
     """The incident of that id, or None."""
     found = _read(session, _query().where(IncidentRow.id == incident_id))
     return found[0] if found else None
+
+
+def read_incident(session: Session, incident_id: str) -> Incident:
+    """The incident of that id as this transaction leaves it; it has to be there."""
+    session.flush()
+    found = find_incident(session, incident_id)
+    assert found is not None
+    return found
 
 
 def open_incidents(session: Session, model: str | None = None) -> list[Incident]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import threading
 from datetime import UTC, datetime, timedelta
 
@@ -21,6 +23,7 @@ from registry import (
     find_incident,
     finish_retrain,
     incident_history,
+    inform,
     leases,
     mitigate,
     note,
@@ -43,6 +46,7 @@ HOUR = timedelta(hours=1)
 URLS = ("http://127.0.0.1:1/alerts", "mailto://user:secret@example.org")
 DRIFT = Signal("input-drift", "inputs", 12.0, 11.5, 4000, 300, {"features": ["p12"]})
 LOSS = Signal("loss", "losses", 13.0, 11.5, 900, 80)
+WORSE = Signal("worse-than-standby", "guard", 13.0, 11.5, 40, 40)
 TICKET = Triage("ticket", "watch", "The inputs changed.")
 PAGE = Triage("page", "retrain", "Accuracy fell.")
 
@@ -60,7 +64,8 @@ def test_drift_and_loss_of_one_release_are_one_incident(session: Session) -> Non
     assert (first.severity, second.severity, third.severity) == ("ticket", "page", "page")
     assert (first.undo, third.undo) == ("Nothing to undo.", "Roll back.")
     assert (first.state, first.kind, first.version) == ("open", "input-drift", 1)
-    assert third.details["detector"] == "inputs"
+    assert (third.kind, third.details["detector"]) == ("loss", "losses")
+    assert (first.title, third.title) == ("digits:1: the inputs changed", "digits:1: accuracy fell")
     assert [event.text for event in third.events] == [
         "inputs: The inputs changed.",
         "losses: Accuracy fell.",
@@ -118,6 +123,86 @@ def test_states_go_forward_only_and_each_is_told_once(session: Session) -> None:
     assert again.key != opened.key
     assert [item.id for item in incident_history(session, "digits")] == [again.id, opened.id]
     assert find_incident(session, opened.id) == done
+
+
+def test_an_incident_is_called_by_its_gravest_signal_whatever_came_first(session: Session) -> None:
+    signals = [
+        (Signal("registry", "reconciler", 1, 1, 0, 0), Triage("page", "watch", "An alias.")),
+        (DRIFT, TICKET),
+        (DRIFT, Triage("page", "page", "A data break.")),
+        (LOSS, PAGE),
+        (WORSE, Triage("page", "rollback", "It loses more.")),
+    ]
+    for order in itertools.permutations(signals):
+        incident, *_ = [raise_signal(session, "digits", 1, *one, NOON, "") for one in order][::-1]
+        assert (incident.kind, incident.severity) == ("worse-than-standby", "page")
+        assert incident.title == "digits:1: it is worse than its standby"
+        assert incident.details["kind"] == "worse-than-standby"
+        assert incident.details["reason"] == "It loses more."
+        resolve(session, incident.id, "Over.", NOON)
+
+
+def test_an_alert_says_what_happened_what_was_done_what_comes_next_and_how_to_undo_it(
+    session: Session,
+) -> None:
+    serve(session, 1)
+    opened = raise_signal(session, "digits", 1, DRIFT, TICKET, NOON, "", URLS[:1])
+    note(session, opened.id, "Only for the story.", NOON)
+    wish = "run this for {incident}."
+    raise_signal(session, "digits", 1, LOSS, PAGE, NOON, "", URLS[:1], next_step=wish)
+    inform(session, opened.id, "The trial ended.", NOON, URLS[:1], next_step="another.")
+    undo = "homeostat promote digits --version 1"
+    mitigate(session, opened.id, "Traffic went back.", NOON, URLS[:1], undo)
+    resolve(session, opened.id, "Version 3 answers now.", NOON, URLS[:1], "homeostat rollback")
+    assert [item.alert.text for item in _all(session)] == [
+        "The inputs changed. Nothing was done yet. Next: labels will tell whether accuracy fell.",
+        f"Accuracy fell. Nothing was done yet. Next: run this for {opened.id}.",
+        "Accuracy fell. The trial ended. Next: another.",
+        "Accuracy fell. Traffic went back. Next: somebody has to look for the cause. "
+        "To undo: homeostat promote digits --version 1",
+        "Accuracy fell. Version 3 answers now. Next: nothing; it is over. "
+        "To undo: homeostat rollback",
+    ]
+    statuses = [item.alert.status for item in _all(session)]
+    assert statuses == ["open", "update", "update", "update", "resolved"]
+
+
+def test_what_is_raised_and_mitigated_at_once_is_one_alert_that_opens(session: Session) -> None:
+    serve(session, 1)
+    raised = raise_signal(session, "digits", 1, WORSE, PAGE, NOON, "")
+    mitigate(session, raised.id, "Traffic went back.", NOON, URLS[:1], "undo", happened="Worse.")
+    (only,) = _all(session)
+    assert (only.alert.status, only.alert.details["state"]) == ("open", "mitigated")
+    assert only.alert.text.startswith("Worse. Traffic went back. Next: ")
+
+
+def test_a_graver_signal_opens_what_was_mitigated_again(session: Session) -> None:
+    serve(session, 1)
+    put_back = Triage("ticket", "watch", "The alias was taken away.")
+    alias = Signal("registry", "reconciler", 1, 1, 0, 0)
+    first = raise_signal(session, "digits", 1, alias, put_back, NOON, "", URLS[:1])
+    mitigate(session, first.id, "It was put back.", NOON, URLS[:1])
+    assert raise_signal(session, "digits", 1, alias, put_back, NOON, "").state == "mitigated"
+    other = Triage("ticket", "watch", "The alias was taken away again.")
+    again = raise_signal(session, "digits", 1, alias, other, NOON, "")
+    assert [event.text for event in again.events][-1] == f"reconciler: {other.reason}"
+    assert raise_signal(session, "digits", 1, LOSS, PAGE, NOON, "", URLS[:1]).state == "open"
+    assert mitigate(session, first.id, "It went back.", NOON, URLS[:1]).state == "mitigated"
+    states = [(item.alert.details["state"], item.alert.details["kind"]) for item in _all(session)]
+    assert states == [
+        ("open", "registry"),
+        ("mitigated", "registry"),
+        ("open", "loss"),
+        ("mitigated", "loss"),
+    ]
+
+
+def test_of_two_estimates_of_one_change_the_earlier_stands(session: Session) -> None:
+    serve(session, 1)
+    for at in (NOON - HOUR, NOON, NOON - SECOND):
+        late = dataclasses.replace(LOSS, details={"since_at": at.isoformat()})
+        found = raise_signal(session, "digits", 1, late, PAGE, NOON, "")
+    assert found.details["since_at"] == (NOON - HOUR).isoformat()
 
 
 def test_an_unknown_incident_is_named(session: Session) -> None:

@@ -1,0 +1,91 @@
+"""What an alert says: what happened, what was done, what comes next, and how to undo it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Literal
+
+from sqlalchemy import exists, select
+from sqlalchemy.orm import Session
+
+from monitoring import Alert, Triage
+from registry.incident_records import severity_of
+from registry.outbox import enqueue
+from registry.tables import IncidentEventRow, IncidentRow, OutboxRow
+
+NOTHING_DONE = "Nothing was done yet."
+OVER = "nothing; it is over."
+INCIDENT = "{incident}"  # stands for the incident's id in what comes next
+
+_NEXT: Mapping[str, str] = {
+    "retrain": "a retrain, once enough labels have come since the change.",
+    "rollback": "traffic goes back to the standby.",
+    "watch": "labels will tell whether accuracy fell.",
+    "page": "somebody has to look; nothing moves by itself.",
+}
+
+
+def next_of(kind: str, triage: Triage) -> str:
+    """What comes next where the caller knows no better."""
+    if kind == "registry":
+        return "somebody has to look; traffic does not move by itself."
+    return _NEXT[triage.action]
+
+
+def tell(session: Session, row: IncidentRow, at: datetime, text: str) -> None:
+    """Add a line to an incident's story."""
+    session.add(IncidentEventRow(incident_id=row.id, at=at, text=text))
+    session.flush()
+
+
+def put_out(
+    session: Session,
+    row: IncidentRow,
+    status: Literal["update", "resolved"],
+    at: datetime,
+    urls: Sequence[str],
+    *,
+    happened: str,
+    done: str,
+    next_step: str,
+    undo: str,
+    news: str = "",
+) -> None:
+    """Put an alert of an incident into the outbox; the same news goes out once.
+
+    The first alert of an incident has the status `open`, whatever state it is in: a rollback
+    opens and mitigates in one transaction and is one alert.
+
+    Args:
+        session: Open transaction.
+        row: The incident, as it is now.
+        status: Of an alert that is not the first.
+        at: When.
+        urls: Where it goes.
+        happened: In a sentence.
+        done: In a sentence; empty: nothing was done.
+        next_step: What comes next; `{incident}` in it becomes the incident's id.
+        undo: The command that takes back what was done; empty where there is none.
+        news: Tells alerts apart that are of one state, severity and kind.
+    """
+    session.flush()
+    parts = [happened, done or NOTHING_DONE]
+    if next_step:
+        parts.append(f"Next: {next_step.replace(INCIDENT, row.id)}")
+    if undo:
+        parts.append(f"To undo: {undo}")
+    told = session.scalar(select(exists().where(OutboxRow.incident_id == row.id)))
+    alert = Alert(
+        # One of each state, severity and kind, so that a repeated step sends nothing twice.
+        id="/".join([row.key, row.state, row.severity, row.kind, *([news] if news else [])]),
+        key=row.key,
+        status=status if told or status == "resolved" else "open",
+        severity=severity_of(row.severity),
+        title=row.title,
+        text=" ".join(part for part in parts if part),
+        model=row.model,
+        at=at,
+        details=row.details | {"incident": row.id, "state": row.state, "undo": undo},
+    )
+    enqueue(session, urls, alert, at, row.id)
