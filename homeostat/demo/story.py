@@ -10,6 +10,7 @@ from rich.table import Table
 
 from homeostat.demo import acts
 from homeostat.demo.images import held_out
+from homeostat.demo.memory import PeakMemory
 from homeostat.demo.receiver import AlertReceiver
 from homeostat.demo.stage import MODEL, Stage, prepare
 
@@ -28,7 +29,7 @@ def run(state_dir: Path = Path(".homeostat-demo"), *, keep: bool = False) -> Non
     console = Console()
     began = time.monotonic()
     folder = state_dir.resolve()
-    with AlertReceiver() as receiver:
+    with AlertReceiver() as receiver, PeakMemory(folder) as memory:
         settings = prepare(folder, receiver.address)
         policy = settings.policy(MODEL)
         held = held_out(policy.retrain.holdout, policy.seed)
@@ -49,7 +50,9 @@ def run(state_dir: Path = Path(".homeostat-demo"), *, keep: bool = False) -> Non
             if not keep:
                 stage.act = "End"
                 stage.command("down")
-    _table(stage, time.monotonic() - began)
+    stage.figure("seconds of the whole demo", f"{time.monotonic() - began:.0f}")
+    stage.figure("peak memory of all its processes, MB", f"{memory.peak / 1e6:.0f}")
+    _table(stage)
     console.print(f"report  {page}")
     console.print(f"picture {page.with_suffix('.png')}")
     if keep:
@@ -57,12 +60,11 @@ def run(state_dir: Path = Path(".homeostat-demo"), *, keep: bool = False) -> Non
         console.print(f"stop it with: HOMEOSTAT_CONFIG={folder}/homeostat.toml homeostat down")
 
 
-def _table(stage: Stage, seconds: float) -> None:
+def _table(stage: Stage) -> None:
     table = Table(title="What was measured, from outside", title_justify="left")
     table.add_column("figure")
     table.add_column("value", justify="right")
     for name, value in stage.figures:
         table.add_row(name, value)
-    table.add_row("seconds of the whole demo", f"{seconds:.0f}")
     stage.console.print()
     stage.console.print(table)
