@@ -75,15 +75,16 @@ class Binning:
         self.columns = tuple(columns)
         self.bins = max(column.width for column in columns)
         widest = max(1, max(len(column.edges) for column in columns))
-        self._edges = np.full((len(columns), widest), np.inf)
+        self._edges = np.full((widest, len(columns)), np.inf)
         self._tables: dict[int, Counts] = {}
         for index, column in enumerate(columns):
-            self._edges[index, : len(column.edges)] = column.edges
+            self._edges[: len(column.edges), index] = column.edges
             if column.kind == "categorical":
                 table = np.full(max(column.codes, default=-1) + 2, len(column.codes))
                 table[list(column.codes)] = np.arange(len(column.codes))
                 self._tables[index] = table
         self._missing = np.array([column.width - 1 for column in columns])
+        self._counter = np.min_scalar_type(widest)
         self._offsets = np.arange(len(columns)) * self.bins
 
     def indices(self, values: Floats) -> Counts:
@@ -91,16 +92,31 @@ class Binning:
         found = np.empty(values.shape, dtype=np.int64)
         for start in range(0, len(values), _ROWS_AT_ONCE):
             rows = values[start : start + _ROWS_AT_ONCE]
-            found[start : start + len(rows)] = (rows[:, :, None] >= self._edges).sum(axis=2)
+            # One edge of all columns after the other: whole arrays, in the smallest integers.
+            passed = np.zeros(rows.shape, dtype=self._counter)
+            for edges in self._edges:
+                passed += rows >= edges
+            found[start : start + len(rows)] = passed
         for index, table in self._tables.items():
             found[:, index] = _look_up(table, values[:, index])
-        return np.where(np.isfinite(values), found, self._missing)
+        finite = np.isfinite(values)
+        return found if finite.all() else np.where(finite, found, self._missing)
 
     def count(self, values: Floats) -> Counts:
         """Rows in each bin, (C, B); the bins that a column has not stay 0."""
-        flat = (self.indices(values) + self._offsets).ravel()
-        shape = (len(self.columns), self.bins)
-        return np.bincount(flat, minlength=shape[0] * shape[1]).reshape(shape)
+        return np.asarray(self.count_parts(values, np.zeros(len(values), dtype=np.int64), 1)[0])
+
+    def count_parts(self, values: Floats, part: Counts, parts: int) -> Counts:
+        """`count` of each part of the rows, (parts, C, B).
+
+        Args:
+            values: (N, C).
+            part: (N,) which part each row is of, below `parts`.
+            parts: How many there are.
+        """
+        shape = (parts, len(self.columns), self.bins)
+        flat = self.indices(values) + self._offsets + (part * (shape[1] * shape[2]))[:, None]
+        return np.bincount(flat.ravel(), minlength=shape[0] * shape[1] * shape[2]).reshape(shape)
 
 
 def draw_bins(feature: Feature, sample: Floats, all_rows: Floats) -> Column:

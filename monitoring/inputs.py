@@ -15,6 +15,7 @@ from monitoring.bets import Floats, robust_bet, total_variation
 from monitoring.evidence import CAP, SCHEMA
 from monitoring.portfolio import ADAPTIVE_WEIGHT, Portfolio, reference_radius
 from monitoring.profile import Profile, stack
+from monitoring.stakes import Stakes
 
 MICRO_BATCH = 16  # rows taken in one step of evidence
 HALF_LIFE = 256.0  # rows after which a row counts half in the recent histogram
@@ -110,8 +111,8 @@ class InputDetector:
         self._radius = tolerance + reference_radius(self._sizes, widths)
         portfolio = Portfolio.of(profile.columns, counts, tolerance)
         columns = len(widths)
+        self._stakes = Stakes.of(portfolio, columns)
         # The last C entries of every array of bets are the columns' learning bets.
-        self._logs = portfolio.logs
         self._owner = np.concatenate([portfolio.owner, np.arange(columns)])
         self._weight = (
             np.concatenate([portfolio.weight, np.full(columns, ADAPTIVE_WEIGHT)]) / columns
@@ -160,17 +161,29 @@ class InputDetector:
             InputError: a shape that is not the profile's; nothing is taken then.
         """
         values = stack(observed, predicted, confidence, len(self.profile.features))
-        step = max(MICRO_BATCH, -(-len(values) // _MAX_STEPS))
-        start = 0
-        while start < len(values):
-            # A step ends where the waiting rows fill it, so single rows add up to a step.
-            part = values[start : start + step - min(self._waiting, step - 1)]
-            self._pending += self.profile.count_values(part)
-            self._waiting += len(part)
-            self.rows += len(part)
-            start += len(part)
-            if self._waiting >= MICRO_BATCH:
-                self._step()
+        if not len(values):
+            return
+        sizes = self._cut(len(values))
+        part = np.repeat(np.arange(len(sizes)), sizes)
+        counts = self.profile.count_parts(values, part, len(sizes))
+        counts[0] += self._pending
+        sizes[0] += self._waiting
+        self.rows -= self._waiting  # counted again with their step
+        if sizes[-1] < MICRO_BATCH:
+            self._pending, self._waiting = counts[-1], sizes[-1]
+            counts, sizes = counts[:-1], sizes[:-1]
+        else:
+            self._pending, self._waiting = np.zeros_like(counts[0]), 0
+        if sizes:
+            self._steps(counts, sizes)
+        self.rows += self._waiting
+
+    def _cut(self, rows: int) -> list[int]:
+        """Where an update's rows are cut into steps, which the waiting rows fill up first."""
+        step = max(MICRO_BATCH, -(-rows // _MAX_STEPS))
+        sizes = [min(rows, step - min(self._waiting, step - 1))]
+        whole, rest = divmod(rows - sizes[0], step)
+        return sizes + [step] * whole + ([rest] if rest else [])
 
     def guilty(self, k: int = 5) -> list[FeatureEvidence]:
         """The k columns with the most evidence, the largest first.
@@ -270,37 +283,56 @@ class InputDetector:
         profile = self.profile.to_json()
         return {"profile": profile, "budget": self.budget, "tolerance": self.tolerance}
 
-    def _step(self) -> None:
-        counts, m = self._pending, self._waiting
-        fixed = np.einsum("jb,jb->j", self._logs, counts[self._owner[: len(self._logs)]])
-        learnt, active = self._learnt(counts)
-        gain = np.concatenate([fixed, learnt])
-        # A learning bet that has nothing to bet on stays where it is: fed, it would idle upwards.
-        fed = np.concatenate([np.full(len(fixed), float(m)), m * active])
-        factor = np.exp(np.minimum(gain, _MAX_LOG))
-        self._running = np.minimum((self._running + fed) * factor, CAP)
-        fresh = self._climb <= 0.0
-        self._start[fresh] = self.rows - m
-        self._climb = np.where(fresh, 0.0, self._climb) + gain
-        climbing = np.zeros(len(counts))
-        np.maximum.at(climbing, self._owner, self._climb)
-        self._episode = np.where(climbing[:, None] > _WINNING, self._episode, 0.0) + counts
-        self._recent = self._recent * 0.5 ** (m / HALF_LIFE) + counts
-        self._pending = np.zeros_like(counts)
-        self._waiting = 0
-        if self.evidence >= self.threshold:
-            self.drift_detected = True
+    def _steps(self, counts: NDArray[np.int64], sizes: list[int]) -> None:
+        """Take steps of evidence.
 
-    def _learnt(self, counts: NDArray[np.int64]) -> tuple[Floats, Floats]:
-        """Log factors (C,) of bets on the recent histogram, and which columns bet (C,)."""
-        gain = np.zeros(len(self._sizes))
-        seen = self._recent.sum(axis=1)
-        if seen.max() < _LEARN_AFTER:
-            return gain, gain.copy()
-        guess = 0.95 * self._recent / np.maximum(seen, 1.0)[:, None] + 0.05 * self._prior
+        Args:
+            counts: (S, C, B) rows of each step in each bin.
+            sizes: The rows of each step.
+        """
+        taken = counts.astype(np.float64)
+        recent = np.empty((len(sizes) + 1, *self._recent.shape))
+        recent[0] = self._recent
+        for index, m in enumerate(sizes):
+            recent[index + 1] = recent[index] * 0.5 ** (m / HALF_LIFE) + taken[index]
+        learnt, active = self._learnt(recent[:-1], taken)
+        self._recent = recent[-1]
+        gains = np.concatenate([self._stakes.gains(taken), learnt], axis=1)
+        factors = np.exp(np.minimum(gains, _MAX_LOG))
+        fixed = len(self._owner) - len(counts[0])
+        for m, rows, gain, factor, betting in zip(
+            sizes, taken, gains, factors, active, strict=True
+        ):
+            self._running[:fixed] += m
+            # A learning bet with nothing to bet on stays where it is: fed, it would idle upwards.
+            self._running[fixed:] += m * betting
+            self._running *= factor
+            np.minimum(self._running, CAP, out=self._running)
+            self._start[self._climb <= 0.0] = self.rows
+            np.maximum(self._climb, 0.0, out=self._climb)
+            self._climb += gain
+            climbing = self._stakes.highest(self._climb)
+            self._episode *= (climbing > _WINNING)[:, None]
+            self._episode += rows
+            self.rows += m
+            if self.evidence >= self.threshold:
+                self.drift_detected = True
+
+    def _learnt(self, recent: Floats, counts: Floats) -> tuple[Floats, Floats]:
+        """Log factors (S, C) of bets on the recent histograms, and which columns bet (S, C).
+
+        Args:
+            recent: (S, C, B) recent rows before each step.
+            counts: (S, C, B) rows of each step.
+        """
+        seen = recent.sum(axis=2)
+        guess = 0.95 * recent / np.maximum(seen, 1.0)[..., None] + 0.05 * self._prior
         active = total_variation(guess, self._reference) > self._radius
+        active &= seen.max(axis=1, keepdims=True) >= _LEARN_AFTER
+        gain = np.zeros(seen.shape)
         if active.any():
-            bets = robust_bet(guess[active], self._reference[active], self._radius[active])
+            column = np.nonzero(active)[1]
+            bets = robust_bet(guess[active], self._reference[column], self._radius[column])
             gain[active] = (np.log(bets) * counts[active]).sum(axis=1)
         return gain, active.astype(np.float64)
 

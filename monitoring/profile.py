@@ -130,6 +130,10 @@ class Profile:
         """`counts` of the (N, F + 2) array that `stack` makes."""
         return self._binning.count(values)
 
+    def count_parts(self, values: Floats, part: Counts, parts: int) -> Counts:
+        """`count_values` of each part of the rows, (parts, F + 2, B); see `Binning`."""
+        return self._binning.count_parts(values, part, parts)
+
     def merge(self, other: Profile) -> Profile:
         """The profile of both references together.
 
