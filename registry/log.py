@@ -15,9 +15,15 @@ from numpy.typing import NDArray
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from registry.bulk import insert_new_rows
 from registry.json_text import storable
-from registry.statements import columns_of, insert_new, parts_of
+from registry.statements import columns_of, parts_of
 from registry.tables import PredictionRow, ShadowRow
+
+_COLUMNS = (
+    *("id", "model", "version", "generation", "arm", "entity", "at"),
+    *("row", "output", "columns", "answer"),
+)
 
 
 @dataclass(frozen=True)
@@ -56,34 +62,37 @@ def log_predictions(session: Session, records: Sequence[PredictionRecord]) -> No
 
     So a spool that is replayed after a crash adds nothing twice.
     """
-    if not records:
-        return
-    session.execute(
-        insert_new(session, PredictionRow),
+    insert_new_rows(
+        session,
+        PredictionRow,
+        _COLUMNS,
         [
-            {
-                "id": record.id,
-                "model": record.model,
-                "version": record.version,
-                "generation": record.generation,
-                "arm": record.arm,
-                "entity": storable(record.entity),
-                "at": record.at,
-                "row": record.row,
-                "output": _pack(record.output),
-                "columns": len(record.output),
-                "answer": record.answer,
-            }
+            (
+                record.id,
+                record.model,
+                record.version,
+                record.generation,
+                record.arm,
+                storable(record.entity),
+                record.at,
+                record.row,
+                _pack(record.output),
+                len(record.output),
+                record.answer,
+            )
             for record in records
         ],
     )
-    shadows = [
-        {"prediction_id": record.id, "version": version, "output": _pack(output)}
-        for record in records
-        for version, output in record.shadows
-    ]
-    if shadows:
-        session.execute(insert_new(session, ShadowRow), shadows)
+    insert_new_rows(
+        session,
+        ShadowRow,
+        ("prediction_id", "version", "output"),
+        [
+            (record.id, version, _pack(output))
+            for record in records
+            for version, output in record.shadows
+        ],
+    )
 
 
 def count_predictions(session: Session, model: str, version: int | None = None) -> int:
