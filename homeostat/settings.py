@@ -72,6 +72,10 @@ class Settings(BaseSettings):
     """The largest body of a request that the gateway takes."""
     max_rows: Annotated[int, Field(gt=0)] = 4096
     """The most rows of one request."""
+    max_spool_bytes: Annotated[int, Field(gt=0)] = 1024**3
+    """What the prediction log may take on disk while the database is away; beyond it predictions
+    are refused until the database is back.
+    """
     poll_seconds: Annotated[float, Field(gt=0)] = 1.0
     """How often the controller reads MLflow's aliases."""
     models: dict[str, Policy] = Field(default_factory=lambda: {"digits": Policy()})

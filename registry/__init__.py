@@ -13,7 +13,9 @@ from registry.database import (
     upgrade,
 )
 from registry.evidence import (
+    DetectorState,
     EvidenceSample,
+    detector_states,
     drop_detectors,
     evidence_series,
     load_detectors,
@@ -43,6 +45,7 @@ from registry.labels import (
     adopt_orphans,
     labelled_rows,
     loss_series,
+    losses_labelled,
     record_labels,
     record_losses,
 )
@@ -103,6 +106,7 @@ from registry.versions import MlflowVersions, VersionInfo
 __all__ = [
     "Decision",
     "Delivery",
+    "DetectorState",
     "Edge",
     "EvidenceSample",
     "GateFigure",
@@ -135,6 +139,7 @@ __all__ = [
     "decide",
     "decide_alias_move",
     "delivered",
+    "detector_states",
     "downgrade",
     "drop_detectors",
     "due",
@@ -154,6 +159,7 @@ __all__ = [
     "load_detectors",
     "log_predictions",
     "loss_series",
+    "losses_labelled",
     "mitigate",
     "note",
     "open_incidents",

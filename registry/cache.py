@@ -16,16 +16,18 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from datetime import datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from homeostat.errors import ArtifactError
 
 MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 256 * 1024
 MAX_BYTES = 2 * 1024**3  # of all files of one part
+_MAKING, _GOING = ".making-", ".going-"
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -80,7 +82,7 @@ class ArtifactCache:
         copy = self._copy(digest, part)
         self._folder.mkdir(parents=True, exist_ok=True)
         # Not `TemporaryDirectory`: after the rename there would be nothing for it to remove.
-        making = Path(tempfile.mkdtemp(prefix=".making-", dir=self._folder))
+        making = Path(tempfile.mkdtemp(prefix=_MAKING, dir=self._folder))
         try:
             manifest = download(MANIFEST, MAX_MANIFEST_BYTES)
             if wanted is not None and hashlib.sha256(manifest).hexdigest() != wanted:
@@ -101,6 +103,43 @@ class ArtifactCache:
         finally:
             shutil.rmtree(making, ignore_errors=True)
         return copy
+
+    def names(self) -> dict[tuple[str, int], str]:
+        """The digest of every version that is remembered, by model and number."""
+        found = {}
+        for path in (self._folder / "names").glob("*/*"):
+            if path.name.isdecimal():
+                model, version = unquote(path.parent.name), int(path.name)
+                if digest := self.digest_of(model, version):
+                    found[model, version] = digest
+        return found
+
+    def prune(self, keep: Collection[str], before: datetime) -> list[str]:
+        """Remove copies that nobody needs; they can be downloaded again.
+
+        Args:
+            keep: Digests that stay, with all their parts.
+            before: A copy made later stays as well: somebody may be about to use it.
+
+        Returns:
+            The names of the folders that were removed.
+        """
+        removed = []
+        for copy in self._folder.iterdir() if self._folder.is_dir() else ():
+            digest = copy.name.partition(".")[0]
+            left_over = copy.name.startswith((_MAKING, _GOING))
+            if not copy.is_dir() or not (left_over or _DIGEST.fullmatch(digest)):
+                continue
+            if digest in keep or copy.stat().st_mtime >= before.timestamp():
+                continue
+            going = copy.with_name(f"{_GOING}{copy.name.lstrip('.')}")
+            copy.rename(going)  # at once: a copy that is there is whole
+            shutil.rmtree(going, ignore_errors=True)
+            removed.append(copy.name)
+        for (model, version), digest in self.names().items():
+            if digest in removed:
+                self._name(model, version).unlink(missing_ok=True)
+        return removed
 
     def _copy(self, digest: str, part: str) -> Path:
         if not _DIGEST.fullmatch(digest) or not _PLAIN.fullmatch(part):

@@ -37,6 +37,15 @@ class EvidenceSample:
     rows: int
 
 
+@dataclass(frozen=True)
+class DetectorState:
+    """A detector as it was saved: its name, its `to_json`, and when."""
+
+    detector: str
+    state: Any
+    at: datetime
+
+
 def record_evidence(session: Session, samples: Sequence[EvidenceSample]) -> None:
     """Keep samples for the timeline."""
     if samples:
@@ -75,12 +84,31 @@ def save_detector(
     )
 
 
-def load_detectors(session: Session, model: str, version: int) -> dict[str, Any]:
-    """The saved states of a version's detectors, by name."""
-    query = select(DetectorStateRow.detector, DetectorStateRow.state).where(
+def load_detectors(
+    session: Session, model: str, version: int, since: datetime | None = None
+) -> dict[str, Any]:
+    """The saved states of a version's detectors, by name.
+
+    Args:
+        session: Open transaction.
+        model: The registered model's name.
+        version: The version that they judge.
+        since: Only those saved at that moment or later: a version that served twice was
+            watched twice, and what was seen the first time is over.
+    """
+    return {one.detector: one.state for one in detector_states(session, model, version, since)}
+
+
+def detector_states(
+    session: Session, model: str, version: int, since: datetime | None = None
+) -> list[DetectorState]:
+    """As `load_detectors`, with the moment that each was saved."""
+    query = select(DetectorStateRow.detector, DetectorStateRow.state, DetectorStateRow.at).where(
         DetectorStateRow.model == model, DetectorStateRow.version == version
     )
-    return {row.detector: row.state for row in session.execute(query)}
+    if since is not None:
+        query = query.where(DetectorStateRow.at >= since)
+    return [DetectorState(*row) for row in session.execute(query)]
 
 
 def drop_detectors(session: Session, model: str, version: int) -> None:

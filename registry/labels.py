@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -20,8 +20,23 @@ from sqlalchemy.orm import Session
 
 from registry.json_text import storable, to_json
 from registry.log import PredictionRecord, find_predictions
+from registry.losses import LossPoint, loss_series, losses_labelled, record_losses
 from registry.statements import insert, insert_new, parts_of
 from registry.tables import LabelRow, LossRow, PredictionRow
+
+__all__ = [
+    "LabelItem",
+    "LabelOutcome",
+    "LabelStatus",
+    "LabelledRow",
+    "LossPoint",
+    "adopt_orphans",
+    "labelled_rows",
+    "loss_series",
+    "losses_labelled",
+    "record_labels",
+    "record_losses",
+]
 
 LabelStatus = Literal["accepted", "duplicate", "conflict", "unknown"]
 ACCEPTED_ONLY = text("status = 'accepted'")
@@ -67,27 +82,6 @@ class LabelledRow:
     loss: float | None
 
 
-@dataclass(frozen=True)
-class LossPoint:
-    """The loss of one version on one prediction.
-
-    Args:
-        prediction_id: Of the prediction.
-        at: When it was predicted: evidence on labels is taken by this, not by arrival.
-        version: Whose loss it is.
-        loss: In [0, 1].
-        answered: Whether this version's answer was the one given out.
-        labelled_at: When the label came.
-    """
-
-    prediction_id: str
-    at: datetime
-    version: int
-    loss: float
-    answered: bool
-    labelled_at: datetime
-
-
 def record_labels(session: Session, items: Sequence[LabelItem], at: datetime) -> list[LabelOutcome]:
     """Take labels, whatever their order; one outcome for each, in the order of `items`."""
     return _judge(session, items, at)
@@ -122,16 +116,6 @@ def adopt_orphans(
     return outcomes
 
 
-def record_losses(session: Session, losses: Iterable[tuple[str, int, float, datetime]]) -> None:
-    """Write (prediction id, version, loss in [0, 1], labelled at); what is there stays."""
-    rows = [
-        {"prediction_id": prediction_id, "version": version, "loss": loss, "labelled_at": at}
-        for prediction_id, version, loss, at in losses
-    ]
-    if rows:
-        session.execute(insert_new(session, LossRow), rows)
-
-
 def labelled_rows(session: Session, model: str, since: datetime, limit: int) -> list[LabelledRow]:
     """The newest `limit` labelled rows predicted at or after `since`, oldest first."""
     query = (
@@ -157,40 +141,6 @@ def labelled_rows(session: Session, model: str, since: datetime, limit: int) -> 
         .limit(limit)
     )
     return [LabelledRow(*row) for row in reversed(session.execute(query).all())]
-
-
-def loss_series(
-    session: Session, model: str, start: datetime, end: datetime, *, shadows: bool = False
-) -> list[LossPoint]:
-    """Losses of predictions made in [start, end), in the order of prediction.
-
-    Args:
-        session: Open transaction.
-        model: The registered model's name.
-        start: The first moment.
-        end: The first moment that is no longer taken.
-        shadows: Also those of versions whose answers nobody saw.
-    """
-    answered = LossRow.version == PredictionRow.version
-    query = (
-        select(
-            PredictionRow.id,
-            PredictionRow.at,
-            LossRow.version,
-            LossRow.loss,
-            answered,
-            LossRow.labelled_at,
-        )
-        .join(LossRow, LossRow.prediction_id == PredictionRow.id)
-        .where(PredictionRow.model == model, PredictionRow.at >= start, PredictionRow.at < end)
-        .order_by(PredictionRow.at, PredictionRow.id, LossRow.version)
-    )
-    if not shadows:
-        query = query.where(answered)
-    return [
-        LossPoint(prediction_id, at, version, loss, bool(own), labelled_at)
-        for prediction_id, at, version, loss, own, labelled_at in session.execute(query)
-    ]
 
 
 def _judge(

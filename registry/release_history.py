@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from registry.statements import columns_of
@@ -58,6 +58,14 @@ def find_release(session: Session, model: str, version: int) -> Release | None:
     )
     row = session.execute(query).mappings().one_or_none()
     return None if row is None else Release(**row)
+
+
+def digests_needed(session: Session, since: datetime) -> set[str]:
+    """The digests that have a role in any model's routing, or had one since a moment."""
+    query = select(ReleaseRow.digest).where(
+        or_(ReleaseRow.to_at.is_(None), ReleaseRow.to_at >= since), ReleaseRow.digest != ""
+    )
+    return set(session.scalars(query.distinct()))
 
 
 def move_releases(

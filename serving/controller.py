@@ -1,37 +1,67 @@
 """The loop that keeps what serves, what is decided and what MLflow shows in agreement.
 
 Every gateway follows the routing. Only the one that holds the lease acts: answers alias moves,
-moves trials on, opens incidents, asks for retrains, delivers alerts. It looks every
-`poll_seconds`, or at once when woken; every look starts from what is there, never from what was.
+moves trials on, opens incidents, asks for retrains, delivers alerts; the lease is checked in each
+transaction of that. Two things any gateway may do, guarded by the compare-and-swap of the routing
+alone: what a person asks of its API, and the rollback that a label sent to it decides.
+
+It looks every `poll_seconds`, or at once when woken; every look starts from what is there, never
+from what was.
 """
 
 from __future__ import annotations
 
 import logging
 import random
-import socket
 import threading
-import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from homeostat.errors import HomeostatError, Unavailable
-from registry.evidence import load_detectors, record_evidence, save_detector
+from homeostat.errors import HomeostatError
+from registry.evidence import record_evidence
 from registry.incidents import open_incidents
-from registry.leases import acquire, release
+from serving.feedback import Feedback
 from serving.guard import Guard, checked
+from serving.housekeeping import Housekeeper
+from serving.keeping import Keeper
+from serving.lease import Lease
 from serving.parts import Parts
 from serving.reconcile import Reconciler
 from serving.respond import Responder
 from serving.rollout import Rollout
 
-LEASE = "controller"
-LEASE_SECONDS = 15.0
 JITTER = 0.1  # of the poll interval
 SAMPLE_EVERY = timedelta(seconds=1)
 SAVE_EVERY = timedelta(seconds=5)
+TIDY_EVERY = timedelta(hours=1)
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Hands:
+    """What the controller acts through, each in its own file.
+
+    Args:
+        lease: The right to act.
+        guard: Rolls back.
+        reconciler: Answers alias moves.
+        rollout: Moves trials on.
+        responder: Acts on signals.
+        feedback: Releases labels that were held back.
+        keeper: Saves and restores detectors.
+        housekeeper: Removes copies of versions that nobody needs.
+    """
+
+    lease: Lease
+    guard: Guard
+    reconciler: Reconciler
+    rollout: Rollout
+    responder: Responder
+    feedback: Feedback
+    keeper: Keeper
+    housekeeper: Housekeeper
 
 
 class Controller:
@@ -39,40 +69,23 @@ class Controller:
 
     Args:
         parts: The gateway's.
-        guard: Rolls back.
-        reconciler: Answers alias moves.
-        rollout: Moves trials on.
-        responder: Acts on signals.
+        hands: What it acts through.
         stopping: Ends the loop.
     """
 
-    def __init__(
-        self,
-        parts: Parts,
-        guard: Guard,
-        reconciler: Reconciler,
-        rollout: Rollout,
-        responder: Responder,
-        stopping: threading.Event,
-    ) -> None:
+    def __init__(self, parts: Parts, hands: Hands, stopping: threading.Event) -> None:
         self._parts = parts
-        self._guard = guard
-        self._reconciler = reconciler
-        self._rollout = rollout
-        self._responder = responder
+        self._hands = hands
         self._stopping = stopping
-        self._holder = f"{socket.gethostname()}/{uuid.uuid4().hex[:12]}"
-        self._token: int | None = None
-        self._restored: set[str] = set()
         self._rows: dict[tuple[str, str], int] = {}
-        self._sampled = self._saved = datetime.min.replace(tzinfo=parts.clock().tzinfo)
+        self._due: dict[str, datetime] = {}
         self._troubles: dict[str, str] = {}
         self._thread = threading.Thread(target=self._run, name="controller", daemon=True)
 
     @property
     def holds_lease(self) -> bool:
         """Whether this gateway is the one that acts."""
-        return self._token is not None
+        return self._hands.lease.held
 
     @property
     def troubles(self) -> dict[str, str]:
@@ -89,33 +102,33 @@ class Controller:
         self._parts.wake.set()
         if self._thread.is_alive():
             self._thread.join(seconds)
-        if self._token is None:
+        if not self.holds_lease:
             return
         try:
-            self._save()
-            with self._parts.writing() as session:
-                release(session, LEASE, self._token)
+            self._hands.keeper.save()
+            self._hands.lease.give_back()
         except HomeostatError as error:
             logger.warning("the lease was not given back: %s", error)
 
     def look(self) -> None:
         """One look at everything, each step by itself: one that fails holds up no other."""
+        hands = self._hands
+        self._step("labels", hands.feedback.release)
         for model in self._parts.watches:
             self._step(f"follow {model}", self._follow, model)
-            checked(self._guard.check, model)
-        self._step("lease", self._hold, "")
-        if self._token is None:
-            return
+            checked(hands.guard.check, model)
+        self._step("lease", hands.lease.hold)
         for model in self._parts.watches:
-            self._step(f"reconcile {model}", self._reconciler.run, model)
-            self._step(f"act {model}", self._act, model)
-        now = self._parts.clock()
-        if now - self._sampled >= SAMPLE_EVERY:
-            self._sampled = now
-            self._step("evidence", self._sample, "")
-        if now - self._saved >= SAVE_EVERY:
-            self._saved = now
-            self._step("detectors", lambda _: self._save(), "")
+            self._act_step(f"reconcile {model}", hands.reconciler.run, model)
+            self._act_step(f"act {model}", self._act, model)
+        for name, every, step in (
+            ("evidence", SAMPLE_EVERY, self._sample),
+            ("detectors", SAVE_EVERY, hands.keeper.save),
+        ):
+            if self._is_due(name, every):
+                self._act_step(name, step)
+        if self._is_due("copies", TIDY_EVERY):  # of this gateway's own disk: no lease is needed
+            self._step("copies", hands.housekeeper.tidy)
 
     def _run(self) -> None:
         interval = self._parts.settings.poll_seconds
@@ -124,9 +137,21 @@ class Controller:
             self.look()
             self._parts.wake.wait(interval * random.uniform(1 - JITTER, 1 + JITTER))
 
-    def _step(self, name: str, step: Callable[[str], object], model: str) -> None:
+    def _is_due(self, name: str, every: timedelta) -> bool:
+        now = self._parts.clock()
+        if now < self._due.get(name, now):
+            return False
+        self._due[name] = now + every
+        return True
+
+    def _act_step(self, name: str, step: Callable[..., object], *arguments: str) -> None:
+        """A step that acts: only while the lease is held, which any step may find lost."""
+        if self.holds_lease:
+            self._step(name, step, *arguments)
+
+    def _step(self, name: str, step: Callable[..., object], *arguments: str) -> None:
         try:
-            step(model)
+            step(*arguments)
         except HomeostatError as error:
             if self._troubles.get(name) != error.code:  # once, not in every look
                 logger.warning("%s: %s", name, error)
@@ -141,35 +166,19 @@ class Controller:
 
     def _follow(self, model: str) -> None:
         self._parts.follow(model)
-        if model not in self._restored and self._parts.fleet.get(model) is not None:
-            self._restore(model)
-            self._restored.add(model)
-
-    def _hold(self, _: str) -> None:
-        try:
-            with self._parts.writing() as session:
-                now = self._parts.clock()
-                token = acquire(session, LEASE, self._holder, LEASE_SECONDS, now)
-        except Unavailable:
-            self._token = None  # whoever reaches the database may take it
-            self._parts.metrics.lease.set(0)
-            raise
-        if (token is None) != (self._token is None):
-            logger.info("this gateway %s", "acts" if token is not None else "follows another")
-        self._token = token
-        self._parts.metrics.lease.set(0 if token is None else 1)
+        self._hands.keeper.restore(model)
 
     def _act(self, model: str) -> None:
         routing = self._parts.follow(model)
         if routing is None:
             return
-        self._responder.signals(model, routing)
-        self._rollout.step(model, routing)
+        self._hands.responder.signals(model, routing)
+        self._hands.rollout.step(model, routing)
         routing = self._parts.follow(model)
         if routing is not None:
-            self._responder.retrain(model, routing)
+            self._hands.responder.retrain(model, routing)
 
-    def _sample(self, _: str) -> None:
+    def _sample(self) -> None:
         samples = []
         for model, watch in self._parts.watches.items():
             for sample in watch.samples():
@@ -179,26 +188,8 @@ class Controller:
                 if self._rows.get(labels) != sample.rows:  # nothing new, nothing to draw
                     self._rows[labels] = sample.rows
                     samples.append(sample)
-        with self._parts.writing() as session:
+        with self._hands.lease.acting() as session:
             record_evidence(session, samples)
             for model in self._parts.watches:
                 count = len(open_incidents(session, model))
                 self._parts.metrics.incidents.labels(model).set(count)
-
-    def _save(self) -> None:
-        now = self._parts.clock()
-        with self._parts.writing() as session:
-            for model, watch in self._parts.watches.items():
-                for (version, name), state in watch.states().items():
-                    save_detector(session, model, version, name, state, now)
-
-    def _restore(self, model: str) -> None:
-        split = self._parts.fleet.get(model)
-        if split is None:
-            return
-        states: dict[tuple[int, str], str] = {}
-        with self._parts.reading() as session:
-            for loaded in split.versions:
-                for name, state in load_detectors(session, model, loaded.version).items():
-                    states[loaded.version, name] = str(state)
-        self._parts.watches[model].restore(states)

@@ -2,15 +2,21 @@
 
 The labels and losses are one transaction. Only what it kept feeds the detectors, so a database
 that is away costs a retry and never a label counted twice.
+
+The detectors see labels in the order in which they come, call by call. Where the policy sets
+`monitor.label_delay_seconds`, they see them by the time of their predictions instead, once those
+are so old: then labels that come sooner for wrong answers than for right ones mislead nobody,
+and evidence, with the rollback that it may lead to, waits as long.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 import numpy as np
@@ -21,6 +27,7 @@ from homeostat.errors import HomeostatError, InvalidLabel, LearnerError
 from models.learner import Learner
 from registry.labels import LabelItem, LabelOutcome, record_labels, record_losses
 from registry.log import PredictionRecord
+from serving.maturing import Maturing
 from serving.parts import Parts
 from serving.runtime import Outputs
 from serving.watch import LabelledLoss
@@ -70,8 +77,13 @@ class Feedback:
         self._parts = parts
         self._drain = drain
         self._decide = decide
+        self.prepare: Callable[[], object] = lambda: None
+        """Called before labels are taken: brings the detectors to where they were left."""
         # One call at a time: the detectors are to see labels in one order.
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        # Labels that waited for their predictions come by another thread: held while either feeds.
+        self._feeding = threading.RLock()
+        self._maturing = Maturing()
 
     def take(self, items: Sequence[LabelItem]) -> list[LabelResult]:
         """Take labels; one result for each, in order.
@@ -83,6 +95,7 @@ class Feedback:
             Unavailable: the database is away; none of the labels was kept.
         """
         with self._lock:
+            self.prepare()
             self._drain()  # a label may be quicker than the log of its prediction
             invalid: dict[int, str] = {}
             while True:
@@ -120,6 +133,24 @@ class Feedback:
         rows = [one for one in scored if one is not None]
         return lambda: self._feed(rows)
 
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """While this is held no label is taken, and no detector of losses moves."""
+        with self._lock, self._feeding:
+            yield
+
+    def release(self) -> None:
+        """Feed what the policy held back and is old enough now."""
+        for model in self._parts.watches:
+            self._take_in(model, ())
+
+    def replay(self, model: str, calls: Sequence[Sequence[LabelledLoss]]) -> None:
+        """Feed what the detectors of a model lack, call by call as it came, and nothing else."""
+        with self._feeding:
+            self._maturing.forget(model)
+            for rows in calls:
+                self._take_in(model, rows)
+
     def _record(self, items: Sequence[LabelItem]) -> tuple[list[LabelOutcome], list[_Scored]]:
         now = self._parts.clock()
         with self._parts.writing() as session:
@@ -140,7 +171,9 @@ class Feedback:
         record_losses(
             session,
             [
-                (outcome.prediction_id, version, loss, outcome.at or now)
+                # Now, also for a label that came before its prediction: who feeds a detector again
+                # after a restart asks what was known when it was saved.
+                (outcome.prediction_id, version, loss, now)
                 for outcome, one in zip(outcomes, scored, strict=True)
                 if one is not None
                 for version, loss in one.row.losses.items()
@@ -152,11 +185,20 @@ class Feedback:
         for one in scored:
             models.setdefault(one.model, []).append(one.row)
         for model, rows in models.items():
-            watch = self._parts.watches.get(model)
-            if watch is None:  # a model that the settings no longer have
+            if model not in self._parts.watches:  # a model that the settings no longer have
                 continue
-            watch.label(rows)
+            self._take_in(model, rows)
             self._decide(model)
+
+    def _take_in(self, model: str, rows: Sequence[LabelledLoss]) -> None:
+        delay = self._parts.policy(model).monitor.label_delay_seconds
+        with self._feeding:
+            if delay:
+                self._maturing.add(model, rows)
+                until = self._parts.clock() - timedelta(seconds=delay)
+                rows = self._maturing.ripe(model, until)
+            if rows:
+                self._parts.watches[model].label(rows)
 
     def _score(
         self, outcomes: Sequence[LabelOutcome]

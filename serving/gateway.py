@@ -18,11 +18,15 @@ from registry.versions import MlflowVersions
 from serving.access import Access
 from serving.answering import Answered
 from serving.batching import Batcher
-from serving.controller import Controller
+from serving.bounded_spool import BoundedSpool
+from serving.controller import Controller, Hands
 from serving.courier import Courier
 from serving.feedback import Feedback
 from serving.fleet import Fleet, Split
 from serving.guard import Guard, checked
+from serving.housekeeping import Housekeeper
+from serving.keeping import Keeper
+from serving.lease import Lease
 from serving.library import Library
 from serving.metrics import Metrics
 from serving.moves import Moves
@@ -31,7 +35,7 @@ from serving.predicting import Predictor
 from serving.reconcile import Reconciler
 from serving.respond import Prefect, Responder
 from serving.rollout import Rollout
-from serving.spool import Spool
+from serving.telling import Teller
 from serving.watch import Watch
 from serving.writer import Writer
 
@@ -73,21 +77,17 @@ class Gateway:
             watches=self.watches,
             metrics=self.metrics,
         )
-        self.moves = Moves(self.parts)
-        self._spool = Spool(settings.state_dir / "spool")
+        self.moves = Moves(self.parts)  # for what a person asks
+        self._spool = BoundedSpool(settings.state_dir / "spool", settings.max_spool_bytes)
         guard = Guard(self.parts)
         self.feedback = Feedback(self.parts, self._drain, lambda model: checked(guard.check, model))
         self.writer = Writer(self._spool, self.parts.maker, self.metrics, self.feedback.joined)
         self._prefect = Prefect(settings.prefect_address)
-        self.controller = Controller(
-            self.parts,
-            guard,
-            Reconciler(self.parts, self.moves, self._store, self._stopping),
-            Rollout(self.parts, self.moves),
-            Responder(self.parts, self.moves, self._prefect),
-            self._stopping,
-        )
-        self._courier = Courier(self.parts, lambda: self.controller.holds_lease, self._stopping)
+        self.lease = Lease(self.parts)
+        self.keeper = Keeper(self.parts, self.feedback, self.lease)
+        self.feedback.prepare = self.keeper.restore_all
+        self.controller = Controller(self.parts, self._hands(guard), self._stopping)
+        self._courier = Courier(self.parts, lambda: self.lease.held, self._stopping)
         self._folder = threading.Thread(target=self._fold, name="monitors", daemon=True)
         self.access = Access(settings.secret_token())
         batcher = Batcher(self.fleet, self._spool, self.metrics, self._observe, clock)
@@ -109,6 +109,7 @@ class Gateway:
         for model in self.watches:
             try:
                 self.parts.follow(model)
+                self.keeper.restore(model)  # before the first label
             except HomeostatError as error:
                 logger.warning("%s follows later: %s", model, error)
         try:
@@ -131,7 +132,9 @@ class Gateway:
         def left() -> float:
             return max(0.1, until - time.monotonic())
 
-        self._folder.join(left())
+        if self._folder.is_alive():
+            self._folder.join(left())
+        self._fold_once()  # what was answered last counts as well
         self.controller.stop(left())
         self._courier.stop(left())
         self.writer.stop(left())
@@ -139,6 +142,21 @@ class Gateway:
         self._prefect.close()
         self._store.close()
         self._engine.dispose()
+
+    def _hands(self, guard: Guard) -> Hands:
+        """What the controller acts through: every transaction of it is the lease holder's."""
+        parts, acting = self.parts, self.lease.acting
+        moves, teller = Moves(parts, acting), Teller(parts, acting)
+        return Hands(
+            lease=self.lease,
+            guard=guard,
+            reconciler=Reconciler(parts, moves, teller, self._store, self.lease, self._stopping),
+            rollout=Rollout(parts, moves, teller, acting),
+            responder=Responder(parts, guard, teller, acting, self._prefect),
+            feedback=self.feedback,
+            keeper=self.keeper,
+            housekeeper=Housekeeper(parts, self._store),
+        )
 
     def _drain(self) -> int:
         return self.writer.drain()
@@ -153,5 +171,8 @@ class Gateway:
 
     def _fold(self) -> None:
         while not self._stopping.wait(FOLD_SECONDS):
-            for watch in self.watches.values():
-                watch.fold()
+            self._fold_once()
+
+    def _fold_once(self) -> None:
+        for watch in self.watches.values():
+            watch.fold()

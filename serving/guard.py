@@ -2,7 +2,8 @@
 
 The routing is written by compare-and-swap, with the quarantine and the incident in the same
 transaction; then the split in memory is swapped, for which the standby is loaded already. The
-alias in MLflow follows by the controller, which is woken.
+alias in MLflow follows by the controller, which is woken. Any gateway may roll back, lease or
+not: the labels that it took are known to it alone, and of two only one wins the number.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from monitoring.signals import Signal, triage
 from registry.incidents import mitigate, raise_signal
 from registry.promotion import quarantine, rollback
 from registry.routing import Routing
+from serving.advice import promote_command
 from serving.fleet import Split
 from serving.parts import Parts
 
@@ -32,6 +34,8 @@ class Guard:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+        self.blocked: dict[str, str] = {}
+        """By model: why there is no way back although the evidence asks for one."""
 
     def check(self, model: str) -> Routing | None:
         """Roll back if the evidence and the policy ask for it; the new routing, if so.
@@ -42,6 +46,7 @@ class Guard:
         parts = self._parts
         watch = parts.watches[model]
         if parts.policy(model).mode != "act" or watch.rollback_signal() is None:
+            self.blocked.pop(model, None)
             return None
         with parts.steering(model):
             signal = watch.rollback_signal()  # another thread may have acted meanwhile
@@ -54,8 +59,10 @@ class Guard:
                 logger.info("no rollback of %s: %s", model, error)
                 parts.wake.set()  # the controller follows whoever was first
                 return None
-            except NoTarget as error:
-                logger.warning("no rollback of %s: %s", model, error)
+            except NoTarget as error:  # the controller tells on-call
+                if self.blocked.get(model) != str(error):
+                    logger.warning("no rollback of %s: %s", model, error)
+                self.blocked[model] = str(error)
                 return None
             self._swap(split, routing)
         parts.metrics.rollbacks.labels(model).inc()
@@ -77,16 +84,11 @@ class Guard:
         assert split.standby is not None
         now = parts.clock()
         reason = reason_of(signal, bad.version, split.standby.version)
-        undo = (
-            f"homeostat promote {model} --version {bad.version} --override "
-            f"--reason 'why {bad.version} is right after all'"
-        )
         alerts = parts.policy(model).alerts
         with parts.writing() as session:
-            # First the incident: its cause is the release that ends here.
-            incident = raise_signal(
-                session, model, bad.version, signal, triage(signal), now, undo, alerts
-            )
+            # First the incident: its cause is the release that ends here. Its alert is the one of
+            # the mitigation below.
+            incident = raise_signal(session, model, bad.version, signal, triage(signal), now, "")
             routing = rollback(
                 session,
                 model,
@@ -101,10 +103,13 @@ class Guard:
                 session,
                 incident.id,
                 f"Traffic went back to version {split.standby.version}, and version "
-                f"{bad.version} is in quarantine. {reason} To undo: {undo}",
+                f"{bad.version} is in quarantine.",
                 now,
                 alerts,
-                undo,
+                promote_command(model, bad.version, override=True),
+                happened=reason,
+                next_step="the alias champion in MLflow follows by itself; somebody has to find "
+                f"out why version {bad.version} passed.",
             )
         logger.warning("rolled %s back to version %d: %s", model, split.standby.version, reason)
         return routing

@@ -14,8 +14,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from homeostat.errors import GateRefused
-from monitoring.signals import Signal, Triage
-from registry.incidents import Incident, open_incidents, raise_signal, resolve
+from registry.incidents import mitigate, open_incidents, resolve
 from registry.promotion import (
     Decision,
     decide,
@@ -25,7 +24,9 @@ from registry.promotion import (
     release_quarantine,
     rollback,
 )
-from registry.routing import Phase, Routing, write_routing
+from registry.routing import Phase, Routing, current_routing, write_routing
+from serving.advice import promote_command, rollback_command
+from serving.lease import Acting
 from serving.parts import Parts
 from serving.runtime import Loaded, check_recent
 
@@ -41,10 +42,13 @@ class Moves:
 
     Args:
         parts: The gateway's.
+        acting: Opens the transactions that write: the lease's for what the controller decides;
+            plain ones for what a person asks, who may ask any gateway.
     """
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, acting: Acting | None = None) -> None:
         self._parts = parts
+        self._acting = acting or parts.writing
 
     def prepare(self, model: str, version: int) -> Loaded:
         """Load, verify and warm a version, and check it on its golden and on recent rows.
@@ -61,7 +65,7 @@ class Moves:
     def judge(self, loaded: Loaded) -> Decision:
         """Whether gates, overrides and quarantine let a version take traffic."""
         parts, now = self._parts, self._parts.clock()
-        with parts.writing() as session:
+        with parts.reading() as session:
             return decide(
                 session,
                 parts.policy(loaded.model),
@@ -93,7 +97,7 @@ class Moves:
         policy = parts.policy(model)
         loaded = self.prepare(model, version)
         now = parts.clock()
-        with parts.writing() as session:
+        with self._acting() as session:
             if override:
                 until = now + timedelta(hours=expires_hours)
                 grant_override(session, model, version, actor, reason, until, now)
@@ -116,7 +120,8 @@ class Moves:
                 now=now,
                 digest=loaded.digest,
             )
-            self._settle(session, model, f"Version {version} was promoted by {actor}: {reason}")
+            told = f"Version {version} was promoted by {actor}: {reason}"
+            self._settle(session, routing, told)
         self._serve(routing, loaded)
         return routing
 
@@ -176,7 +181,7 @@ class Moves:
         parts, model = self._parts, before.model
         now = parts.clock()
         split = parts.fleet.get(model)
-        with parts.writing() as session:
+        with self._acting() as session:
             routing = write_routing(
                 session,
                 model,
@@ -205,29 +210,26 @@ class Moves:
         """
         parts = self._parts
         now = parts.clock()
-        with parts.writing() as session:
+        with self._acting() as session:
+            before = current_routing(session, model)
             routing = rollback(session, model, actor, reason, {}, now)
+            assert before is not None  # else there was nothing to roll back
+            for incident in open_incidents(session, model):
+                if incident.version == before.champion:
+                    mitigate(
+                        session,
+                        incident.id,
+                        f"Traffic went back to version {routing.champion}: {actor} asked for it "
+                        f"({reason}).",
+                        now,
+                        parts.policy(model).alerts,
+                        promote_command(model, before.champion),
+                        next_step="the alias champion in MLflow follows by itself.",
+                    )
         parts.obey(routing)
         parts.metrics.rollbacks.labels(model).inc()
         parts.wake.set()
         return routing
-
-    def open(
-        self, model: str, version: int, signal: Signal, triage: Triage, undo: str = ""
-    ) -> Incident:
-        """Open an incident, or attach a signal to the open one of the same cause."""
-        parts = self._parts
-        with parts.writing() as session:
-            return raise_signal(
-                session,
-                model,
-                version,
-                signal,
-                triage,
-                parts.clock(),
-                undo,
-                parts.policy(model).alerts,
-            )
 
     def _promote(
         self,
@@ -238,7 +240,7 @@ class Moves:
         figures: Mapping[str, Any],
     ) -> Routing:
         parts, model = self._parts, loaded.model
-        with parts.writing() as session:
+        with self._acting() as session:
             routing = promote(
                 session,
                 model,
@@ -250,7 +252,7 @@ class Moves:
                 digest=loaded.digest,
                 expected=before.generation if before else 0,
             )
-            self._settle(session, model, f"Version {loaded.version} answers now. {reason}")
+            self._settle(session, routing, f"Version {loaded.version} answers now. {reason}")
         self._serve(routing, loaded)
         return routing
 
@@ -265,7 +267,7 @@ class Moves:
     ) -> Routing:
         parts, model = self._parts, loaded.model
         canary = phase == "canary"
-        with parts.writing() as session:
+        with self._acting() as session:
             routing = write_routing(
                 session,
                 model,
@@ -288,8 +290,9 @@ class Moves:
         self._parts.obey(routing, {loaded.version: loaded.digest})
         self._parts.wake.set()
 
-    def _settle(self, session: Session, model: str, text: str) -> None:
+    def _settle(self, session: Session, routing: Routing, text: str) -> None:
         """A new champion is the answer to what was open about the old one."""
-        now = self._parts.clock()
+        now, model = self._parts.clock(), routing.model
+        undo = rollback_command(model) if routing.standby is not None else ""
         for incident in open_incidents(session, model):
-            resolve(session, incident.id, text, now, self._parts.policy(model).alerts)
+            resolve(session, incident.id, text, now, self._parts.policy(model).alerts, undo)

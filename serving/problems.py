@@ -37,6 +37,7 @@ STATUS: Mapping[str, int] = {
     "no-target": 409,
     "unavailable": 503,
     "delivery-failed": 502,
+    "mlflow-refused": 502,
 }
 
 RETRY_AFTER_SECONDS = 1
@@ -61,6 +62,8 @@ _TITLES: Mapping[str, str] = {
     "gate-refused": "The version has no passing verdict",
     "no-target": "There is nothing to roll back to",
     "unavailable": "A part is away",
+    "delivery-failed": "An alert did not arrive",
+    "mlflow-refused": "MLflow refused",
     "internal": "The gateway failed",
 }
 

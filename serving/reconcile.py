@@ -13,13 +13,15 @@ import threading
 from collections.abc import Mapping
 
 from homeostat.errors import HomeostatError, StaleGeneration, Unavailable, UnknownVersion
-from monitoring.signals import Signal, triage
-from registry.incidents import mitigate
+from monitoring.signals import triage
 from registry.promotion import wanted_aliases
 from registry.routing import Routing, routing_history
 from registry.versions import MlflowVersions
+from serving.advice import promote_command, rollback_command
+from serving.lease import Lease
 from serving.moves import MLFLOW_ACTOR, Moves
 from serving.parts import Parts
+from serving.telling import Teller, registry_signal
 from serving.writeback import Writeback
 
 CHAMPION, CHALLENGER, STANDBY = "champion", "challenger", "standby"
@@ -38,15 +40,25 @@ class Reconciler:
     Args:
         parts: The gateway's.
         moves: Changes the routing.
+        teller: Opens incidents.
         store: MLflow's registry.
+        lease: Checked before an alias is written, which no transaction covers.
         stopping: Ends a wait for quiet early.
     """
 
     def __init__(
-        self, parts: Parts, moves: Moves, store: MlflowVersions, stopping: threading.Event
+        self,
+        parts: Parts,
+        moves: Moves,
+        teller: Teller,
+        store: MlflowVersions,
+        lease: Lease,
+        stopping: threading.Event,
     ) -> None:
         self._parts = parts
+        self._lease = lease
         self._moves = moves
+        self._teller = teller
         self._store = store
         self._stopping = stopping
         self._writeback = Writeback(store)
@@ -129,6 +141,7 @@ class Reconciler:
 
     def _settle(self, routing: Routing, aliases: Mapping[str, int]) -> None:
         model = routing.model
+        self._lease.check()
         before = self._before(routing)
         wanted: dict[str, int | None] = {CHAMPION: None, STANDBY: None}
         wanted |= {role: v for role, v in wanted_aliases(routing).items() if role != CHALLENGER}
@@ -166,6 +179,7 @@ class Reconciler:
             reason = "Somebody took the alias challenger away."
             self._moves.abort_trial(routing, MLFLOW_ACTOR, reason, {}, bar=False)
         elif challenger == routing.champion:
+            self._lease.check()
             self._store.delete_alias(model, CHALLENGER)
         else:
             self._consider_challenger(model, challenger, routing)
@@ -190,7 +204,13 @@ class Reconciler:
             return
         self._put_back.clear()
         if decision.warn:
-            self._tell(model, version, f"It serves without a passing verdict. {decision.reason}")
+            self._tell(
+                model,
+                version,
+                f"It serves without a passing verdict. {decision.reason}",
+                next_step="labels will judge it; this takes it back at once: "
+                f"{rollback_command(model)}",
+            )
 
     def _consider_challenger(self, model: str, version: int, routing: Routing) -> None:
         try:
@@ -214,10 +234,13 @@ class Reconciler:
     ) -> None:
         """Leave the traffic, put the alias back once, and say why where the person looks."""
         key = (model, alias, version)
+        leave = promote_command(model, version, override=True)
         if key in self._put_back:  # moved again: hold and page rather than fight
             text = f"The alias {alias} was moved to version {version} again. {reason}"
-            self._tell(model, version, text, severity="page")
+            step = f"the alias stands, the traffic stays; to let it pass: {leave}"
+            self._tell(model, version, text, severity="page", next_step=step)
             return
+        self._lease.check()
         self._put_back.add(key)
         remedy = "An override with a reason and an expiry lets it pass."
         now = self._parts.clock()
@@ -228,16 +251,21 @@ class Reconciler:
             self._store.set_alias(model, alias, present)
         else:
             self._store.delete_alias(model, alias)
-        self._tell(model, version, text, done="The alias was put back; the traffic did not move.")
+        done = "The alias was put back; the traffic did not move."
+        self._tell(
+            model, version, text, done=done, next_step=f"nothing, or to let it pass: {leave}"
+        )
 
     def _restore(self, routing: Routing, alias: str, version: int, text: str) -> None:
+        self._lease.check()
         try:
             self._store.set_alias(routing.model, alias, version)
         except UnknownVersion:
             gone = f"{text} Version {version} is gone from MLflow; it serves on from the copy here."
             self._tell(routing.model, version, gone, severity="page")
             return
-        self._tell(routing.model, version, text, done="The alias was put back.")
+        done = "The alias was put back; the traffic did not move."
+        self._tell(routing.model, version, text, done=done, next_step="nothing.")
 
     def _tell_near_misses(self, model: str, aliases: Mapping[str, int]) -> None:
         for alias in aliases:
@@ -252,23 +280,19 @@ class Reconciler:
                 )
 
     def _tell(
-        self, model: str, version: int, text: str, *, severity: str = "ticket", done: str = ""
+        self,
+        model: str,
+        version: int,
+        text: str,
+        *,
+        severity: str = "ticket",
+        done: str = "",
+        next_step: str = "",
     ) -> None:
         """Open a registry incident, once for each text; `done` says how its harm ended."""
         if (model, text) in self._told and not done:
             return
         self._told.add((model, text))
-        signal = Signal(
-            kind="registry",
-            detector="reconciler",
-            evidence=1.0,
-            threshold=1.0,
-            rows=0,
-            since=0,
-            details={"reason": text, "severity": severity},
-        )
-        incident = self._moves.open(model, version, signal, triage(signal))
-        if done:
-            with self._parts.writing() as session:
-                alerts = self._parts.policy(model).alerts
-                mitigate(session, incident.id, done, self._parts.clock(), alerts)
+        signal = registry_signal("reconciler", text, severity=severity)
+        verdict = triage(signal)
+        self._teller.open(model, version, signal, verdict, next_step=next_step, done=done)

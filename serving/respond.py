@@ -20,8 +20,11 @@ from registry.retrains import (
     start_retrain,
 )
 from registry.routing import Routing
-from serving.moves import Moves
+from serving.advice import next_step
+from serving.guard import Guard
+from serving.lease import Acting
 from serving.parts import Parts
+from serving.telling import Teller
 
 DEPLOYMENT = "retrain/retrain"
 TIMEOUT_SECONDS = 5.0
@@ -85,13 +88,19 @@ class Responder:
 
     Args:
         parts: The gateway's.
-        moves: Opens incidents.
+        guard: Knows where a rollback is wanted and cannot be.
+        teller: Opens incidents.
+        acting: Opens the transactions that write.
         prefect: Where retrains run.
     """
 
-    def __init__(self, parts: Parts, moves: Moves, prefect: Prefect) -> None:
+    def __init__(
+        self, parts: Parts, guard: Guard, teller: Teller, acting: Acting, prefect: Prefect
+    ) -> None:
         self._parts = parts
-        self._moves = moves
+        self._guard = guard
+        self._teller = teller
+        self._acting = acting
         self._prefect = prefect
         self._told: set[tuple[str, int, str]] = set()
         self._waits: dict[str, tuple[datetime, timedelta]] = {}
@@ -99,21 +108,32 @@ class Responder:
     def signals(self, model: str, routing: Routing) -> None:
         """Open an incident for what the champion's detectors say, once each.
 
+        Also for a rollback that is due, where the policy or a missing standby keeps the guard
+        from it.
+
         Raises:
+            Refused: the lease was lost.
             Unavailable: the database is away; the signal stands and is told later.
         """
-        watch = self._parts.watches[model]
         split = self._parts.fleet.get(model)
         if split is None or split.generation != routing.generation:
             return
-        for signal in self._present(model):
+        policy, address = self._parts.policy(model), self._parts.settings.prefect_address
+        present = self._present(model)
+        blocked = self._guard.blocked.get(model, "")
+        back = self._parts.watches[model].rollback_signal()
+        if back is not None and (policy.mode != "act" or blocked):
+            present.append(back)
+        for signal in present:
             key = (model, routing.champion, signal.kind)
             if key in self._told:
                 continue
-            self._moves.open(model, routing.champion, signal, self._triage(model, signal))
+            verdict = self._triage(model, signal)
+            step = next_step(model, policy, signal, verdict, address, blocked)
+            self._teller.open(model, routing.champion, signal, verdict, next_step=step)
             self._told.add(key)
             logger.warning("%s:%d: %s", model, routing.champion, signal.kind)
-        if not watch.champion_signals():
+        if not present:
             # Another champion, or the same one promoted again: its signals are news.
             self._told = {one for one in self._told if one[0] != model}
 
@@ -136,7 +156,7 @@ class Responder:
         )
         if not wants or broken:  # a broken feed is not to be learnt from
             return
-        with self._parts.writing() as session:
+        with self._acting() as session:
             incident = _incident_of(open_incidents(session, model), routing.champion)
             if incident is None:
                 return
@@ -169,7 +189,7 @@ class Responder:
             return
         self._parts.metrics.part_up.labels("prefect").set(1)
         self._waits.pop(model, None)
-        with self._parts.writing() as session:
+        with self._acting() as session:
             start_retrain(session, retrain.key, run)
         self._note(incident, f"A retrain runs in Prefect as {run}.")
         logger.info("%s: retrain %s runs as %s", model, retrain.key, run)
@@ -188,7 +208,7 @@ class Responder:
         self._parts.metrics.part_up.labels("prefect").set(1)
         if state not in DEAD_STATES:
             return
-        with self._parts.writing() as session:
+        with self._acting() as session:
             finish_retrain(session, running.key, state.lower(), self._parts.clock())
             if running.incident_id:
                 text = f"The retrain {running.flow_run_id} ended as {state.lower()}."
@@ -206,12 +226,14 @@ class Responder:
         return triage(
             signal,
             mode=self._parts.policy(model).mode,
-            has_standby=split is not None and split.standby is not None,
+            has_standby=split is not None
+            and split.standby is not None
+            and model not in self._guard.blocked,
         )
 
     def _note(self, incident: Incident, text: str) -> None:
         try:
-            with self._parts.writing() as session:
+            with self._acting() as session:
                 note(session, incident.id, text, self._parts.clock())
         except HomeostatError as error:
             logger.warning("a note on %s was lost: %s", incident.key, error)

@@ -1,6 +1,7 @@
 """How a challenger earns its traffic: shadow, canary, all; or its trial ends.
 
-The sequential test decides, by labelled rows that both versions answered; never the clock alone.
+The sequential test decides, by labelled rows that both versions answered; the clock alone only
+ends a trial. Only a policy in mode `act` has anything moved here.
 """
 
 from __future__ import annotations
@@ -13,9 +14,12 @@ from homeostat.errors import HomeostatError, StaleGeneration
 from registry.incidents import note, open_incidents
 from registry.release_history import releases
 from registry.routing import Routing
+from serving.advice import promote_command
 from serving.fleet import Split
+from serving.lease import Acting
 from serving.moves import ROLLOUT_ACTOR, Moves
 from serving.parts import Parts
+from serving.telling import Teller
 from serving.watch import Trial
 
 TOLERATED_FAILURES = 3  # requests that a challenger may fail before its trial ends
@@ -29,12 +33,16 @@ class Rollout:
     Args:
         parts: The gateway's.
         moves: Changes the routing.
+        teller: Tells on-call.
+        acting: Opens the transactions that write.
     """
 
-    def __init__(self, parts: Parts, moves: Moves) -> None:
+    def __init__(self, parts: Parts, moves: Moves, teller: Teller, acting: Acting) -> None:
         self._parts = parts
         self._moves = moves
-        self._ready: set[tuple[str, int]] = set()
+        self._teller = teller
+        self._acting = acting
+        self._recommended: set[tuple[str, int, str]] = set()
 
     def step(self, model: str, routing: Routing) -> None:
         """Move the trial of a model on by one step, if it is time.
@@ -73,7 +81,9 @@ class Rollout:
         if trial.decision != "not-worse":
             return
         if self._parts.policy(model).mode != "act":
-            self._recommend(model, routing)
+            text = f"Version {routing.challenger} has earned its traffic{_said(trial)}."
+            assert routing.challenger is not None
+            self._recommend(routing, text, promote_command(model, routing.challenger))
             return
         if routing.phase == "shadow":
             reason = f"Not worse than the champion in shadow{_said(trial)}."
@@ -88,11 +98,23 @@ class Rollout:
             self._moves.finish_trial(split.challenger, routing, reason, _figures(trial, answered))
 
     def _abort(self, routing: Routing, reason: str, trial: Trial | None) -> None:
+        model, version = routing.model, routing.challenger
+        assert version is not None
+        if self._parts.policy(model).mode != "act":
+            wish = f"take the alias challenger of {model} away in MLflow"
+            self._recommend(routing, f"The trial of version {version} should end: {reason}", wish)
+            return
         figures = _figures(trial, 0) if trial is not None else {}
         self._moves.abort_trial(routing, ROLLOUT_ACTOR, reason, figures, bar=False)
-        text = f"The trial of version {routing.challenger} ended: {reason}"
-        self._story(routing.model, text)
-        logger.warning("%s: %s", routing.model, text)
+        self._teller.tell(
+            model,
+            version,
+            f"The trial of version {version} ended: {reason}",
+            done=f"Version {routing.champion} answers all traffic.",
+            next_step=f"a new candidate, or to promote this one after all: "
+            f"{promote_command(model, version)}",
+        )
+        logger.warning("%s: the trial of version %d ended: %s", model, version, reason)
 
     def _give_up(self, routing: Routing, reason: str, trial: Trial | None) -> None:
         """End the trial of a version that cannot be loaded, unless MLflow is only away."""
@@ -110,19 +132,20 @@ class Rollout:
         return trials[-1].from_at if trials else routing.at
 
     def _story(self, model: str, text: str) -> None:
-        with self._parts.writing() as session:
+        with self._acting() as session:
             for incident in open_incidents(session, model):
                 note(session, incident.id, text, self._parts.clock())
 
-    def _recommend(self, model: str, routing: Routing) -> None:
-        key = (model, routing.generation)
-        if key not in self._ready:
-            self._ready.add(key)
-            self._story(
-                model,
-                f"Version {routing.challenger} has earned its traffic; the policy leaves it to "
-                f"you: homeostat promote {model} --version {routing.challenger}",
-            )
+    def _recommend(self, routing: Routing, text: str, wish: str) -> None:
+        """Say once what the policy leaves to a person; `observe` only watches."""
+        model, mode = routing.model, self._parts.policy(routing.model).mode
+        key = (model, routing.generation, wish)
+        if mode == "observe" or key in self._recommended:
+            return
+        self._recommended.add(key)
+        assert routing.challenger is not None
+        step = f"the policy leaves it to you: {wish}"
+        self._teller.tell(model, routing.challenger, text, next_step=step)
 
 
 def _said(trial: Trial) -> str:

@@ -1,0 +1,60 @@
+"""What comes next, in the words of an alert, and the commands that on-call can paste."""
+
+from __future__ import annotations
+
+import shlex
+
+from homeostat.policy import Policy
+from monitoring.signals import Signal, Triage
+from registry.incident_alerts import INCIDENT
+
+
+def rollback_command(model: str) -> str:
+    """Gives the traffic of a model back to its standby."""
+    return f"homeostat rollback {shlex.quote(model)} --reason 'why'"
+
+
+def promote_command(model: str, version: int, *, override: bool = False) -> str:
+    """Makes a version champion; with `override` whatever its gates or a quarantine say."""
+    leave = " --override" if override else ""
+    why = f"why {version} is right after all" if override else "why"
+    return f"homeostat promote {shlex.quote(model)} --version {version}{leave} --reason '{why}'"
+
+
+def retrain_command(model: str, prefect_api: str) -> str:
+    """Starts a retrain about an incident (its id is put in where the alert is written)."""
+    return (
+        f"PREFECT_API_URL={shlex.quote(prefect_api)} prefect deployment run retrain/retrain "
+        f"-p {shlex.quote(f'model={model}')} -p incident_id={INCIDENT}"
+    )
+
+
+def next_step(
+    model: str, policy: Policy, signal: Signal, triage: Triage, prefect_api: str, blocked: str = ""
+) -> str:
+    """What a signal leads to under a policy.
+
+    Args:
+        model: The model's name.
+        policy: Of the model.
+        signal: What crossed its threshold.
+        triage: What it calls for.
+        prefect_api: Where retrains run.
+        blocked: Why there is no way back to a standby, where one is wanted.
+    """
+    if policy.mode == "observe":
+        return "nothing by itself: the policy's mode is 'observe'."
+    if signal.kind in ("worse-than-standby", "hard-failure"):
+        if blocked:
+            return f"somebody has to promote a good version. {blocked}"
+        return f"the policy leaves the rollback to you: {rollback_command(model)}"
+    if triage.action == "page" and signal.kind == "input-drift":
+        return "somebody has to look at the feed; nothing is learnt from it."
+    if signal.kind == "loss":
+        if policy.mode == "recommend":
+            command = retrain_command(model, prefect_api)
+            return f"the policy leaves the retrain to you: {command}"
+        count = policy.retrain.min_labels
+        return f"a retrain starts by itself once {count} labels have come since the change."
+    then = ", and a retrain then starts by itself" if policy.mode == "act" else ""
+    return f"labels will tell whether accuracy fell{then}."
