@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from flows.golden import GOLDEN_FILE, golden
 from flows.lessons import Lesson
 from homeostat.policy import Policy
 from models.artifact import load_model, save_model, write_manifest
@@ -192,7 +193,8 @@ def save(
     folder: Path, trained: Trained, profile: Profile, champion: Champion | None, policy: Policy
 ) -> str:
     """Write a candidate's `model/` and `replay/` under `folder` and answer its digest."""
-    files = {"profile.json": profile.to_json().encode()}
+    asked = golden(trained.learner, trained.module, trained.lesson.held_out.rows)
+    files = {"profile.json": profile.to_json().encode(), GOLDEN_FILE: asked}
     model = folder / "model"
     digest = save_model(model, trained.reference, trained.learner, trained.module, files)
     memory, regimes = remember(trained, champion, policy)
