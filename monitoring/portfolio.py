@@ -10,6 +10,7 @@ Shapes: B bins, M bets of a column, J bets of all columns.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -48,18 +49,33 @@ class Portfolio:
 
     @classmethod
     def of(cls, columns: Sequence[Column], counts: Floats, tolerance: float) -> Portfolio:
-        """The bets for columns with reference `counts` (C, B)."""
-        confidence = log_confidence(len(columns))
-        logs, owner, weight = [np.zeros((0, counts.shape[1]))], [], []
-        for index, column in enumerate(columns):
-            filled = counts[index, : column.width]
-            for share, bets in _bets(column, filled, tolerance, confidence):
-                table = np.zeros((len(bets), counts.shape[1]))
-                table[:, : column.width] = np.log(bets)
-                logs.append(table)
-                owner += [index] * len(bets)
-                weight += [share / len(bets)] * len(bets)
-        return cls(np.concatenate(logs), np.array(owner, np.int64), np.array(weight, np.float64))
+        """The bets for columns with reference `counts` (C, B); designed once for each reference.
+
+        The design takes a second for 64 columns, and a version that becomes champion again, or
+        was prepared before its traffic came, must not wait for it.
+        """
+        return _designed(tuple(columns), counts.shape, counts.tobytes(), tolerance)
+
+
+@functools.lru_cache(maxsize=32)
+def _designed(
+    columns: tuple[Column, ...], shape: tuple[int, int], content: bytes, tolerance: float
+) -> Portfolio:
+    counts = np.frombuffer(content, np.float64).reshape(shape)
+    confidence = log_confidence(len(columns))
+    logs, owner, weight = [np.zeros((0, shape[1]))], [], []
+    for index, column in enumerate(columns):
+        filled = counts[index, : column.width]
+        for share, bets in _bets(column, filled, tolerance, confidence):
+            table = np.zeros((len(bets), shape[1]))
+            table[:, : column.width] = np.log(bets)
+            logs.append(table)
+            owner += [index] * len(bets)
+            weight += [share / len(bets)] * len(bets)
+    parts = np.concatenate(logs), np.array(owner, np.int64), np.array(weight, np.float64)
+    for part in parts:
+        part.flags.writeable = False  # several detectors share it
+    return Portfolio(*parts)
 
 
 def log_confidence(columns: int) -> float:

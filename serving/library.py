@@ -19,6 +19,7 @@ from homeostat.errors import HomeostatError, Unavailable
 from homeostat.settings import Settings
 from models.catalog import known_learners
 from models.learner import Learner
+from monitoring.inputs import InputDetector
 from registry.routing import Routing
 from serving.fleet import Phase, Split
 from serving.runtime import Loaded, load
@@ -100,6 +101,9 @@ class Library:
             allowed = {*known_learners(), self._settings.policy(model).learner}
             folder = self._folder(model, version, digest)
             loaded = load(folder, model, version, digest, allowed)
+            # Its bets are designed now: when it takes traffic there is no time for that.
+            rules = self._settings.policy(model).monitor
+            InputDetector(loaded.profile, rules.budget_predictions, rules.tolerance_inputs)
             self._loaded[model, version] = loaded
             self._learners[model, version] = loaded.learner
             return loaded
