@@ -1,312 +1,234 @@
-"""The picture of a timeline, with matplotlib's Agg canvas."""
+"""The picture of a timeline, with matplotlib's Agg canvas: its sheet, axis of time and frame."""
 
 from __future__ import annotations
 
 import io
 import math
+import re
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from monitoring.marking import (
-    BOTTOM,
-    DPI,
-    GAP,
-    LANE,
-    LEFT,
-    PANELS,
-    RIGHT,
-    TOP,
-    WIDTH,
-    assign_lanes,
-    draw_marks,
-    number,
-    span,
-)
-from monitoring.timeline import EvidencePoint, Timeline, splits
+import numpy as np
+from numpy.typing import NDArray
+
+from monitoring.looks import LIGHT, Look
+from monitoring.timeline import Timeline, when
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-INK, QUIET, FAINT = "#1c2430", "#5b6675", "#d5dae1"
-# Okabe and Ito's palette, which stays apart for the colour-blind.
-_VERSION_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
-_VERSION_MARKERS = ("o", "s", "D", "^", "v", "P")
-_VERSION_HATCHES = ("", "////", "....", "\\\\\\\\", "xx", "++")
-_DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.2, 1.4)), (0, (6, 2, 1.2, 2)), (0, (3, 1)))
-_DETECTOR_COLOURS = ("#7b3294", "#b35806", "#1b7837", "#35506b", "#8c2d04")
-_CEILING = 3.0  # decades above the threshold that are shown
+DPI = 160
+_FINE, SMALL, NORMAL = 8.0, 8.5, 9.5  # points
+SIDE, GAP = 0.18, 0.36  # inches: beside the sheet's texts, between panels
+LANE = 0.23  # inches of one row of mark labels
+_SAMPLE = 24.0  # points: a sample of a line before its name, right of the panels
+_COLOURS = 128  # of the picture's file: what is drawn has fewer, but for smoothed edges
+_STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800)
+_DAY = 86_400
+_LONG_STEPS = tuple(_DAY * days for days in (0.25, 0.5, 1, 2, 5, 10, 30, 60, 120, 365))
+_CAPTION = (
+    "Accuracy: mean of the labels of each stretch, with its 95 % interval. Evidence: on a log"
+    " scale against the threshold where it alarms, capped. Traffic: the share of the answers"
+    " that each version gave. Shade: an incident is open."
+)
 
 
-def render(timeline: Timeline) -> bytes:
+@dataclass(frozen=True)
+class Sheet:
+    """What is being drawn, in which look, with the axis of time from `start` to `end`.
+
+    `start` and `end` are as matplotlib counts: days since 1970, a second apart at least. `left`
+    and `right` are the panels' sides in inches.
+    """
+
+    figure: Figure
+    timeline: Timeline
+    look: Look
+    start: float
+    end: float
+    left: float
+    right: float
+
+    @property
+    def points_wide(self) -> float:
+        """The panels' width in points."""
+        return (self.right - self.left) * 72
+
+    def x(self, at: datetime) -> float:
+        """A moment's distance from the panels' left side, in points."""
+        return (number(at) - self.start) / (self.end - self.start) * self.points_wide
+
+    def place(self, version: int) -> int:
+        """The place of a version among those shown: picks its colour, marker and hatching."""
+        judged = {point.version for point in self.timeline.accuracy}
+        answering = {point.version for point in self.timeline.shares}
+        return sorted(judged | answering).index(version)
+
+    def colour(self, version: int) -> str:
+        """The colour of a version."""
+        return self.look.versions[self.place(version) % len(self.look.versions)]
+
+
+def number(at: datetime) -> float:
+    """A moment as matplotlib counts it: days since 1970, in UTC."""
+    return at.timestamp() / _DAY
+
+
+def render(timeline: Timeline, look: Look = LIGHT) -> bytes:
     """The PNG of a timeline."""
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    from monitoring import marking, panels
+
     style: Any = {  # typed by matplotlib as hundreds of literals
         "font.family": "DejaVu Sans",
-        "font.size": 9.5,
-        "axes.edgecolor": FAINT,
-        "axes.labelcolor": QUIET,
-        "xtick.color": QUIET,
-        "ytick.color": QUIET,
-        "text.color": INK,
+        "font.size": NORMAL,
+        "axes.edgecolor": look.faint,
+        "axes.facecolor": look.paper,
+        "xtick.color": look.quiet,
+        "ytick.color": look.quiet,
+        "text.color": look.ink,
         "hatch.linewidth": 0.5,
         "timezone": "UTC",
     }
     with mpl.rc_context(style):
-        figure = Figure(figsize=(WIDTH, 8.0), dpi=DPI, facecolor="white")
+        figure = Figure(figsize=(look.width, 8.0), dpi=DPI, facecolor=look.paper)
         canvas = FigureCanvasAgg(figure)
-        lanes = assign_lanes(figure, timeline)
-        axes = _lay_out(figure, timeline, 1 + max((lane for lane, _ in lanes.values()), default=-1))
-        _accuracy(axes[0], timeline)
-        _evidence(axes[1], timeline)
-        _shares(axes[2], timeline)
-        draw_marks(axes, timeline, lanes)
-        buffer = io.BytesIO()
-        canvas.print_png(buffer)  # type: ignore[no-untyped-call] # matplotlib types it not
+        sheet = sheet_of(figure, timeline, look)
+        lanes = marking.assign_lanes(sheet)
+        axes = _lay_out(sheet, 1 + max((lane.row for lane in lanes), default=-1))
+        panels.accuracy(axes[0], sheet)
+        panels.evidence(axes[1], sheet)
+        panels.traffic(axes[2], sheet)
+        marking.draw_marks(axes, sheet, lanes)
+        canvas.draw()  # type: ignore[no-untyped-call] # matplotlib types it not
+        return _file(np.asarray(canvas.buffer_rgba()))  # type: ignore[no-untyped-call] # likewise
+
+
+def _file(pixels: NDArray[np.uint8]) -> bytes:
+    """A PNG of few colours: a third of the size, and no eye sees it."""
+    from PIL import Image
+
+    picture = Image.fromarray(pixels[:, :, :3])
+    buffer = io.BytesIO()
+    picture.quantize(_COLOURS, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
 
 
-def _lay_out(figure: Figure, timeline: Timeline, lanes: int) -> list[Axes]:
-    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+def sheet_of(figure: Figure, timeline: Timeline, look: Look) -> Sheet:
+    """The sheet of a timeline, as wide beside its panels as the names of their lines."""
+    from monitoring import panels
 
-    head = TOP + lanes * LANE + 0.1
-    height = head + sum(PANELS) + GAP * (len(PANELS) - 1) + BOTTOM
-    figure.set_size_inches(WIDTH, height)
+    start, end = number(timeline.start), number(timeline.end)
+    names = [*panels.version_names(timeline), *panels.detector_names(timeline)]
+    widest = max((text_width(figure, name, bold=True) for name in names), default=40.0)
+    return Sheet(
+        figure=figure,
+        timeline=timeline,
+        look=look,
+        start=start,
+        end=max(end, start + 1 / _DAY),
+        left=look.left,
+        right=look.width - (_SAMPLE + widest + 16) / 72,
+    )
+
+
+def text_width(figure: Figure, text: str, *, bold: bool = False) -> float:
+    """Width in points of a small text, its longest line where it has several."""
+    weight = "bold" if bold else "normal"
+    probe = figure.text(0, 0, text, fontsize=SMALL, fontweight=weight, parse_math=False)
+    width = probe.get_window_extent().width / figure.dpi * 72
+    probe.remove()
+    return float(width)
+
+
+def _lay_out(sheet: Sheet, lanes: int) -> list[Axes]:
+    look, figure = sheet.look, sheet.figure
+    heading = _heading(sheet) if look.heading else []
+    top = 0.5 + 0.2 * len(heading) + (0.16 if lanes else 0.0) if look.heading else 0.1
+    head = top + lanes * LANE + 0.32
+    caption = _wrapped(sheet, _CAPTION, _FINE)
+    foot = 0.45 + 0.17 * len(caption) + 0.06
+    height = head + sum(look.panels) + GAP * (len(look.panels) - 1) + foot
+    figure.set_size_inches(look.width, height)
     axes: list[Axes] = []
-    top = height - head
-    for size in PANELS:
-        box = (LEFT, (top - size) / height, RIGHT - LEFT, size / height)
+    base = height - head
+    for size in look.panels:
+        box = (
+            sheet.left / look.width,
+            (base - size) / height,
+            (sheet.right - sheet.left) / look.width,
+            size / height,
+        )
         axes.append(figure.add_axes(box, sharex=axes[0] if axes else None))
-        top -= size + GAP
+        base -= size + GAP
     for axis in axes:
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.grid(axis="y", color=FAINT, linewidth=0.7)
+        axis.spines[["top", "right", "left"]].set_visible(False)
+        axis.grid(axis="y", color=look.faint, linewidth=0.8)
         axis.set_axisbelow(True)
         last = axis is axes[-1]
         axis.tick_params(axis="x", length=3 if last else 0, labelbottom=last)
         axis.tick_params(axis="y", length=0)
-    axes[0].set_xlim(*span(timeline))
-    locator = AutoDateLocator(minticks=5, maxticks=11)  # type: ignore[no-untyped-call] # likewise
-    axes[-1].xaxis.set_major_locator(locator)
-    formatter = ConciseDateFormatter(locator, show_offset=False)  # type: ignore[no-untyped-call] # likewise
-    axes[-1].xaxis.set_major_formatter(formatter)
-    y = 1 - 0.3 / height
-    figure.text(LEFT, y, timeline.model, fontsize=15, fontweight="bold", va="center")
-    stretch = f"{timeline.start:%d %b %Y %H:%M} to {_end_text(timeline)} UTC"
-    figure.text(RIGHT, y, stretch, ha="right", va="center", color=QUIET)
+        axis.tick_params(labelsize=SMALL - 1 if look.narrow else NORMAL)
+    _axis_of_time(axes[-1], sheet)
+    if look.heading:
+        _head(sheet, heading, height)
+    for index, line in enumerate(reversed(caption)):
+        y = (0.16 + 0.17 * index) / height
+        figure.text(SIDE / look.width, y, line, fontsize=_FINE, va="center", color=look.quiet)
     return axes
 
 
-def _end_text(timeline: Timeline) -> str:
-    same_day = timeline.start.date() == timeline.end.date()
-    return f"{timeline.end:%H:%M}" if same_day else f"{timeline.end:%d %b %Y %H:%M}"
+def _axis_of_time(axis: Axes, sheet: Sheet) -> None:
+    from matplotlib.ticker import FixedLocator, FuncFormatter
+
+    axis.set_xlim(sheet.start, sheet.end)
+    start, end = sheet.start * _DAY, sheet.end * _DAY
+    steps = (*_STEPS, *_LONG_STEPS)
+    step = next((one for one in steps if (end - start) / one <= sheet.look.ticks), end - start)
+    ticks = [step * index / _DAY for index in range(math.ceil(start / step), int(end / step) + 1)]
+    axis.xaxis.set_major_locator(FixedLocator(ticks))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _moment(value, step)))
 
 
-def _title(axis: Axes, text: str, hint: str = "") -> None:
-    axis.annotate(
-        text,
-        (0, 1),
-        (0, 5),
-        xycoords="axes fraction",
-        textcoords="offset points",
-        fontweight="bold",
-        fontsize=9.5,
-        color=INK,
-        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5},
-        zorder=6,
-    )
-    if hint:
-        axis.annotate(
-            hint,
-            (1, 1),
-            (0, 5),
-            xycoords="axes fraction",
-            textcoords="offset points",
-            ha="right",
-            color=QUIET,
-            fontsize=8.5,
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5},
-            zorder=6,
-        )
+def _moment(value: float, step: float) -> str:
+    """A moment on the axis of time, as exact as the step from one to the next asks."""
+    at = datetime.fromtimestamp(round(value * _DAY, 3), UTC)
+    if step < 1:
+        return f"{at:%H:%M:%S}.{at.microsecond // 100_000}"
+    if step < 60:
+        return f"{at:%H:%M:%S}"
+    if step < _DAY and (at.hour, at.minute) != (0, 0):
+        return f"{at:%H:%M}"
+    return f"{at:%d %b}" if step < 300 * _DAY else f"{at:%b %Y}"
 
 
-def _look(timeline: Timeline, version: int) -> int:
-    """The place of a version among those shown: picks its colour, marker and hatching."""
-    known = {p.version for p in timeline.accuracy} | {p.version for p in timeline.shares}
-    return sorted(known).index(version) % len(_VERSION_COLOURS)
+def _heading(sheet: Sheet) -> list[str]:
+    """The lines below the model's name."""
+    lines = _wrapped(sheet, sheet.timeline.summary, SMALL if sheet.look.narrow else NORMAL)
+    return [*lines, when(sheet.timeline)] if sheet.look.narrow else lines
 
 
-def _accuracy(axis: Axes, timeline: Timeline) -> None:
-    from matplotlib.ticker import PercentFormatter
-
-    _title(axis, "Accuracy", "line: mean of the labels; band: its interval")
-    ends: list[tuple[float, str, dict[str, Any]]] = []
-    start, end = span(timeline)
-    for version in sorted({point.version for point in timeline.accuracy}):
-        look = _look(timeline, version)
-        colour, marker = _VERSION_COLOURS[look], _VERSION_MARKERS[look]
-        points = [point for point in timeline.accuracy if point.version == version]
-        at = [number(point.at) for point in points]
-        low, high = [point.low for point in points], [point.high for point in points]
-        axis.fill_between(at, low, high, color=colour, alpha=0.16, linewidth=0)
-        for edge in (low, high):
-            axis.plot(at, edge, color=colour, alpha=0.45, linewidth=0.6)
-        axis.plot(
-            at,
-            [point.mean for point in points],
-            color=colour,
-            linewidth=1.9,
-            marker=marker,
-            markersize=5,
-            markevery=max(1, len(at) // 12),
-            markerfacecolor="white",
-            markeredgewidth=1.4,
-        )
-        if at[-1] < end - 0.02 * (end - start):
-            _beside(axis, at[-1], points[-1].mean, f"version {version}", colour)
-        else:
-            sample = {"color": colour, "marker": marker, "markerfacecolor": "white"}
-            ends.append((points[-1].mean, f"version {version}", sample))
-    lowest = min((point.low for point in timeline.accuracy), default=0.0)
-    axis.set_ylim(max(0.0, math.floor(lowest * 10 - 0.2) / 10), 1.01)
-    axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    _name_ends(axis, ends)
-    if not timeline.accuracy:
-        _nothing(axis, "no labels yet")
+def _wrapped(sheet: Sheet, text: str, size: float) -> list[str]:
+    letters = int((sheet.look.width - 2 * SIDE) * 72 / (size * 0.54))
+    return textwrap.wrap(re.sub(r"[ \t\r\n]+", " ", text), letters)  # keeps spaces that bind
 
 
-def _beside(axis: Axes, x: float, y: float, text: str, colour: str) -> None:
-    axis.annotate(
-        text,
-        (x, y),
-        (7, 0),
-        textcoords="offset points",
-        va="center",
-        color=colour,
-        fontsize=9,
-        fontweight="bold",
-        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
-        zorder=5,
-    )
-
-
-def _name_ends(
-    axis: Axes, ends: list[tuple[float, str, dict[str, Any]]], apart: float = 0.085
-) -> None:
-    """Name lines to the right of the panel, each with a sample of it, pushed apart if need be."""
-    low, high = axis.get_ylim()
-    gap = (high - low) * apart
-    placed = low - gap
-    for y, text, look in sorted(ends, key=lambda end: end[0]):
-        placed = max(y, placed + gap)
-        where = axis.get_yaxis_transform()
-        spot = [1.007, 1.0185, 1.03]
-        axis.plot(
-            spot,
-            [placed] * 3,
-            transform=where,
-            clip_on=False,
-            linewidth=1.8,
-            markersize=5,
-            markevery=[1],
-            **look,
-        )
-        axis.annotate(
-            text,
-            (spot[-1], placed),
-            (5, 0),
-            xycoords=where,
-            textcoords="offset points",
-            va="center",
-            color=look["color"],
-            fontsize=9,
-            fontweight="bold",
-            annotation_clip=False,
-        )
-
-
-def _nothing(axis: Axes, text: str) -> None:
-    axis.text(0.5, 0.5, text, transform=axis.transAxes, ha="center", va="center", color=QUIET)
-
-
-def _evidence(axis: Axes, timeline: Timeline) -> None:
-    _title(axis, "Evidence of change", "as a multiple of the alarm's threshold, log scale, capped")
-    names = list(dict.fromkeys(point.detector for point in timeline.evidence))
-    ends: list[tuple[float, str, dict[str, Any]]] = []
-    lowest = -4.0
-    for index, name in enumerate(names):
-        points = [point for point in timeline.evidence if point.detector == name]
-        heights = [_decades(point) for point in points]
-        lowest = min([lowest, *heights])
-        colour = _DETECTOR_COLOURS[index % len(_DETECTOR_COLOURS)]
-        dashes = _DASHES[index % len(_DASHES)]
-        at = [number(point.at) for point in points]
-        axis.plot(at, heights, color=colour, linestyle=dashes, linewidth=1.7)
-        ends.append((heights[-1], name, {"color": colour, "linestyle": dashes}))
-    axis.axhline(0.0, color=INK, linewidth=1.1)
-    axis.axhspan(0.0, _CEILING, color="#b2182b", alpha=0.06, linewidth=0)
-    axis.set_ylim(max(lowest, -9.0) - 0.35, _CEILING)
-    ticks = [tick for tick in (-8, -6, -4, -2, 0, 2) if tick >= axis.get_ylim()[0]]
-    axis.set_yticks(ticks, [_share_text(tick) for tick in ticks])
-    axis.annotate(
-        "alarm",
-        (0, 0),
-        (5, 3),
-        xycoords=("axes fraction", "data"),
-        textcoords="offset points",
-        fontsize=8.5,
-        color="#b2182b",
-    )
-    _name_ends(axis, ends, apart=0.14)
-    if not names:
-        _nothing(axis, "no evidence yet")
-
-
-def _decades(point: EvidencePoint) -> float:
-    """Powers of ten above the threshold, as far as they are shown."""
-    return min((point.value - point.threshold) / math.log(10), _CEILING - 0.15)
-
-
-def _share_text(decades: int) -> str:
-    return {0: "1", 2: "100"}.get(decades, f"$10^{{{decades}}}$")
-
-
-def _shares(axis: Axes, timeline: Timeline) -> None:
-    from matplotlib.ticker import PercentFormatter
-
-    _title(axis, "Traffic", "which version answers")
-    stretches = splits(timeline)
-    known = sorted({point.version for point in timeline.shares})
-    widest: dict[int, tuple[float, float, float]] = {}
-    for since, until, split in stretches:
-        base = 0.0
-        left, right = number(since), number(min(until, timeline.end))
-        for version in known:
-            share = split.get(version, 0.0)
-            if share <= 0 or right <= left:
-                continue
-            look = _look(timeline, version)
-            axis.fill_between(
-                [left, right],
-                base,
-                base + share,
-                facecolor=_VERSION_COLOURS[look] + "55",
-                hatch=_VERSION_HATCHES[look],
-                edgecolor=_VERSION_COLOURS[look],
-                linewidth=0.6,
-            )
-            room = ((right - left) * share, (left + right) / 2, base + share / 2)
-            widest[version] = max(widest.get(version, (0.0, 0.0, 0.0)), room)
-            base += share
-    start, end = span(timeline)
-    for version, (area, x, y) in widest.items():
-        if area > 0.025 * (end - start):
-            box = {"facecolor": "white", "edgecolor": "none", "pad": 2, "alpha": 0.9}
-            axis.text(x, y, f"v{version}", ha="center", va="center", fontweight="bold", bbox=box)
-    axis.set_ylim(0, 1)
-    axis.set_yticks([0, 0.5, 1])
-    axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    if not stretches:
-        _nothing(axis, "no traffic yet")
+def _head(sheet: Sheet, lines: Sequence[str], height: float) -> None:
+    look, side = sheet.look, SIDE / sheet.look.width
+    common: dict[str, Any] = {"va": "center", "parse_math": False}
+    y = 1 - 0.31 / height
+    sheet.figure.text(side, y, sheet.timeline.model, fontsize=15, fontweight="bold", **common)
+    if not look.narrow:
+        period = when(sheet.timeline)
+        sheet.figure.text(1 - side, y, period, ha="right", color=look.quiet, **common)
+    size = SMALL if look.narrow else NORMAL
+    for index, line in enumerate(lines):
+        y = 1 - (0.6 + 0.2 * index) / height
+        sheet.figure.text(side, y, line, fontsize=size, color=look.quiet, **common)

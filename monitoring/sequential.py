@@ -233,7 +233,9 @@ class PairedTest:
         return f"PairedTest(margin={self.margin!r}, error_rate={self.error_rate!r})"
 
 
-def mean_interval(losses: ArrayLike, error_rate: float) -> tuple[float, float]:
+def mean_interval(
+    losses: ArrayLike, error_rate: float, counts: ArrayLike | None = None
+) -> tuple[float, float]:
     """Interval of a mean in [0, 1] that stays valid however often it is recomputed.
 
     The means that no mixture of bets has ruled out (Waudby-Smith and Ramdas 2024, theorem 3,
@@ -242,14 +244,18 @@ def mean_interval(losses: ArrayLike, error_rate: float) -> tuple[float, float]:
     Args:
         losses: (n,) values in [0, 1]; n may be 0, which gives (0, 1).
         error_rate: Probability of ever missing the mean, in (0, 1).
+        counts: (n,) how often each value came; once where not given.
 
     Raises:
         InputError: a value outside [0, 1], or such an error rate.
     """
     if not 0.0 < error_rate < 1.0:
         raise InputError(f"The error rate is {error_rate}, not in (0, 1).")
-    values, counts = np.unique(checked(losses, 0.0, 1.0, "loss"), return_counts=True)
-    return _interval(values, counts.astype(np.float64), error_rate)
+    values = checked(losses, 0.0, 1.0, "loss")
+    if counts is not None:
+        return _interval(values, np.asarray(counts, dtype=np.float64), error_rate)
+    values, times = np.unique(values, return_counts=True)
+    return _interval(values, times.astype(np.float64), error_rate)
 
 
 def _interval(values: Floats, counts: Floats, error_rate: float) -> tuple[float, float]:

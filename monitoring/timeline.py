@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +13,7 @@ TEMPLATE = "timeline.html.j2"
 
 @dataclass(frozen=True)
 class AccuracyPoint:
-    """Accuracy (1 - mean loss) of a version over its `n` labels up to `at`, with its interval."""
+    """Accuracy (1 - mean loss) of a version over `n` labels around `at`, with its interval."""
 
     at: datetime
     n: int
@@ -26,12 +25,16 @@ class AccuracyPoint:
 
 @dataclass(frozen=True)
 class EvidencePoint:
-    """A detector's log evidence at a moment, and the log threshold it is held against."""
+    """A detector's log evidence at a moment, and the log threshold it is held against.
+
+    Points of one detector and one `version` are one line; 0 where there is no version.
+    """
 
     at: datetime
     detector: str
     value: float
     threshold: float
+    version: int = 0
 
 
 @dataclass(frozen=True)
@@ -52,13 +55,62 @@ class Mark:
 
     Args:
         at: When.
-        kind: `incident`, `resolved`, `version`, `rollback` or `retrain`; others are drawn plainly.
-        text: A few words.
+        kind: `incident`, `resolved`, `version`, `rollback`, `rollout` or `retrain`; others are
+            drawn plainly.
+        text: A few words, for the picture.
+        detail: The whole of it, for the page; empty where `text` says all.
     """
 
     at: datetime
     kind: str
     text: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class IncidentNote:
+    """An incident as the page tells it: `story` is what was noted when, `undo` a command."""
+
+    opened_at: datetime
+    resolved_at: datetime | None
+    severity: str
+    state: str
+    title: str
+    story: tuple[tuple[datetime, str], ...] = ()
+    undo: str = ""
+
+
+@dataclass(frozen=True)
+class ReleaseNote:
+    """A version's time in one role: since when, until when (None: still), and why it ended."""
+
+    role: str
+    since: datetime
+    until: datetime | None
+    why: str
+    ended_why: str
+
+
+@dataclass(frozen=True)
+class VersionNote:
+    """What a version answered within the timeline, how well, and its releases."""
+
+    version: int
+    answers: int
+    labels: int
+    accuracy: float | None
+    releases: tuple[ReleaseNote, ...] = ()
+
+
+@dataclass(frozen=True)
+class LedgerLine:
+    """One routing of the ledger, in words."""
+
+    generation: int
+    at: datetime
+    roles: str
+    actor: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -74,6 +126,10 @@ class Timeline:
         shares: In order of time.
         marks: Incidents, versions and what was done.
         figures: Name and value, as they are to be read.
+        summary: What happened, in a sentence or two.
+        incidents: In order of time.
+        versions: In order of number.
+        ledger: In order of time.
     """
 
     model: str
@@ -84,18 +140,10 @@ class Timeline:
     shares: list[SharePoint] = field(default_factory=list)
     marks: list[Mark] = field(default_factory=list)
     figures: list[tuple[str, str]] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class VersionRow:
-    """A version as the page tells it."""
-
-    version: int
-    first: datetime
-    last: datetime
-    labels: int
-    accuracy: float | None
-    top_share: float
+    summary: str = ""
+    incidents: list[IncidentNote] = field(default_factory=list)
+    versions: list[VersionNote] = field(default_factory=list)
+    ledger: list[LedgerLine] = field(default_factory=list)
 
 
 def draw(timeline: Timeline, png_path: str | os.PathLike[str]) -> None:
@@ -116,7 +164,9 @@ def draw(timeline: Timeline, png_path: str | os.PathLike[str]) -> None:
 
 
 def write_page(timeline: Timeline, html_path: str | os.PathLike[str]) -> None:
-    """Write the timeline as one HTML file that needs nothing else: picture, figures, tables.
+    """Write the timeline as one HTML file that needs nothing else.
+
+    It holds the picture four times: for a light and a dark page, for a desk and a phone.
 
     Args:
         timeline: What to tell.
@@ -125,50 +175,48 @@ def write_page(timeline: Timeline, html_path: str | os.PathLike[str]) -> None:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     from monitoring.drawing import render
+    from monitoring.looks import LOOKS
 
     environment = Environment(
-        loader=PackageLoader("monitoring"), autoescape=True, undefined=StrictUndefined
+        loader=PackageLoader("monitoring"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     page = environment.get_template(TEMPLATE).render(
         timeline=timeline,
-        picture=base64.b64encode(render(timeline)).decode("ascii"),
-        versions=versions(timeline),
+        pictures={
+            name: base64.b64encode(render(timeline, look)).decode("ascii")
+            for name, look in LOOKS.items()
+        },
         marks=sorted(timeline.marks, key=lambda mark: mark.at),
+        when=when,
     )
     path = Path(html_path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")
 
 
-def versions(timeline: Timeline) -> list[VersionRow]:
-    """Each version that answered or was judged, in order of number."""
-    rows = []
-    points: Sequence[AccuracyPoint | SharePoint] = [*timeline.accuracy, *timeline.shares]
-    for version in sorted({point.version for point in points}):
-        judged = [point for point in timeline.accuracy if point.version == version]
-        spans = [(a, b, s.get(version, 0.0)) for a, b, s in splits(timeline) if s.get(version, 0.0)]
-        times = [p.at for p in judged] + [a for a, _, _ in spans] + [b for _, b, _ in spans]
-        rows.append(
-            VersionRow(
-                version=version,
-                first=min(times, default=timeline.start),
-                last=max(times, default=timeline.start),
-                labels=max((point.n for point in judged), default=0),
-                accuracy=judged[-1].mean if judged else None,
-                top_share=max((share for _, _, share in spans), default=0.0),
-            )
-        )
-    return rows
+def when(timeline: Timeline) -> str:
+    """The stretch of time in words, with seconds where it is short."""
+    start, end = timeline.start, timeline.end
+    clock = "%H:%M:%S" if (end - start).total_seconds() < 7200 else "%H:%M"
+    day = "" if start.date() == end.date() else "%d %b %Y, "
+    return f"{start:%d %b %Y, {clock}} to {end:{day}{clock}} UTC"
 
 
 def splits(timeline: Timeline) -> list[tuple[datetime, datetime, dict[int, float]]]:
     """The traffic as stretches: from, to, and the share of each version."""
-    times = sorted({point.at for point in timeline.shares})
+    by_time: dict[datetime, dict[int, float]] = {}
+    for point in timeline.shares:
+        by_time.setdefault(point.at, {})[point.version] = point.share
+    times = sorted(by_time)
     if not times:
         return []
     ends = [*times[1:], max(timeline.end, times[-1])]
     return [
-        (max(at, timeline.start), end, {p.version: p.share for p in timeline.shares if p.at == at})
+        (max(at, timeline.start), end, by_time[at])
         for at, end in zip(times, ends, strict=True)
         if end > timeline.start
     ]

@@ -1,38 +1,65 @@
 """A model's history as the timeline that one shows to a colleague.
 
 Accuracy is taken by the time of prediction, not by the arrival of labels: a point says how good
-the answers of that stretch were.
+the answers of that stretch were. The window is cropped to where there is something to show, and
+rows are counted in the database, so a busy month costs no more memory than a quiet hour.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import zip_longest
+from typing import Any
 
-import numpy as np
-from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from monitoring import (
-    AccuracyPoint,
     EvidencePoint,
     Mark,
     SharePoint,
     Timeline,
-    mean_interval,
+    VersionNote,
 )
-from registry.evidence import evidence_series
+from registry.course import Course, accuracy_course, accuracy_points
+from registry.happenings import (
+    first_signals,
+    incident_notes,
+    is_rollback,
+    ledger_lines,
+    marks_of,
+    release_notes,
+)
 from registry.incidents import Incident, incident_history
-from registry.labels import LossPoint, loss_series
+from registry.release_history import releases
 from registry.retrains import retrain_history
 from registry.routing import Routing, routing_history
-from registry.tables import LabelRow, PredictionRow
+from registry.tallies import (
+    PAUSE,
+    Tally,
+    count_answers,
+    even_edges,
+    extent,
+    first_answers,
+    gather,
+    peak_evidence,
+    tally_losses,
+)
 
-STRETCHES = 60  # points along the time axis
-ERROR_RATE = 0.05  # of each interval
+STRETCHES = 48  # points of accuracy along the axis, more where routings cut them
+FINE_STRETCHES = 144  # of traffic and evidence
+LEAST_ANSWERS = 20  # of a point of traffic, unless the routing changed
+MOST_CUTS = 60  # routings that traffic and accuracy are cut at
+MARGIN = 0.015  # of the window, left and right of what there is
+NEAR = 0.1  # of the window: what happened so near to it is taken in
+MOST_INCIDENTS = 1_000
 
 
 def timeline(session: Session, model: str, start: datetime, end: datetime) -> Timeline:
     """Accuracy with its interval, evidence, traffic shares, marks and figures in [start, end).
+
+    The timeline's own `start` and `end` are cropped to where there are predictions, evidence
+    or something that happened near them; earlier and later marks are on the page alone.
 
     Args:
         session: Open transaction; nothing is written.
@@ -40,150 +67,168 @@ def timeline(session: Session, model: str, start: datetime, end: datetime) -> Ti
         start: The first moment.
         end: The first moment that is no longer shown.
     """
-    stretch = max((end - start) / STRETCHES, timedelta(microseconds=1))
-    losses = loss_series(session, model, start, end)
     history = routing_history(session, model)
+    moves = [routing for routing in history if start <= routing.at < end]
     incidents = [
         incident
-        for incident in incident_history(session, model, limit=10_000)
+        for incident in incident_history(session, model, limit=MOST_INCIDENTS)
         if incident.opened_at < end and (incident.resolved_at or end) >= start
     ]
+    signals = first_signals(session, model)
+    marks = [
+        mark
+        for mark in marks_of(history, incidents, signals, retrain_history(session, model))
+        if start <= mark.at < end
+    ]
+    seen = extent(session, model, start, end)
+    left, right = _crop(seen, marks, start, end)
+    cuts = _cuts(session, model, moves, right)
+    edges = even_edges(left, right, STRETCHES, cuts)
+    losses = tally_losses(session, model, edges)
+    fine = even_edges(left, right, FINE_STRETCHES, cuts)
+    answers = count_answers(session, model, fine)
+    versions = _versions(session, model, answers, losses, start, end)
+    course = accuracy_course(losses, edges, cuts, incidents)
+    back = sum(
+        is_rollback(routing, before)
+        for before, routing in zip([None, *history], history, strict=False)
+        if start <= routing.at < end
+    )
     return Timeline(
         model=model,
-        start=start,
-        end=end,
-        accuracy=_accuracy(losses, start, stretch),
-        evidence=[
-            EvidencePoint(sample.at, sample.detector, sample.value, sample.threshold)
-            for sample in evidence_series(session, model, start, end)
-        ],
-        shares=_shares(session, model, start, end, stretch),
-        marks=_marks(session, model, history, incidents, start, end),
-        figures=_figures(session, model, losses, history, incidents, start, end),
+        start=left,
+        end=right,
+        accuracy=accuracy_points(losses, edges),
+        evidence=_evidence(session, model, fine, signals),
+        shares=_shares(answers, fine, cuts),
+        marks=marks,
+        figures=_figures(versions, course, len(incidents), back),
+        summary=_summary(versions, course, incidents, back),
+        incidents=incident_notes(incidents, signals),
+        versions=versions,
+        ledger=ledger_lines(moves),
     )
 
 
-def _accuracy(losses: list[LossPoint], start: datetime, stretch: timedelta) -> list[AccuracyPoint]:
-    groups: dict[tuple[int, int], list[float]] = {}
-    for point in losses:
-        groups.setdefault(((point.at - start) // stretch, point.version), []).append(point.loss)
-    points = []
-    for (number, version), values in sorted(groups.items()):
-        array = np.asarray(values, dtype=np.float64)
-        low, high = mean_interval(array, ERROR_RATE)
-        points.append(
-            AccuracyPoint(
-                at=start + stretch * (number + 0.5),
-                n=len(values),
-                mean=1.0 - float(array.mean()),
-                low=1.0 - high,
-                high=1.0 - low,
-                version=version,
-            )
-        )
-    return points
+def _crop(
+    seen: tuple[datetime, datetime] | None, marks: Sequence[Mark], start: datetime, end: datetime
+) -> tuple[datetime, datetime]:
+    """The part of [start, end) that has something to show, with small margins."""
+    if seen is None:
+        if not marks:
+            return start, end
+        seen = (marks[0].at, marks[-1].at)
+    near = (seen[1] - seen[0]) * NEAR
+    moments = [mark.at for mark in marks if seen[0] - near <= mark.at <= seen[1] + near]
+    first, last = min([seen[0], *moments]), max([seen[1], *moments])
+    margin = max((last - first) * MARGIN, timedelta(seconds=0.5))
+    return max(start, first - margin), min(end, last + margin)
+
+
+def _cuts(session: Session, model: str, moves: Sequence[Routing], end: datetime) -> list[datetime]:
+    """When each routing was first obeyed: a moment after it was written."""
+    if len(moves) > MOST_CUTS:
+        return []
+    return first_answers(session, model, [(one.generation, one.at) for one in moves], end)
+
+
+def _evidence(
+    session: Session, model: str, edges: Sequence[datetime], signals: Sequence[Mapping[Any, Any]]
+) -> list[EvidencePoint]:
+    """Samples, and the evidence of signals: what crossed a threshold was seldom sampled then."""
+    points = peak_evidence(session, model, edges)
+    names = {point.detector for point in points}
+    points += [
+        EvidencePoint(one["at"], one["kind"], one["evidence"], one["threshold"], one["version"])
+        for one in signals
+        if one["kind"] in names and edges[0] <= one["at"] < edges[-1]
+    ]
+    return sorted(points, key=lambda point: point.at)
 
 
 def _shares(
-    session: Session, model: str, start: datetime, end: datetime, stretch: timedelta
+    answers: Sequence[dict[int, int]], edges: Sequence[datetime], cuts: Iterable[datetime]
 ) -> list[SharePoint]:
-    counts: dict[int, dict[int, int]] = {}
-    for number in range(STRETCHES):
-        left = start + stretch * number
-        right = min(left + stretch, end) if number < STRETCHES - 1 else end
-        # A count for each stretch by the index: the rows of a busy day need not come here.
-        query = (
-            select(PredictionRow.version, func.count())
-            .where(PredictionRow.model == model, PredictionRow.at >= left, PredictionRow.at < right)
-            .group_by(PredictionRow.version)
-        )
-        counts[number] = {row[0]: row[1] for row in session.execute(query)}
-    versions = sorted({version for count in counts.values() for version in count})
-    return [
-        SharePoint(
-            start + stretch * (number + 0.5), version, count.get(version, 0) / sum(count.values())
-        )
-        for number, count in counts.items()
-        if count
-        for version in versions
-    ]
+    at_cut = {edges.index(cut) for cut in cuts if edges[0] < cut < edges[-1]}
+    spans = gather([sum(count.values()) for count in answers], LEAST_ANSWERS, at_cut)
+    points = []
+    for span, following in zip_longest(spans, spans[1:]):
+        counts: dict[int, int] = {}
+        for here in answers[span.first : span.last]:
+            for version, count in here.items():
+                counts[version] = counts.get(version, 0) + count
+        points += [
+            SharePoint(edges[span.first], version, count / span.held)
+            for version, count in sorted(counts.items())
+        ]
+        if following is None or following.first - span.last > PAUSE:
+            points.append(SharePoint(edges[span.last], min(counts), 0.0))
+    return points
 
 
-def _marks(
+def _versions(
     session: Session,
     model: str,
-    history: list[Routing],
-    incidents: list[Incident],
+    answers: Sequence[dict[int, int]],
+    losses: Sequence[dict[int, Tally]],
     start: datetime,
     end: datetime,
-) -> list[Mark]:
-    marks = [
-        Mark(routing.at, _kind(routing, before), _move(routing))
-        for before, routing in zip([None, *history], history, strict=False)
-    ]
-    for incident in incidents:
-        marks.append(Mark(incident.opened_at, "incident", incident.title))
-        if incident.resolved_at is not None:
-            marks.append(Mark(incident.resolved_at, "resolved", incident.title))
-    for retrain in retrain_history(session, model):
-        marks.append(Mark(retrain.at, "retrain", "Retrain asked for."))
-        if retrain.ended_at is not None:
-            marks.append(Mark(retrain.ended_at, "retrain", f"Retrain ended: {retrain.outcome}"))
-    inside = [mark for mark in marks if start <= mark.at < end]
-    return sorted(inside, key=lambda mark: mark.at)
-
-
-def _kind(routing: Routing, before: Routing | None) -> str:
-    if before is None or routing.champion not in (before.champion, before.standby):
-        return "version"
-    return "rollout" if routing.champion == before.champion else "rollback"
-
-
-def _move(routing: Routing) -> str:
-    roles = [f"champion v{routing.champion}"]
-    if routing.challenger is not None:
-        share = f" at {routing.canary_share:.0%}" if routing.phase == "canary" else ""
-        roles.append(f"{routing.phase} v{routing.challenger}{share}")
-    if routing.standby is not None:
-        roles.append(f"standby v{routing.standby}")
-    return f"g{routing.generation}: {', '.join(roles)}. {routing.reason}"
+) -> list[VersionNote]:
+    held = release_notes(releases(session, model), start, end)
+    notes = []
+    for version in sorted({*held, *(v for count in answers for v in count)}):
+        whole = Tally()
+        for tallies in losses:
+            whole.add(tallies.get(version, Tally()))
+        notes.append(
+            VersionNote(
+                version=version,
+                answers=sum(count.get(version, 0) for count in answers),
+                labels=whole.n,
+                accuracy=whole.accuracy,
+                releases=tuple(held.get(version, ())),
+            )
+        )
+    return notes
 
 
 def _figures(
-    session: Session,
-    model: str,
-    losses: list[LossPoint],
-    history: list[Routing],
-    incidents: list[Incident],
-    start: datetime,
-    end: datetime,
+    versions: Sequence[VersionNote], course: Course, incidents: int, back: int
 ) -> list[tuple[str, str]]:
-    asked = select(func.count()).where(
-        PredictionRow.model == model, PredictionRow.at >= start, PredictionRow.at < end
-    )
-    labelled = (
-        select(func.count())
-        .select_from(PredictionRow)
-        .join(LabelRow, LabelRow.prediction_id == PredictionRow.id)
-        .where(
-            LabelRow.status == "accepted",
-            PredictionRow.model == model,
-            PredictionRow.at >= start,
-            PredictionRow.at < end,
-        )
-    )
     figures = [
-        ("predictions", f"{session.scalar(asked) or 0:,}"),
-        ("labelled", f"{session.scalar(labelled) or 0:,}"),
+        ("predictions", f"{sum(one.answers for one in versions):,}"),
+        ("labels", f"{sum(one.labels for one in versions):,}"),
+        ("accuracy before the first incident", _percent(course.before)),
+        ("lowest accuracy", _percent(course.lowest)),
+        ("accuracy now", _percent(course.now)),
+        ("incidents", str(incidents)),
+        ("rollbacks", str(back)),
     ]
-    by_version: dict[int, list[float]] = {}
-    for point in losses:
-        by_version.setdefault(point.version, []).append(point.loss)
-    figures += [
-        (f"accuracy of version {version}", f"{1.0 - float(np.mean(values)):.3f}")
-        for version, values in sorted(by_version.items())
-    ]
-    moves = [routing for routing in history if start <= routing.at < end]
-    figures += [("routings written", str(len(moves))), ("incidents", str(len(incidents)))]
-    figures.append(("unresolved", str(sum(item.state != "resolved" for item in incidents))))
-    return figures
+    return [(name, value) for name, value in figures if value]
+
+
+def _summary(
+    versions: Sequence[VersionNote], course: Course, incidents: Sequence[Incident], back: int
+) -> str:
+    """What happened, in two sentences."""
+    lowest, now = _percent(course.lowest), _percent(course.now)
+    if course.lowest is None:
+        accuracy = f"{sum(one.answers for one in versions):,} predictions, and no labels yet."
+    elif course.before is not None and course.lowest < course.before:
+        accuracy = f"Accuracy was {_percent(course.before)}, fell to {lowest} and is {now} now."
+    else:
+        accuracy = f"Accuracy is {now} now, and was {lowest} at its lowest."
+    unresolved = sum(incident.state != "resolved" for incident in incidents)
+    open_too = f" ({unresolved} not resolved yet)" if unresolved else ""
+    return (
+        f"{accuracy} There {'were' if len(incidents) > 1 else 'was'}"
+        f" {_counted(len(incidents), 'incident')}{open_too} and {_counted(back, 'rollback')}."
+    )
+
+
+def _counted(number: int, word: str) -> str:
+    return f"{number or 'no'} {word}{'s' if number > 1 else ''}"
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{share * 100:.1f}\N{NO-BREAK SPACE}%"

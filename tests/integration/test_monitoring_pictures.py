@@ -17,15 +17,21 @@ from homeostat.schema import Feature
 from monitoring import (
     AccuracyPoint,
     EvidencePoint,
+    IncidentNote,
+    LedgerLine,
     Mark,
+    ReleaseNote,
     SharePoint,
     Timeline,
+    VersionNote,
     draw,
     drift_report,
     write_page,
 )
-from monitoring.drawing import render
-from monitoring.timeline import splits, versions
+from monitoring.drawing import DPI, render, sheet_of
+from monitoring.looks import LIGHT, LOOKS
+from monitoring.marking import assign_lanes
+from monitoring.timeline import splits, when
 
 START = datetime(2026, 11, 21, 14, 0, tzinfo=UTC)
 
@@ -53,6 +59,14 @@ def a_day() -> Timeline:
         ],
         marks=[Mark(at(m % 19), "incident", f"Event {m} <b>&$x^2$") for m in range(40)],
         figures=[("Labels to <rollback>", "31")],
+        summary="It fell & <rose>.",
+        incidents=[
+            IncidentNote(
+                at(3), None, "page", "mitigated", "Worse <i>", ((at(3), "<u>"),), "undo <now>"
+            )
+        ],
+        versions=[VersionNote(1, 10, 9, 0.5, (ReleaseNote("champion", at(0), at(8), "<s>", "x"),))],
+        ledger=[LedgerLine(1, at(0), "version 1 champion", "<guard>", "first")],
     )
 
 
@@ -65,27 +79,63 @@ def test_the_picture_is_drawn(tmp_path: Path) -> None:
     assert 0.02 < (picture[:, :, :3].mean(axis=2) < 0.9).mean() < 0.6  # ink on white
 
 
-def test_a_timeline_of_nothing_is_drawn() -> None:
-    assert imread(io.BytesIO(render(Timeline("digits", START, START)))).size
+@pytest.mark.parametrize("look", LOOKS)
+def test_a_timeline_of_nothing_is_drawn(look: str) -> None:
+    assert imread(io.BytesIO(render(Timeline("digits", START, START), LOOKS[look]))).size
+
+
+@pytest.mark.parametrize("length", [2.0, 90.0, 4_000.0, 200_000.0, 4e7, 4e8])
+def test_any_length_of_time_is_drawn(length: float) -> None:
+    end = START + timedelta(seconds=length)
+    assert imread(io.BytesIO(render(Timeline("digits", START, end)))).size
+
+
+def test_labels_never_lie_on_one_another() -> None:
+    from matplotlib.figure import Figure
+
+    lanes = assign_lanes(sheet_of(Figure(dpi=DPI), a_day(), LOOKS["light_narrow"]))
+    assert lanes
+    told = [lane for lane in lanes if lane.row >= 0]
+    assert len({(lane.row, lane.mark.at) for lane in told}) == len(told)
+
+
+def test_neighbours_of_one_kind_share_a_label() -> None:
+    from matplotlib.figure import Figure
+
+    marks = [
+        Mark(at(5), "incident", "inputs changed"),
+        Mark(at(5.01), "incident", "accuracy fell"),
+        Mark(at(5.01), "rollback", "traffic back to v1"),
+    ]
+    sheet = sheet_of(Figure(dpi=DPI), Timeline("digits", START, at(20), marks=marks), LIGHT)
+    texts = sorted(lane.text for lane in assign_lanes(sheet))
+    assert texts == ["inputs changed, accuracy fell", "traffic back to v1"]
 
 
 def test_the_page_needs_nothing_else_and_escapes_what_it_tells(tmp_path: Path) -> None:
     path = tmp_path / "timeline.html"
     write_page(a_day(), path)
     page = path.read_text(encoding="utf-8")
-    assert not re.search(r"(?:src|href)=[\"'](?!data:)|@import|url\(|<script", page)
+    assert not re.search(r"(?:src|srcset|href)=[\"'](?!data:)|@import|url\(|<script", page)
     assert "Labels to &lt;rollback&gt;" in page
     assert "Event 39 &lt;b&gt;&amp;$x^2$" in page
-    assert "<b>" not in page
+    for told in ("fell &amp; &lt;rose&gt;", "Worse &lt;i&gt;", "&lt;u&gt;", "undo &lt;now&gt;"):
+        assert told in page
+    assert "&lt;s&gt;" in page
+    assert "&lt;guard&gt;" in page
+    assert not re.search(r"<(?:b|i|u|s|rose|now|guard)>", page)
     assert "prefers-color-scheme: dark" in page
-    assert "data:image/png;base64," in page
+    assert page.count("data:image/png;base64,") == len(LOOKS)
 
 
 def test_traffic_is_told_in_whole_splits() -> None:
     assert [split for _, _, split in splits(a_day())] == [{1: 1.0}, {1: 0.8, 2: 0.2}, {2: 1.0}]
-    first, second = versions(a_day())
-    assert (first.version, first.top_share, first.last) == (1, 1.0, at(10))
-    assert (second.first, second.last) == (at(8), at(20))
+
+
+def test_the_period_is_told_with_seconds_where_it_is_short() -> None:
+    assert when(a_day()) == "21 Nov 2026, 14:00:00 to 14:20:00 UTC"
+    days = Timeline("digits", START, START + timedelta(days=2))
+    assert when(days) == "21 Nov 2026, 14:00 to 23 Nov 2026, 14:00 UTC"
 
 
 def frame(rows: int, shift: float = 0.0) -> pd.DataFrame:

@@ -227,7 +227,7 @@ def test_the_timeline_tells_the_story(session: Session) -> None:
     incident = raise_signal(session, "digits", 2, drift, page, NOON + SECOND * 45, "")
     rollback(session, "digits", "guard", "worse", {}, NOON + SECOND * 46)
     request_retrain(session, "digits", incident.id, "k", RetrainPolicy(), NOON + SECOND * 47)
-    finish_retrain(session, "k", "registered version 3", NOON + SECOND * 50)
+    finish_retrain(session, "k", "challenger: version 3. Passed.", NOON + SECOND * 50)
     resolve(session, incident.id, "Over.", NOON + SECOND * 50)
     records = [
         PredictionRecord(
@@ -250,33 +250,46 @@ def test_the_timeline_tells_the_story(session: Session) -> None:
         session, [(item.id, item.version, float(item.version == 2), NOON) for item in records[:50]]
     )
     record_evidence(session, [EvidenceSample("digits", 1, "inputs", NOON, 1.0, 11.5, 64)])
-    story = timeline(session, "digits", NOON, NOON + SECOND * 60)
-    assert [mark.kind for mark in story.marks] == [
-        "version",
-        "rollout",
-        "version",
-        "incident",
-        "rollback",
-        "retrain",
-        "resolved",
-        "retrain",
+    story = timeline(session, "digits", NOON - HOUR, NOON + HOUR)
+    assert (story.start, story.end) == (NOON - SECOND * 0.885, NOON + SECOND * 59.885)
+    assert [(mark.kind, mark.text) for mark in story.marks] == [
+        ("version", "v1 champion"),
+        ("rollout", "v2 canary 25\N{NO-BREAK SPACE}%"),
+        ("version", "v2 champion"),
+        ("incident", "accuracy fell"),
+        ("rollback", "traffic back to v1"),
+        ("retrain", "retrain asked"),
+        ("resolved", "resolved"),
+        ("retrain", "retrain done: v3"),
     ]
-    assert len(story.accuracy) == 50
-    assert {point.mean for point in story.accuracy if point.version == 1} == {1.0}
     assert all(point.low <= point.mean <= point.high for point in story.accuracy)
+    assert sorted(point.n for point in story.accuracy) == [3, 17, 30]  # 3 after version 2's turn
+    assert {point.mean for point in story.accuracy if point.version == 1} == {1.0}
     shares: dict[datetime, float] = {}
     for share in story.shares:
         shares[share.at] = shares.get(share.at, 0.0) + share.share
-    assert len(shares) == 60
-    assert set(shares.values()) == {1.0}
-    assert len(story.evidence) == 1
+    assert set(shares.values()) == {1.0, 0.0}
+    (pause,) = [at for at, whole in shares.items() if not whole]
+    assert NOON + SECOND * 59 < pause <= story.end
+    assert {NOON + SECOND * at for at in (20, 40, 46)} <= shares.keys()
+    assert [(point.detector, point.value) for point in story.evidence] == [("inputs", 1.0)]
+    assert [incident.title for incident in story.incidents] == ["Version 2: accuracy fell"]
+    first, second = story.versions
+    assert (first.answers + second.answers, first.labels + second.labels) == (60, 50)
+    assert (first.accuracy, second.accuracy) == (1.0, 0.0)
+    assert [one.role for one in first.releases] == ["champion", "standby", "champion"]
+    assert second.releases[-1].ended_why == "worse"
+    assert [line.generation for line in story.ledger] == [1, 2, 3, 4]
     figures = dict(story.figures)
-    assert (figures["predictions"], figures["labelled"]) == ("60", "50")
-    assert figures["accuracy of version 2"] == "0.000"
-    assert figures["incidents"] == "1"
+    assert (figures["predictions"], figures["labels"]) == ("60", "50")
+    assert (figures["incidents"], figures["rollbacks"]) == ("1", "1")
+    assert story.summary.endswith("There was 1 incident and 1 rollback.")
     empty = timeline(session, "digits", NOON - HOUR, NOON - SECOND)
-    assert empty.accuracy == []
-    assert empty.marks == []
+    assert (empty.accuracy, empty.marks) == ([], [])
+    assert (empty.start, empty.end) == (NOON - HOUR, NOON - SECOND)
+    assert empty.summary == (
+        "0 predictions, and no labels yet. There was no incident and no rollback."
+    )
 
 
 def test_the_registry_loads_without_what_is_heavy() -> None:
