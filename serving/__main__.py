@@ -12,6 +12,7 @@ import uvicorn
 from homeostat.errors import SettingsError
 from homeostat.settings import get_settings
 from serving.app import create_app
+from serving.protocol import protocol_of
 
 DRAIN_SECONDS = 4  # for requests under way, when the process is asked to end
 
@@ -31,13 +32,15 @@ def main() -> int:
     # uvicorn drains first and then raises the signal again: by then there is nothing left to do.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _note)
+    app = create_app(settings)
     uvicorn.run(
-        create_app(settings),
+        app,
         host=settings.host,
         port=settings.gateway_port,
         loop="uvloop",
-        http="httptools",
+        http=protocol_of(app.gateway.predictor),
         ws="none",
+        proxy_headers=False,  # nothing here asks who calls but by the token
         access_log=False,
         log_level="warning",
         timeout_graceful_shutdown=DRAIN_SECONDS,

@@ -41,7 +41,7 @@ class Answer:
         ids: A prediction id per row.
         outputs: (n, C) of the answering version.
         predictions: Each row's answer as JSON values, with `id` and `version`.
-        shadows: Outputs (n, C) by version of those that answered unseen.
+        shadows: Outputs (n, C) by version of those that answered unseen in a trial.
     """
 
     loaded: Loaded
@@ -50,6 +50,19 @@ class Answer:
     outputs: Outputs
     predictions: list[dict[str, Any]]
     shadows: dict[int, Outputs]
+
+
+@dataclass(slots=True)
+class Asked:
+    """What the standby is to be asked once the answers have left.
+
+    Args:
+        requests: Places of requests that were answered.
+        x: (N, D) their rows, where the standby encodes rows as the champion does.
+    """
+
+    requests: Sequence[int]
+    x: Tensor | None
 
 
 @dataclass(slots=True)
@@ -63,6 +76,7 @@ class Answered:
         failures: Failing requests of each version.
         champion_alone_failed: Requests that the champion failed and the standby did not.
         sample: Some rows as they came, to try a new version on.
+        asked: What the standby is still to be asked.
     """
 
     results: list[Answer | HomeostatError]
@@ -71,6 +85,7 @@ class Answered:
     failures: dict[int, int] = field(default_factory=dict)
     champion_alone_failed: int = 0
     sample: Sequence[Row] = ()
+    asked: Asked | None = None
 
     def rows_of(self, version: int) -> int:
         """Rows that a version answered for callers."""
@@ -100,12 +115,11 @@ class _Batch:
         split = self.split
         everyone = range(len(self.requests))
         # In every phase the champion answers everything, seen or unseen: so that each labelled
-        # row can be compared.
+        # row can be compared. The standby's turn is when the answers are logged: no caller
+        # waits for it.
         outputs = {split.champion.version: self._outputs(split.champion, everyone)}
         if split.challenger is not None:
             outputs[split.challenger.version] = self._outputs(split.challenger, everyone)
-        if split.standby is not None:
-            outputs[split.standby.version] = self._outputs(split.standby, self._sampled())
         done = Answered(self._results(outputs))
         for version, given in outputs.items():
             failed = sum(isinstance(one, LearnerError) for one in given.values())
@@ -113,6 +127,8 @@ class _Batch:
                 done.failures[version] = failed
         done.champion_alone_failed = self._proven_failures(outputs)
         self._watched(done, outputs[split.champion.version])
+        if split.standby is not None:
+            done.asked = self._asked(split.standby, done.results)
         return done
 
     def _arms(self) -> dict[int, list[int]]:
@@ -134,11 +150,19 @@ class _Batch:
             arms[chosen.version].append(index)
         return arms
 
-    def _sampled(self) -> Sequence[int]:
+    def _asked(self, standby: Loaded, results: Sequence[Answer | HomeostatError]) -> Asked | None:
         share = self.split.standby_share
-        if share >= 1.0:
-            return range(len(self.requests))
-        return [index for index, ids in enumerate(self.ids) if share_of_id(ids[0]) < share]
+        asked = [
+            index
+            for index, result in enumerate(results)
+            if isinstance(result, Answer)
+            and (share >= 1.0 or share_of_id(self.ids[index][0]) < share)
+        ]
+        if not asked:
+            return None
+        encoded = self._encoded(self.split.champion)
+        alike = standby.encoding == self.split.champion.encoding and encoded.has(asked)
+        return Asked(asked, encoded.rows(asked) if alike else None)
 
     def _encoded(self, loaded: Loaded) -> Encoded:
         encoded = self.encodings.get(loaded.encoding)
@@ -211,8 +235,7 @@ class _Batch:
         failed = [index for index, one in champion.items() if isinstance(one, LearnerError)]
         if standby is None or not failed:
             return 0
-        given = outputs[standby.version]
-        given |= self._outputs(standby, [index for index in failed if index not in given])
+        given = self._outputs(standby, failed)
         return sum(not isinstance(given[index], HomeostatError) for index in failed)
 
     def _watched(self, done: Answered, champion: Given) -> None:

@@ -14,11 +14,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import msgspec
+import torch
 
 from homeostat.clock import Clock
 from homeostat.errors import HomeostatError, Unavailable
 from serving.answering import Answer, Answered, Request, answer
-from serving.entries import to_entry
+from serving.entries import Spooled, Unseen, to_payload, to_spooled
 from serving.fleet import Fleet, Split
 from serving.metrics import Metrics
 from serving.problems import internal
@@ -40,16 +41,15 @@ class Reply:
     generation: int
 
 
+Done = Callable[[Reply | HomeostatError], None]
+
+
 @dataclass(slots=True)
 class _Waiting:
     request: Request
     body: bytes
-    future: asyncio.Future[Reply]
+    done: Done
     since: float = field(default_factory=time.perf_counter)
-
-    def fail(self, error: HomeostatError) -> None:
-        if not self.future.done():  # the caller may have gone away
-            self.future.set_exception(error)
 
 
 class Batcher:
@@ -80,13 +80,27 @@ class Batcher:
         Raises:
             HomeostatError: what is wrong with this request, or with the version.
         """
-        loop = asyncio.get_running_loop()
-        waiting = _Waiting(request, body, loop.create_future())
-        queue = self._queues.setdefault(model, [])
-        queue.append(waiting)
+        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+
+        def done(result: Reply | HomeostatError) -> None:
+            if future.done():  # the caller may have gone away
+                return
+            if isinstance(result, HomeostatError):
+                future.set_exception(result)
+            else:
+                future.set_result(result)
+
+        self.queue(model, request, body, done)
+        return await future
+
+    def queue(self, model: str, request: Request, body: bytes, done: Done) -> None:
+        """As `submit`, for a caller that is no task: `done` is given the reply or the error."""
+        queue = self._queues.get(model)
+        if queue is None:
+            queue = self._queues[model] = []
+        queue.append(_Waiting(request, body, done))
         if len(queue) == 1:
-            loop.call_soon(self._run, model)
-        return await waiting.future
+            asyncio.get_running_loop().call_soon(self._run, model)
 
     def _run(self, model: str) -> None:
         queue = self._queues[model]
@@ -97,37 +111,36 @@ class Batcher:
             self._answer(model, batch)
         except HomeostatError as error:
             for waiting in batch:
-                waiting.fail(error)
+                waiting.done(error)
         except Exception as error:
             logger.exception("a batch of %s failed", model)
             for waiting in batch:
-                waiting.fail(internal(error))
+                waiting.done(internal(error))
 
     def _answer(self, model: str, batch: list[_Waiting]) -> None:
         split = self._fleet.serving(model)  # the one look at the routing
         done = answer(split, [waiting.request for waiting in batch])
         at = round(self._clock().timestamp() * 1e6)
         ready: list[tuple[_Waiting, Reply, Answer]] = []
-        payloads: list[bytes] = []
+        spooled: list[Spooled] = []
         for waiting, result in zip(batch, done.results, strict=True):
             if isinstance(result, HomeostatError):
-                waiting.fail(result)
+                waiting.done(result)
                 continue
             version = result.loaded.version
             said = self._encoder.encode(result.predictions)
-            payloads.append(to_entry(result, split.generation, at, waiting.body, said))
+            spooled.append(to_spooled(result, waiting.body, said))
             reply = Reply(split.heads[version] + said + b"}", version, split.generation)
             ready.append((waiting, reply, result))
-        if payloads:
+        if spooled:
             try:
-                self._spool.append(payloads)
+                self._spool.append([to_payload(split, at, spooled, _unseen(split, done))])
             except Unavailable as error:  # an answer that is not logged does not leave
                 for waiting, _, _ in ready:
-                    waiting.fail(error)
+                    waiting.done(error)
                 return
         for waiting, reply, _ in ready:
-            if not waiting.future.done():
-                waiting.future.set_result(reply)
+            waiting.done(reply)
         self._count(split, batch, [result for _, _, result in ready])
         self._observe(split, done)
 
@@ -139,11 +152,26 @@ class Batcher:
             rows[key] = rows.get(key, 0) + len(one.ids)
         for (version, arm), count in rows.items():
             metrics.predictions.labels(model, version, arm).inc(count)
-        metrics.batch_rows.labels(model).observe(sum(len(one.request.rows) for one in batch))
+        metrics.requests.labels(model, "ok").inc(len(answers))
+        metrics.batch_rows.add(model, [sum(len(one.request.rows) for one in batch)])
         now = time.perf_counter()
-        seconds = metrics.seconds.labels(model)
-        for waiting in batch:
-            seconds.observe(now - waiting.since)
+        metrics.seconds.add(model, [now - waiting.since for waiting in batch])
+
+
+def _unseen(split: Split, done: Answered) -> Unseen | None:
+    """What the standby is to be asked, by the places of the answered requests."""
+    standby, asked = split.standby, done.asked
+    if standby is None or asked is None:
+        return None
+    places = list(asked.requests)
+    if len(places) < len(done.results):
+        answered = (i for i, one in enumerate(done.results) if isinstance(one, Answer))
+        place_of = {index: place for place, index in enumerate(answered)}
+        places = [place_of[index] for index in places]
+    x = asked.x
+    if x is None or x.ndim != 2 or x.dtype != torch.float32:
+        return Unseen(standby.version, standby.digest, places, 0, b"")
+    return Unseen(standby.version, standby.digest, places, x.shape[1], x.numpy().tobytes())
 
 
 def _take(queue: list[_Waiting]) -> list[_Waiting]:

@@ -27,6 +27,12 @@ class Encoded:
     spans: list[slice | HomeostatError]
     good: int
 
+    def has(self, indices: Sequence[int]) -> bool:
+        """Whether all these requests are good."""
+        if self.good == len(self.spans):
+            return True
+        return all(isinstance(self.spans[index], slice) for index in indices)
+
     def rows(self, indices: Sequence[int]) -> Tensor:
         """The rows of some of the good requests; without a copy where that is all of them."""
         if len(indices) == self.good:

@@ -1,12 +1,13 @@
-"""What the spool keeps of each request, and how it becomes rows of the prediction log.
+"""What the spool keeps of each batch, and how it becomes rows of the prediction log.
 
-The request's body is kept as it came: parsing it a second time is the draining thread's work,
-not the answering one's.
+A request's body is kept as it came: parsing it a second time is the draining thread's work, not
+the answering one's, and so is asking the standby.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,24 +17,55 @@ import numpy as np
 from homeostat.errors import InvalidRequest, TooLarge
 from registry.log import PredictionRecord
 from serving.answering import Answer, Request
+from serving.fleet import Split
 from serving.runtime import Outputs
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class Entry(msgspec.Struct, array_like=True):
-    """One answered request: `at` in microseconds since 1970, outputs as little-endian float32."""
+class Spooled(msgspec.Struct, array_like=True):
+    """One answered request; outputs are little-endian float32 of `width` columns."""
 
-    model: str
     version: int
-    generation: int
     arm: str
-    at: int
     body: bytes
     answers: bytes
     width: int
     outputs: bytes
     shadows: list[tuple[int, int, bytes]]
+
+    @property
+    def rows(self) -> int:
+        """How many rows it had."""
+        return len(self.outputs) // (4 * self.width) if self.width else 0
+
+
+class Unseen(msgspec.Struct, array_like=True):
+    """What the standby is to be asked of a batch.
+
+    Args:
+        version: Of the standby.
+        digest: Its files, so that no other version answers in its name.
+        requests: Places of the requests in their entry.
+        columns: D of `x`.
+        x: Their rows (N, D) as float32, where the standby encodes as the champion does.
+    """
+
+    version: int
+    digest: str
+    requests: list[int]
+    columns: int
+    x: bytes
+
+
+class Entry(msgspec.Struct, array_like=True):
+    """The answered requests of one batch: `at` in microseconds since 1970."""
+
+    model: str
+    generation: int
+    at: int
+    requests: list[Spooled]
+    unseen: Unseen | None
 
 
 class _Body(msgspec.Struct, forbid_unknown_fields=True):
@@ -42,6 +74,14 @@ class _Body(msgspec.Struct, forbid_unknown_fields=True):
     entity: str | list[str] | None = None
 
 
+class _RawBody(msgspec.Struct):
+    rows: list[msgspec.Raw] | msgspec.UnsetType = msgspec.UNSET
+    row: msgspec.Raw = msgspec.Raw()
+    entity: str | list[str] | None = None
+
+
+_raw_decoder = msgspec.json.Decoder(_RawBody)
+_answers_decoder = msgspec.json.Decoder(list[dict[str, Any]])
 _body_decoder = msgspec.json.Decoder(_Body)
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Entry)
@@ -92,51 +132,84 @@ def _parse_leniently(body: bytes, cause: Exception) -> _Body:
         ) from None
 
 
-def to_entry(answer: Answer, generation: int, at: int, body: bytes, answers: bytes) -> bytes:
+def to_spooled(answer: Answer, body: bytes, answers: bytes) -> Spooled:
     """An answered request as the spool keeps it."""
-    return _encoder.encode(
-        Entry(
-            model=answer.loaded.model,
-            version=answer.loaded.version,
-            generation=generation,
-            arm=answer.arm,
-            at=at,
-            body=body,
-            answers=answers,
-            width=answer.outputs.shape[1],
-            outputs=answer.outputs.tobytes(),
-            shadows=[
-                (version, outputs.shape[1], outputs.tobytes())
-                for version, outputs in answer.shadows.items()
-            ],
-        )
+    return Spooled(
+        answer.loaded.version,
+        answer.arm,
+        body,
+        answers,
+        answer.outputs.shape[1],
+        answer.outputs.tobytes(),
+        [
+            (version, outputs.shape[1], outputs.tobytes())
+            for version, outputs in answer.shadows.items()
+        ],
     )
 
 
-def to_records(payload: bytes) -> list[PredictionRecord]:
-    """A spooled request as rows of the prediction log."""
-    entry = _decoder.decode(payload)
-    answers: list[dict[str, Any]] = msgspec.json.decode(entry.answers)
-    request = parse_request(entry.body, max_rows=len(answers))
-    outputs = _outputs(entry.outputs, entry.width)
-    shadows = [(version, _outputs(blob, width)) for version, width, blob in entry.shadows]
-    entities = request.entity
-    return [
-        PredictionRecord(
-            id=said.pop("id"),
-            model=entry.model,
-            version=said.pop("version"),
-            generation=entry.generation,
-            arm=entry.arm,
-            entity=(entities[index] if isinstance(entities, list) else entities) or "",
-            at=_EPOCH + timedelta(microseconds=entry.at),
-            row=row,
-            output=outputs[index],
-            answer=said,
-            shadows=tuple((version, given[index]) for version, given in shadows),
-        )
-        for index, (row, said) in enumerate(zip(request.rows, answers, strict=True))
-    ]
+def to_payload(
+    split: Split, at: int, requests: list[Spooled], unseen: Unseen | None = None
+) -> bytes:
+    """A batch as the spool keeps it."""
+    return _encoder.encode(Entry(split.model, split.generation, at, requests, unseen))
+
+
+def read_entry(payload: bytes) -> Entry:
+    """What `to_payload` made.
+
+    Raises:
+        msgspec.MsgspecError: it is something else.
+    """
+    return _decoder.decode(payload)
+
+
+def to_records(entry: Entry, unseen: Mapping[int, Outputs]) -> list[PredictionRecord]:
+    """A batch as rows of the prediction log; their rows are JSON as it came.
+
+    Args:
+        entry: The batch.
+        unseen: Outputs of the standby by the place of the request.
+
+    Raises:
+        HomeostatError, msgspec.MsgspecError, ValueError: it was not written by `to_payload`.
+    """
+    at = _EPOCH + timedelta(microseconds=entry.at)
+    records: list[PredictionRecord] = []
+    for place, request in enumerate(entry.requests):
+        answers = _answers_decoder.decode(request.answers)
+        rows, entity = _rows(request.body, len(answers))
+        outputs = _outputs(request.outputs, request.width)
+        shadows = [(version, _outputs(blob, width)) for version, width, blob in request.shadows]
+        if entry.unseen is not None and place in unseen:
+            shadows.append((entry.unseen.version, unseen[place]))
+        records += [
+            PredictionRecord(
+                id=said.pop("id"),
+                model=entry.model,
+                version=said.pop("version"),
+                generation=entry.generation,
+                arm=request.arm,
+                entity=(entity[index] if isinstance(entity, list) else entity) or "",
+                at=at,
+                row=row,
+                output=outputs[index],
+                answer=said,
+                shadows=tuple((version, given[index]) for version, given in shadows),
+            )
+            for index, (row, said) in enumerate(zip(rows, answers, strict=True))
+        ]
+    return records
+
+
+def _rows(body: bytes, count: int) -> tuple[Sequence[Any], str | list[str] | None]:
+    """The rows of a body that was answered, and its entity; undecoded where that can be."""
+    try:
+        raw = _raw_decoder.decode(body)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        request = parse_request(body, max_rows=count)  # it holds NaN or the like
+        return request.rows, request.entity
+    return [raw.row] if isinstance(raw.rows, msgspec.UnsetType) else raw.rows, raw.entity
 
 
 def _outputs(blob: bytes, width: int) -> Outputs:

@@ -35,6 +35,7 @@ from serving.predicting import Predictor
 from serving.reconcile import Reconciler
 from serving.respond import Prefect, Responder
 from serving.rollout import Rollout
+from serving.shadows import Shadows
 from serving.telling import Teller
 from serving.watch import Watch
 from serving.writer import Writer
@@ -81,7 +82,10 @@ class Gateway:
         self._spool = BoundedSpool(settings.state_dir / "spool", settings.max_spool_bytes)
         guard = Guard(self.parts)
         self.feedback = Feedback(self.parts, self._drain, lambda model: checked(guard.check, model))
-        self.writer = Writer(self._spool, self.parts.maker, self.metrics, self.feedback.joined)
+        shadows = Shadows(self.fleet, self.metrics)
+        self.writer = Writer(
+            self._spool, shadows, self.parts.maker, self.metrics, self.feedback.joined
+        )
         self._prefect = Prefect(settings.prefect_address)
         self.lease = Lease(self.parts)
         self.keeper = Keeper(self.parts, self.feedback, self.lease)

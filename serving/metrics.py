@@ -2,12 +2,63 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client.core import HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096)
+
+
+class Spread(Collector):
+    """A histogram by model, fed by the answering thread alone.
+
+    Prometheus's own takes two locks and a walk over all buckets for each value, which is more
+    than some answers cost; this is a search and two additions. Whoever reads it may see the last
+    value in its bucket and not yet in the sum.
+
+    Args:
+        name: Of the metric.
+        text: What it says.
+        bounds: Upper bounds of the buckets, ascending, without infinity.
+        registry: Where it is shown.
+    """
+
+    def __init__(
+        self, name: str, text: str, bounds: Sequence[float], registry: CollectorRegistry
+    ) -> None:
+        self._name = name
+        self._text = text
+        self._bounds = tuple(bounds)
+        self._counts: dict[str, list[int]] = {}
+        self._sums: dict[str, float] = {}
+        registry.register(self)
+
+    def add(self, model: str, values: Iterable[float]) -> None:
+        """Count values."""
+        counts = self._counts.get(model)
+        if counts is None:
+            counts = self._counts[model] = [0] * (len(self._bounds) + 1)
+        total = self._sums.get(model, 0.0)
+        for value in values:
+            counts[bisect_left(self._bounds, value)] += 1
+            total += value
+        self._sums[model] = total
+
+    def collect(self) -> Iterable[Metric]:
+        """As Prometheus takes it."""
+        family = HistogramMetricFamily(self._name, self._text, labels=["model"])
+        names = [*(str(float(bound)) for bound in self._bounds), "+Inf"]
+        for model, counts in list(self._counts.items()):
+            buckets = list(zip(names, map(float, accumulate(counts)), strict=True))
+            family.add_metric([model], buckets, self._sums.get(model, 0.0))
+        return [family]
 
 
 class Metrics:
@@ -28,20 +79,13 @@ class Metrics:
         self.requests = counter(
             "requests", "Predict requests, by outcome: ok or an error's code", "model", "outcome"
         )
-        self.seconds = Histogram(
+        self.seconds = Spread(
             "homeostat_predict_seconds",
             "From a parsed request to its answer",
-            ["model"],
-            buckets=_SECONDS,
-            registry=self.registry,
+            _SECONDS,
+            self.registry,
         )
-        self.batch_rows = Histogram(
-            "homeostat_batch_rows",
-            "Rows of one batch",
-            ["model"],
-            buckets=_ROWS,
-            registry=self.registry,
-        )
+        self.batch_rows = Spread("homeostat_batch_rows", "Rows of one batch", _ROWS, self.registry)
         self.failures = counter(
             "learner_failures", "Requests that a version failed, seen or unseen", "model", "version"
         )

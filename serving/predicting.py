@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
-from homeostat.errors import HomeostatError, InvalidRequest
+from homeostat.errors import HomeostatError, InvalidRequest, Unauthorized
 from serving.access import Access
-from serving.batching import Batcher
+from serving.batching import Batcher, Done
 from serving.bodies import BodyTooLarge, ClientGone, Message, Receive, read_body
 from serving.entries import parse_request
 from serving.fleet import Fleet
@@ -25,6 +25,7 @@ Send = Callable[[Message], Awaitable[None]]
 
 PREFIX = "/v1/models/"
 SUFFIX = "/predict"
+_PREFIX, _SUFFIX = PREFIX.encode(), SUFFIX.encode()
 
 # A caller that is refused in the middle of sending is read for so long, so that it can see the
 # answer before the connection closes.
@@ -95,7 +96,6 @@ class Predictor:
             logger.exception("a prediction of %s failed", model)
             await self._refuse(model, internal(error), receive, send)
             return
-        self._metrics.requests.labels(model, "ok").inc()
         await send(
             {
                 "type": "http.response.start",
@@ -110,6 +110,44 @@ class Predictor:
         )
         await send({"type": "http.response.body", "body": reply.body})
 
+    def admits(self, url: bytes, headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+        """The model that a plain POST wants predictions of, if nothing about it is unusual.
+
+        None sends it the long way round, which knows what to say.
+        """
+        if not url.startswith(_PREFIX) or not url.endswith(_SUFFIX):
+            return None
+        model = url[len(_PREFIX) : -len(_SUFFIX)].decode("latin-1")
+        authorization, length = None, b""
+        for name, value in headers:
+            if name == b"authorization":
+                authorization = value
+            elif name == b"content-length":
+                length = value
+        if model not in self._fleet.models or not length.isdigit():
+            return None
+        if int(length) > self._max_body_bytes:
+            return None
+        try:
+            self._access.check(authorization)
+        except Unauthorized:
+            return None
+        return model
+
+    def take(self, model: str, body: bytes, done: Done) -> None:
+        """Answer the body of an admitted request; `done` is given the reply or the error."""
+        try:
+            request = parse_request(body, self._max_rows)
+        except HomeostatError as error:
+            done(error)
+            return
+        self._batcher.queue(model, request, body, done)
+
+    def count_refusal(self, model: str, error: HomeostatError) -> None:
+        """Count a request that got no prediction."""
+        known = model if model in self._fleet.models else ""  # no label for whatever is sent
+        self._metrics.requests.labels(known, error.code).inc()
+
     def _check(self, scope: Scope) -> None:
         if scope["method"] != "POST":
             raise MethodNotAllowed(
@@ -121,8 +159,7 @@ class Predictor:
     async def _refuse(
         self, model: str, error: HomeostatError, receive: Receive, send: Send
     ) -> None:
-        known = model if model in self._fleet.models else ""  # no label for whatever is sent
-        self._metrics.requests.labels(known, error.code).inc()
+        self.count_refusal(model, error)
         await send_problem(error, receive, send)
 
 

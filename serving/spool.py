@@ -28,6 +28,7 @@ from homeostat.errors import Unavailable
 
 _FRAME = struct.Struct(">II")
 _LOCK = "lock"
+_CHUNK_BYTES = 1024 * 1024  # handed on at once: one transaction
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +89,7 @@ class Spool:
             if self._size >= self._segment_bytes:  # a database long away: keep files readable
                 self._seal()
 
-    def drain(self, handle: Callable[[list[bytes]], None], chunk: int = 512) -> int:
+    def drain(self, handle: Callable[[list[bytes]], None]) -> int:
         """Hand all that was appended so far to `handle`, then forget it.
 
         A segment is removed only after every entry of it was handled: if `handle` raises, or
@@ -98,10 +99,10 @@ class Spool:
             How many payloads were handled.
         """
         with self._drain:
-            handled = self._work_off(handle, chunk)  # what a failed drain or a dead process left
+            handled = self._work_off(handle)  # what a failed drain or a dead process left
             with self._append:
                 self._seal()
-            return handled + self._work_off(handle, chunk)
+            return handled + self._work_off(handle)
 
     def close(self) -> None:
         """Release the folders; empty ones go, others stay for the next process."""
@@ -114,11 +115,11 @@ class Spool:
                 home.rmdir()
             lock.close()
 
-    def _work_off(self, handle: Callable[[list[bytes]], None], chunk: int) -> int:
+    def _work_off(self, handle: Callable[[list[bytes]], None]) -> int:
         handled = 0
         while self._sealed:
             path = self._sealed[0]
-            for payloads in _chunks(read_frames(path), chunk):
+            for payloads in _chunks(read_frames(path)):
                 handle(payloads)
                 handled += len(payloads)
             path.unlink(missing_ok=True)
@@ -168,13 +169,15 @@ def read_frames(path: Path) -> Iterator[bytes]:
             return
 
 
-def _chunks(frames: Iterator[bytes], size: int) -> Iterator[list[bytes]]:
+def _chunks(frames: Iterator[bytes]) -> Iterator[list[bytes]]:
     chunk: list[bytes] = []
+    size = 0
     for frame in frames:
         chunk.append(frame)
-        if len(chunk) == size:
+        size += len(frame)
+        if size >= _CHUNK_BYTES:
             yield chunk
-            chunk = []
+            chunk, size = [], 0
     if chunk:
         yield chunk
 

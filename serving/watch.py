@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from homeostat.clock import Clock
@@ -152,7 +153,7 @@ class Watch:
             outputs = np.concatenate([batch.outputs for batch in own])
             learner = champion.learner
             try:
-                observed = np.concatenate([learner.observe(batch.x) for batch in own])
+                observed = learner.observe(torch.cat([batch.x for batch in own]))
                 detector.update(observed, learner.predicted(outputs), learner.confidence(outputs))
             except Exception:
                 # A user's observe may fail on anything; the predictions themselves are fine.

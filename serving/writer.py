@@ -12,9 +12,10 @@ from sqlalchemy.orm import Session, sessionmaker
 from homeostat.errors import HomeostatError, Unavailable
 from registry.database import transaction
 from registry.labels import LabelOutcome, adopt_orphans
-from registry.log import log_predictions
-from serving.entries import to_records
+from registry.log import PredictionRecord, log_predictions
+from serving.entries import read_entry, to_records
 from serving.metrics import Metrics
+from serving.shadows import Shadows
 from serving.spool import Spool
 
 INTERVAL_SECONDS = 0.2
@@ -28,6 +29,7 @@ class Writer:
 
     Args:
         spool: What is drained.
+        shadows: Asks the standbys before it is logged.
         maker: Sessions of the lifecycle database.
         metrics: What is counted.
         joined: Turns labels that waited for these predictions into losses, in the same
@@ -37,11 +39,13 @@ class Writer:
     def __init__(
         self,
         spool: Spool,
+        shadows: Shadows,
         maker: sessionmaker[Session],
         metrics: Metrics,
         joined: Callable[[Session, list[LabelOutcome]], Callable[[], None]],
     ) -> None:
         self._spool = spool
+        self._shadows = shadows
         self._maker = maker
         self._metrics = metrics
         self._joined = joined
@@ -76,12 +80,18 @@ class Writer:
         return handled
 
     def _log(self, payloads: list[bytes]) -> None:
-        records = []
+        entries = []
         for payload in payloads:
             try:
-                records.extend(to_records(payload))
-            except (msgspec.MsgspecError, HomeostatError, ValueError):
+                entries.append(read_entry(payload))
+            except msgspec.MsgspecError:
                 # Written by another release of the gateway, perhaps: it must not block the rest.
+                logger.exception("an entry of the spool cannot be read and is left out")
+        records: list[PredictionRecord] = []
+        for entry, unseen in zip(entries, self._shadows.ask(entries), strict=True):
+            try:
+                records += to_records(entry, unseen)
+            except (msgspec.MsgspecError, HomeostatError, ValueError):
                 logger.exception("an entry of the spool cannot be read and is left out")
         with transaction(self._maker) as session:
             log_predictions(session, records)

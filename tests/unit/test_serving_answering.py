@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -13,11 +14,22 @@ from homeostat.errors import HomeostatError, InvalidRow, LearnerError
 from homeostat.schema import Feature, Task
 from models.learner import Budget, Examples, FitReport, Floats, Label, Learner, Row
 from monitoring.profile import Profile
+from registry.json_text import from_json, to_json
 from serving.answering import Answer, Request, answer
-from serving.entries import parse_request, to_entry, to_records
-from serving.fleet import Split
+from serving.entries import (
+    Entry,
+    Unseen,
+    parse_request,
+    read_entry,
+    to_payload,
+    to_records,
+    to_spooled,
+)
+from serving.fleet import Fleet, Split
 from serving.ids import new_ids, share_of_entity, share_of_id
+from serving.metrics import Metrics
 from serving.runtime import Loaded
+from serving.shadows import Shadows
 
 
 class Double(Learner):
@@ -107,22 +119,22 @@ def outcome(result: Answer | HomeostatError) -> object:
 
 
 def test_a_batch_is_encoded_once_for_versions_that_encode_alike() -> None:
-    split = Split("m", 1, loaded(1), standby=loaded(2))
+    split = Split("m", 1, loaded(1), challenger=loaded(2), phase="shadow")
     done = answer(split, [Request([1, 2]), Request([3])])
     assert [outcome(one) for one in done.results] == [[101, 102], [103]]
     assert split.champion.learner.encoded == 1  # type: ignore[attr-defined]  # the double counts
-    assert split.standby is not None
-    assert split.standby.learner.encoded == 0  # type: ignore[attr-defined]
+    assert split.challenger is not None
+    assert split.challenger.learner.encoded == 0  # type: ignore[attr-defined]
     first = done.results[0]
     assert isinstance(first, Answer)
     assert first.shadows[2][:, 0].tolist() == [201, 202]
 
 
 def test_versions_that_encode_otherwise_encode_for_themselves() -> None:
-    split = Split("m", 1, loaded(1), standby=loaded(2, encoding="other"))
+    split = Split("m", 1, loaded(1), challenger=loaded(2, encoding="other"), phase="shadow")
     answer(split, [Request([1])])
-    assert split.standby is not None
-    assert split.standby.learner.encoded == 1  # type: ignore[attr-defined]  # the double counts
+    assert split.challenger is not None
+    assert split.challenger.learner.encoded == 1  # type: ignore[attr-defined]  # the double counts
 
 
 def test_one_bad_row_is_the_error_of_its_request_alone() -> None:
@@ -176,11 +188,15 @@ def test_an_entity_keeps_its_arm() -> None:
         assert len({one.arm for one in done.results if isinstance(one, Answer)}) == 1
 
 
-def test_the_standby_answers_its_share_of_requests_in_shadow() -> None:
+def test_the_standby_is_to_be_asked_for_its_share_of_what_was_answered() -> None:
     split = Split("m", 1, loaded(1), standby=loaded(2), standby_share=0.25)
-    done = answer(split, [Request([1]) for _ in range(400)])
-    shadowed = sum(bool(one.shadows) for one in done.results if isinstance(one, Answer))
-    assert 60 < shadowed < 140
+    done = answer(split, [Request([1]) for _ in range(400)] + [Request(["x"])])
+    assert all(one.shadows == {} for one in done.results if isinstance(one, Answer))
+    assert done.asked is not None
+    assert 60 < len(done.asked.requests) < 140
+    assert done.asked.x is not None
+    assert len(done.asked.x) == len(done.asked.requests)
+    assert 400 not in done.asked.requests
 
 
 def test_ids_are_version_seven_distinct_and_uniform() -> None:
@@ -191,15 +207,86 @@ def test_ids_are_version_seven_distinct_and_uniform() -> None:
     assert 0.45 < sum(share_of_entity(str(n), "s") for n in range(2000)) / 2000 < 0.55
 
 
+def spooled(split: Split, bodies: Sequence[bytes], unseen: Unseen | None = None) -> Entry:
+    """The entry of a batch as the spool gives it back; ids are numbered within each request."""
+    done = answer(split, [parse_request(body, 10) for body in bodies])
+    requests = []
+    for body, one in zip(bodies, done.results, strict=True):
+        assert isinstance(one, Answer)
+        said = [{**answer, "id": str(index)} for index, answer in enumerate(one.predictions)]
+        requests.append(to_spooled(one, body, msgspec.json.encode(said)))
+    return read_entry(to_payload(split, 1_700_000_000_000_001, requests, unseen))
+
+
 def test_what_is_spooled_comes_back_as_the_log_keeps_it() -> None:
-    split = Split("m", 7, loaded(1), standby=loaded(2))
+    split = Split("m", 7, loaded(1), challenger=loaded(2), phase="shadow")
     body = b'{"rows": [1, 2.5], "entity": ["ann", "bob"]}'
-    (result,) = answer(split, [parse_request(body, 10)]).results
-    assert isinstance(result, Answer)
-    said = b'[{"id":"a","prediction":101.0,"version":1},{"id":"b","prediction":102.5,"version":1}]'
-    first, second = to_records(to_entry(result, 7, 1_700_000_000_000_001, body, said))
-    assert (first.id, first.entity, first.row, first.answer) == ("a", "ann", 1, {"prediction": 101})
-    assert (second.id, second.version, second.generation, second.arm) == ("b", 1, 7, "champion")
+    first, second = to_records(spooled(split, [body]), {})
+    assert (first.id, first.entity, first.answer) == ("0", "ann", {"prediction": 101})
+    assert [from_json(to_json(one.row)) for one in (first, second)] == [1, 2.5]
+    assert (second.id, second.version, second.generation, second.arm) == ("1", 1, 7, "champion")
     assert second.at.microsecond == 1
     assert second.output.tolist() == [102.5, -1.5]
     assert [(version, out.tolist()) for version, out in second.shadows] == [(2, [202.5, -1.5])]
+
+
+def test_a_row_that_json_has_no_word_for_is_logged_as_it_came() -> None:
+    entry = spooled(Split("m", 1, loaded(1)), [b'{"row": 1}'])
+    entry.requests[0].body = b'{"row": Infinity}'
+    (record,) = to_records(entry, {})
+    assert record.row == float("inf")
+
+
+@pytest.mark.parametrize("encoding", ["same", "other"])
+def test_the_standby_is_asked_on_the_way_to_the_log(encoding: str) -> None:
+    standby = loaded(2, encoding=encoding)
+    split = Split("m", 1, loaded(1), standby=standby)
+    fleet = Fleet(("m",))
+    fleet.swap(split)
+    x = torch.tensor([[3.0], [1.0], [2.0]]).numpy().tobytes() if encoding == "same" else b""
+    entry = spooled(
+        split,
+        [b'{"rows": [1, 2]}', b'{"row": 5}', b'{"row": 3}'],
+        Unseen(2, "d2", [2, 0], 1 if x else 0, x),
+    )
+    (found,) = Shadows(fleet, Metrics()).ask([entry])
+    assert {place: out[:, 0].tolist() for place, out in found.items()} == {
+        0: [201.0, 202.0],
+        2: [203.0],
+    }
+    shadows = [one.shadows for one in to_records(entry, found)]
+    assert [len(one) for one in shadows] == [1, 1, 0, 1]
+    assert (shadows[1][0][0], shadows[1][0][1].tolist()) == (2, [202.0, -1.0])
+
+
+def test_a_standby_that_fails_on_one_request_answers_the_others() -> None:
+    split = Split("m", 1, loaded(1, breaks=False), standby=loaded(2))
+    fleet, metrics = Fleet(("m",)), Metrics()
+    fleet.swap(split)
+    bodies = [b'{"row": 1}', b'{"row": 13}', b'{"row": -1}', b'{"row": 4}']
+    entry = spooled(split, bodies, Unseen(2, "d2", [0, 1, 2, 3], 0, b""))
+    (found,) = Shadows(fleet, metrics).ask([entry])
+    assert sorted(found) == [0, 3]
+    labels = {"model": "m", "version": "2"}
+    assert metrics.registry.get_sample_value("homeostat_learner_failures_total", labels) == 2
+
+
+def test_no_other_version_answers_in_the_name_of_a_standby_that_is_gone() -> None:
+    fleet = Fleet(("m",))
+    fleet.swap(Split("m", 2, loaded(3), standby=loaded(2)))
+    split = Split("m", 1, loaded(1), standby=loaded(2))
+    for unseen in (Unseen(2, "of other files", [0], 0, b""), Unseen(1, "d1", [0], 0, b"")):
+        assert Shadows(fleet, Metrics()).ask([spooled(split, [b'{"row": 1}'], unseen)]) == [{}]
+
+
+def test_figures_of_a_histogram_are_prometheus_s_own() -> None:
+    metrics = Metrics()
+    metrics.batch_rows.add("m", [1, 2, 3, 5000])
+    value = metrics.registry.get_sample_value
+    name, of = "homeostat_batch_rows", {"model": "m"}
+    assert value(f"{name}_count", of) == 4
+    assert value(f"{name}_sum", of) == 5006
+    assert [value(f"{name}_bucket", of | {"le": le}) for le in ("1.0", "2.0", "4.0", "+Inf")] == [
+        *(1, 2, 3, 4)
+    ]
+    assert b'homeostat_batch_rows_bucket{le="4096.0",model="m"} 3.0' in metrics.render()
