@@ -166,6 +166,9 @@ def roll_back(stage: Stage) -> None:
     told = _mitigated(stage, already)
     assert told is not None
     stage.say(f"[dim]{told.data.get('text', '')}[/dim]")
+    after = Record()
+    stage.stream("images, once more", kept, after, most=300, seed=5)
+    stage.check_answered(after)
     last = _last(record, bad)
     deciding = _deciding(record, wrong)
     labels = sum(label.version == bad and label.sent <= deciding for label in record.labelled)
