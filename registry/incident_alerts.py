@@ -70,9 +70,9 @@ def put_out(
         news: Tells alerts apart that are of one state, severity and kind.
     """
     session.flush()
-    parts = [happened, done or NOTHING_DONE]
+    parts = [_sentence(happened), _sentence(done or NOTHING_DONE)]
     if next_step:
-        parts.append(f"Next: {next_step.replace(INCIDENT, row.id)}")
+        parts.append(_sentence(f"Next: {next_step.replace(INCIDENT, row.id)}"))
     if undo:
         parts.append(f"To undo: {undo}")
     told = session.scalar(select(exists().where(OutboxRow.incident_id == row.id)))
@@ -89,3 +89,9 @@ def put_out(
         details=row.details | {"incident": row.id, "state": row.state, "undo": undo},
     )
     enqueue(session, urls, alert, at, row.id)
+
+
+def _sentence(text: str) -> str:
+    """With its full stop: what a person gave as a reason seldom has one, and a command never."""
+    text = text.strip()
+    return f"{text}." if text and text[-1].isalnum() else text

@@ -21,6 +21,7 @@ from registry import (
     labelled_rows,
     log_predictions,
     loss_series,
+    losses_labelled,
     record_labels,
     record_losses,
 )
@@ -196,3 +197,27 @@ def test_the_loss_series_goes_by_prediction_time(session: Session) -> None:
         (1, True, 0.5),
         (7, False, 1.0),
     ]
+
+
+def test_losses_are_found_by_when_their_labels_came(session: Session) -> None:
+    first, second, third, other = record(0), record(10), record(20), record(30, version=4)
+    log_predictions(session, [first, second, third, other])
+    for one, labelled in ((second, 40), (first, 50), (third, 60), (other, 70)):
+        at = NOON + SECOND * labelled
+        record_losses(session, [(one.id, one.version, 1.0, at), (one.id, 7, 0.0, at)])
+
+    def found(since: int, held: int = 0, version: int = 1, limit: int = 9) -> list[str]:
+        points = losses_labelled(
+            session, "digits", version, NOON + SECOND * since, held=SECOND * held, limit=limit
+        )
+        assert {point.loss for point in points if point.answered} <= {1.0}
+        assert [point.version for point in points] == [version, 7] * (len(points) // 2)
+        return [point.prediction_id for point in points[::2]]
+
+    assert found(30) == [second.id, first.id, third.id]
+    assert found(40) == [first.id, third.id]
+    assert found(60) == []
+    assert found(60, held=41) == [third.id]
+    assert found(60, held=51) == [second.id, third.id]
+    assert found(30, version=4) == [other.id]
+    assert found(30, limit=2) == [first.id, third.id]

@@ -13,13 +13,14 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 import torch
 
 from homeostat.clock import utc_now
-from models.artifact import save_model
+from models.artifact import load_model, save_model
 from models.digits import Digits
 from monitoring.profile import Profile
 from registry import connect, find_predictions, promote, sessions, transaction
@@ -203,3 +204,80 @@ def test_a_hundred_megabytes_are_refused_without_being_taken_in(state: Path, pat
         ok = httpx.post(f"{url}/v1/models/digits/predict", json=ROW, headers=AUTH, trust_env=False)
         assert ok.status_code == 200
         assert process.poll() is None
+
+
+def test_fifty_swaps_under_load_fail_no_request_and_mix_no_answer(state: Path) -> None:
+    """Every row of a request is answered by one version, and as that version answers it."""
+    digests = {1: only_digest(state), 2: add_version(state, 2)}
+    rows = [[float((n * k) % 17) for k in range(64)] for n in range(4)]
+    truths = {version: said(state, digest, rows) for version, digest in digests.items()}
+    assert truths[1] != pytest.approx(truths[2], abs=1e-2)
+    answers: list[dict[str, Any]] = []
+    bad: list[object] = []
+    stop = threading.Event()
+
+    def ask(url: str) -> None:
+        with httpx.Client(headers=AUTH, trust_env=False, timeout=30.0) as client:
+            while not stop.is_set():
+                try:
+                    answer = client.post(f"{url}/v1/models/digits/predict", json={"rows": rows})
+                except httpx.HTTPError as error:
+                    bad.append(error)
+                    continue
+                if answer.status_code != 200:
+                    bad.append(answer.text)
+                    continue
+                body = answer.json() | {"header": answer.headers["x-homeostat-version"]}
+                answers.append(body)
+
+    with running(state) as (_, url), httpx.Client(headers=AUTH, timeout=30.0) as person:
+        callers = [threading.Thread(target=ask, args=(url,)) for _ in range(3)]
+        for caller in callers:
+            caller.start()
+        for swap in range(50):
+            wish = {"version": 2 - swap % 2, "reason": f"swap {swap}", "override": True}
+            promoted = person.post(f"{url}/v1/models/digits/promote", json=wish)
+            assert promoted.status_code == 200, promoted.text
+        stop.set()
+        for caller in callers:
+            caller.join(30)
+    assert bad == []
+    seen = {(body["version"], body["generation"]) for body in answers}
+    assert {version for version, _ in seen} == {1, 2}
+    assert len(seen) > 25  # the load was there during the swaps
+    for body in answers:
+        version = body["version"]
+        assert body["header"] == str(version)
+        assert body["digest"] == digests[version]
+        assert body["release"] == f"digits:{version}@g{body['generation']}"
+        assert body["generation"] % 2 == version % 2  # generation 1 is version 1, 2 is 2, 3 is 1
+        assert {one["version"] for one in body["predictions"]} == {version}
+        given = [one["confidence"] for one in body["predictions"]]
+        assert given == pytest.approx(truths[version], abs=1e-3)
+
+
+def only_digest(state: Path) -> str:
+    (folder,) = [path for path in (state / "versions").iterdir() if len(path.name) == 64]
+    return folder.name
+
+
+def add_version(state: Path, version: int) -> str:
+    """A second net with the files of the first and other weights."""
+    first = state / "versions" / only_digest(state)
+    loaded = load_model(first, allowed=["digits"])
+    module = loaded.learner.build(torch.Generator().manual_seed(version))
+    for weights in module.parameters():
+        weights.data.mul_(3)  # far surer than the first one
+    made = state / "made"
+    extra = {"profile.json": (first / "profile.json").read_bytes()}
+    digest = save_model(made, "digits", loaded.learner, module, extra)
+    made.rename(state / "versions" / digest)
+    ArtifactCache(state / "versions").remember("digits", version, digest)
+    return digest
+
+
+def said(state: Path, digest: str, rows: list[list[float]]) -> list[float]:
+    """How sure a version is of each row."""
+    loaded = load_model(state / "versions" / digest, allowed=["digits"])
+    outputs = loaded.learner.predict(loaded.model, loaded.learner.encode(rows))
+    return [float(one) for one in loaded.learner.confidence(outputs)]
