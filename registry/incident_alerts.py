@@ -21,7 +21,7 @@ INCIDENT = "{incident}"  # stands for the incident's id in what comes next
 _NEXT: Mapping[str, str] = {
     "retrain": "a retrain, once enough labels have come since the change.",
     "rollback": "traffic goes back to the standby.",
-    "watch": "labels will tell whether accuracy fell.",
+    "watch": "nothing, until labels say that accuracy fell.",
     "page": "somebody has to look; nothing moves by itself.",
 }
 

@@ -56,5 +56,6 @@ def next_step(
             return f"the policy leaves the retrain to you: {command}"
         count = policy.retrain.min_labels
         return f"a retrain starts by itself once {count} labels have come since the change."
-    then = ", and a retrain then starts by itself" if policy.mode == "act" else ""
-    return f"labels will tell whether accuracy fell{then}."
+    if policy.mode == "recommend":
+        return "if accuracy fell, an alert with the command that retrains."
+    return "if accuracy fell, a retrain starts by itself."

@@ -109,7 +109,7 @@ class Guard:
                 promote_command(model, bad.version, override=True),
                 happened=reason,
                 next_step="the alias champion in MLflow follows by itself; somebody has to find "
-                f"out why version {bad.version} passed.",
+                f"out what is wrong with version {bad.version}.",
             )
         logger.warning("rolled %s back to version %d: %s", model, split.standby.version, reason)
         return routing

@@ -155,7 +155,8 @@ def test_an_alert_says_what_happened_what_was_done_what_comes_next_and_how_to_un
     mitigate(session, opened.id, "Traffic went back.", NOON, URLS[:1], undo)
     resolve(session, opened.id, "Version 3 answers now.", NOON, URLS[:1], "homeostat rollback")
     assert [item.alert.text for item in _all(session)] == [
-        "The inputs changed. Nothing was done yet. Next: labels will tell whether accuracy fell.",
+        "The inputs changed. Nothing was done yet. Next: nothing, until labels say that accuracy "
+        "fell.",
         f"Accuracy fell. Nothing was done yet. Next: run this for {opened.id}.",
         "Accuracy fell. The trial ended. Next: another.",
         "Accuracy fell. Traffic went back. Next: somebody has to look for the cause. "
