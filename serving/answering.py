@@ -1,298 +1,56 @@
 """Answer a batch of requests from one split: encode once, one forward per version.
 
-Pure of HTTP, files and threads. One bad request never spoils its neighbours: when a batch
-fails, its requests are tried one by one and only the culprits get their error.
+Pure of HTTP, files and threads.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-from torch import Tensor
 
-from homeostat.errors import HomeostatError, LearnerError
-from models.learner import Row
-from serving.encoding import Encoded, encode
+from homeostat.errors import HomeostatError
+from serving.answers import SAMPLE_ROWS, Answer, Answered, Asked, Request
+from serving.batch import Batch, to_ask
+from serving.encoding import encode
 from serving.fleet import Split
-from serving.ids import new_ids, share_of_entity, share_of_id
-from serving.runtime import Loaded, Outputs
+from serving.ids import new_ids
 
-SAMPLE_ROWS = 16
-
-
-@dataclass(slots=True)
-class Request:
-    """One request's rows as parsed, and whom they are about (one name for all, or one each)."""
-
-    rows: Sequence[Row]
-    entity: str | list[str] | None = None
-
-
-@dataclass(slots=True)
-class Answer:
-    """What one request gets.
-
-    Args:
-        loaded: The version that answers.
-        arm: Its role: `champion` or `challenger`.
-        ids: A prediction id per row.
-        outputs: (n, C) of the answering version.
-        predictions: Each row's answer as JSON values, with `id` and `version`.
-        shadows: Outputs (n, C) by version of those that answered unseen in a trial.
-    """
-
-    loaded: Loaded
-    arm: str
-    ids: list[str]
-    outputs: Outputs
-    predictions: list[dict[str, Any]]
-    shadows: dict[int, Outputs]
-
-
-@dataclass(slots=True)
-class Asked:
-    """What the standby is to be asked once the answers have left.
-
-    Args:
-        requests: Places of requests that were answered.
-        x: (N, D) their rows, where the standby encodes rows as the champion does.
-    """
-
-    requests: Sequence[int]
-    x: Tensor | None
-
-
-@dataclass(slots=True)
-class Answered:
-    """A whole batch, done.
-
-    Args:
-        results: An answer or an error for each request, in order.
-        observed: Encoded rows (N, D) that the champion has outputs for, for the monitors.
-        outputs: (N, C) of the champion on them.
-        failures: Failing requests of each version.
-        champion_alone_failed: Requests that the champion failed and the standby did not.
-        sample: Some rows as they came, to try a new version on.
-        asked: What the standby is still to be asked.
-    """
-
-    results: list[Answer | HomeostatError]
-    observed: Tensor | None = None
-    outputs: Outputs | None = None
-    failures: dict[int, int] = field(default_factory=dict)
-    champion_alone_failed: int = 0
-    sample: Sequence[Row] = ()
-    asked: Asked | None = None
-
-    def rows_of(self, version: int) -> int:
-        """Rows that a version answered for callers."""
-        return sum(
-            len(one.ids)
-            for one in self.results
-            if isinstance(one, Answer) and one.loaded.version == version
-        )
+__all__ = ["Answer", "Answered", "Asked", "Request", "answer"]
 
 
 def answer(split: Split, requests: Sequence[Request]) -> Answered:
     """Answer requests from one split."""
-    return _Batch(split, requests).run()
+    if split.challenger is None:
+        done = _answer_plainly(split, requests)
+        if done is not None:
+            return done
+    return Batch(split, requests).run()
 
 
-Given = dict[int, "Outputs | HomeostatError"]  # by the place of a request in its batch
-
-
-class _Batch:
-    def __init__(self, split: Split, requests: Sequence[Request]) -> None:
-        self.split = split
-        self.requests = requests
-        self.ids = _ids(requests)
-        self.encodings: dict[str, Encoded] = {}
-
-    def run(self) -> Answered:
-        split = self.split
-        everyone = range(len(self.requests))
-        # In every phase the champion answers everything, seen or unseen: so that each labelled
-        # row can be compared. The standby's turn is when the answers are logged: no caller
-        # waits for it.
-        outputs = {split.champion.version: self._outputs(split.champion, everyone)}
-        if split.challenger is not None:
-            outputs[split.challenger.version] = self._outputs(split.challenger, everyone)
-        done = Answered(self._results(outputs))
-        for version, given in outputs.items():
-            failed = sum(isinstance(one, LearnerError) for one in given.values())
-            if failed:
-                done.failures[version] = failed
-        done.champion_alone_failed = self._proven_failures(outputs)
-        self._watched(done, outputs[split.champion.version])
-        if split.standby is not None:
-            done.asked = self._asked(split.standby, done.results)
-        return done
-
-    def _arms(self) -> dict[int, list[int]]:
-        """The requests that each version answers for its caller."""
-        split = self.split
-        everyone = range(len(self.requests))
-        challenger = split.challenger
-        if split.phase != "canary" or challenger is None:
-            return {split.champion.version: list(everyone)}
-        arms: dict[int, list[int]] = {split.champion.version: [], challenger.version: []}
-        for index in everyone:
-            entity = self.requests[index].entity
-            entity = entity[0] if isinstance(entity, list) else entity
-            if entity is None:
-                place = share_of_id(self.ids[index][0])
-            else:  # the same entity meets the same arm for as long as this challenger is on trial
-                place = share_of_entity(entity, f"{split.model}:{challenger.version}")
-            chosen = challenger if place < split.canary_share else split.champion
-            arms[chosen.version].append(index)
-        return arms
-
-    def _asked(self, standby: Loaded, results: Sequence[Answer | HomeostatError]) -> Asked | None:
-        share = self.split.standby_share
-        asked = [
-            index
-            for index, result in enumerate(results)
-            if isinstance(result, Answer)
-            and (share >= 1.0 or share_of_id(self.ids[index][0]) < share)
-        ]
-        if not asked:
-            return None
-        encoded = self._encoded(self.split.champion)
-        alike = standby.encoding == self.split.champion.encoding and encoded.has(asked)
-        return Asked(asked, encoded.rows(asked) if alike else None)
-
-    def _encoded(self, loaded: Loaded) -> Encoded:
-        encoded = self.encodings.get(loaded.encoding)
-        if encoded is None:
-            encoded = self.encodings[loaded.encoding] = encode(
-                loaded, [request.rows for request in self.requests]
-            )
-        return encoded
-
-    def _outputs(self, loaded: Loaded, indices: Sequence[int]) -> Given:
-        """Outputs or error of one version for each of the requests."""
-        encoded = self._encoded(loaded)
-        given: Given = {}
-        asked: list[int] = []
-        for index in indices:
-            span = encoded.spans[index]
-            if isinstance(span, HomeostatError):
-                given[index] = span
-            else:
-                asked.append(index)
-        if not asked:
-            return given
-        try:
-            outputs = loaded.predict(encoded.rows(asked))
-        except HomeostatError as error:
-            for index in asked:
-                alone = len(asked) == 1
-                given[index] = error if alone else _predict_one(loaded, encoded.rows([index]))
-            return given
-        finite = bool(np.isfinite(outputs).all())
-        start = 0
-        for index in asked:
-            stop = start + len(self.requests[index].rows)
-            own = outputs[start:stop]
-            given[index] = own if finite or np.isfinite(own).all() else loaded.not_finite()
-            start = stop
-        return given
-
-    def _results(self, outputs: dict[int, Given]) -> list[Answer | HomeostatError]:
-        results: dict[int, Answer | HomeostatError] = {}
-        for version, indices in self._arms().items():
-            loaded = self.split.find(version)
-            assert loaded is not None
-            arm = "champion" if loaded is self.split.champion else "challenger"
-            said = _say(loaded, {index: outputs[version][index] for index in indices})
-            for index, one in said.items():
-                if isinstance(one, HomeostatError):
-                    results[index] = one
-                    continue
-                own, answers = one
-                ids = self.ids[index]
-                predictions = [
-                    {"id": name, **answer, "version": version}
-                    for name, answer in zip(ids, answers, strict=True)
-                ]
-                shadows = {
-                    other: unseen
-                    for other, given in outputs.items()
-                    if other != version
-                    and (unseen := given.get(index)) is not None
-                    and not isinstance(unseen, HomeostatError)
-                }
-                results[index] = Answer(loaded, arm, ids, own, predictions, shadows)
-        return [results[index] for index in range(len(self.requests))]
-
-    def _proven_failures(self, outputs: dict[int, Given]) -> int:
-        """Requests that the champion fails and the standby can do: going back would help."""
-        standby = self.split.standby
-        champion = outputs[self.split.champion.version]
-        failed = [index for index, one in champion.items() if isinstance(one, LearnerError)]
-        if standby is None or not failed:
-            return 0
-        given = self._outputs(standby, failed)
-        return sum(not isinstance(given[index], HomeostatError) for index in failed)
-
-    def _watched(self, done: Answered, champion: Given) -> None:
-        good = {i: one for i, one in champion.items() if not isinstance(one, HomeostatError)}
-        if not good:
-            return
-        indices = sorted(good)
-        done.sample = self.requests[indices[0]].rows[:SAMPLE_ROWS]
-        done.observed = self._encoded(self.split.champion).rows(indices)
-        done.outputs = np.concatenate([good[index] for index in indices])
-
-
-def _say(
-    loaded: Loaded, given: Given
-) -> dict[int, tuple[Outputs, list[dict[str, Any]]] | HomeostatError]:
-    """A version's outputs in its learner's words, in one call for the whole batch."""
-    said: dict[int, tuple[Outputs, list[dict[str, Any]]] | HomeostatError] = {}
-    good: dict[int, Outputs] = {}
-    for index, one in given.items():
-        if isinstance(one, HomeostatError):
-            said[index] = one
-        else:
-            good[index] = one
-    if not good:
-        return said
+def _answer_plainly(split: Split, requests: Sequence[Request]) -> Answered | None:
+    """The usual case in one go: no trial, and nothing wrong with any row; None: it is not so."""
+    loaded = split.champion
+    encoded = encode(loaded, [request.rows for request in requests])
+    if encoded.good < len(requests):
+        return None
     try:
-        answers = loaded.learner.answers(np.concatenate(list(good.values())))
-    except Exception as error:  # noqa: BLE001 - a learner's code may raise anything
-        if len(good) > 1:
-            for index, one in good.items():
-                said |= _say(loaded, {index: one})
-            return said
-        failure = LearnerError(
-            f"The learner of {loaded.model}:{loaded.version} failed in answers: {error}",
-            model=loaded.model,
-            version=loaded.version,
-        )
-        return said | dict.fromkeys(good, failure)
-    start = 0
-    for index, one in good.items():
-        said[index] = (one, answers[start : start + len(one)])
-        start += len(one)
-    return said
-
-
-def _ids(requests: Sequence[Request]) -> list[list[str]]:
-    fresh = new_ids(sum(len(request.rows) for request in requests))
-    ids, start = [], 0
-    for request in requests:
-        ids.append(fresh[start : start + len(request.rows)])
-        start += len(request.rows)
-    return ids
-
-
-def _predict_one(loaded: Loaded, part: Tensor) -> Outputs | HomeostatError:
-    try:
-        outputs = loaded.predict(part)
-    except HomeostatError as error:
-        return error
-    return outputs if np.isfinite(outputs).all() else loaded.not_finite()
+        outputs = loaded.predict(encoded.x)
+        answers = loaded.learner.answers(outputs)
+    except Exception:  # noqa: BLE001 - whatever it is, the other way finds whose row it was
+        return None
+    if len(answers) != len(outputs) or not np.isfinite(outputs).all():
+        return None
+    version = loaded.version
+    ids = new_ids(len(outputs))
+    said = [
+        {"id": name, **given, "version": version} for name, given in zip(ids, answers, strict=True)
+    ]
+    results: list[Answer | HomeostatError] = []
+    for rows in encoded.spans:
+        assert isinstance(rows, slice)  # all are good
+        results.append(Answer(loaded, "champion", ids[rows], outputs[rows], said[rows], {}))
+    done = Answered(results, encoded.x, outputs, sample=requests[0].rows[:SAMPLE_ROWS])
+    if split.standby is not None:
+        done.asked = to_ask(split, results, encoded)
+    return done

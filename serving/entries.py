@@ -175,30 +175,25 @@ def to_records(entry: Entry, unseen: Mapping[int, Outputs]) -> list[PredictionRe
         HomeostatError, msgspec.MsgspecError, ValueError: it was not written by `to_payload`.
     """
     at = _EPOCH + timedelta(microseconds=entry.at)
+    model, generation = entry.model, entry.generation
     records: list[PredictionRecord] = []
     for place, request in enumerate(entry.requests):
         answers = _answers_decoder.decode(request.answers)
         rows, entity = _rows(request.body, len(answers))
-        outputs = _outputs(request.outputs, request.width)
+        entities = entity if isinstance(entity, list) else [entity or ""] * len(answers)
         shadows = [(version, _outputs(blob, width)) for version, width, blob in request.shadows]
         if entry.unseen is not None and place in unseen:
             shadows.append((entry.unseen.version, unseen[place]))
-        records += [
-            PredictionRecord(
-                id=said.pop("id"),
-                model=entry.model,
-                version=said.pop("version"),
-                generation=entry.generation,
-                arm=request.arm,
-                entity=(entity[index] if isinstance(entity, list) else entity) or "",
-                at=at,
-                row=row,
-                output=outputs[index],
-                answer=said,
-                shadows=tuple((version, given[index]) for version, given in shadows),
+        outputs = _outputs(request.outputs, request.width)
+        for index, (row, said) in enumerate(zip(rows, answers, strict=True)):
+            name, version = said.pop("id"), said.pop("version")
+            beside = tuple([(other, given[index]) for other, given in shadows])
+            records.append(
+                PredictionRecord(
+                    *(name, model, version, generation, request.arm, entities[index], at),
+                    *(row, outputs[index], said, beside),
+                )
             )
-            for index, (row, said) in enumerate(zip(rows, answers, strict=True))
-        ]
     return records
 
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from homeostat.errors import HomeostatError, LearnerError
-from serving.entries import Entry, Spooled, Unseen, parse_request
+from serving.entries import Entry, Unseen, parse_request
 from serving.fleet import Fleet
 from serving.metrics import Metrics
 from serving.runtime import Loaded, Outputs
@@ -24,6 +25,36 @@ ROWS_AT_ONCE = 256
 logger = logging.getLogger(__name__)
 
 Place = tuple[int, int]  # of a request: of its entry, and in it
+Rows = NDArray[np.float32]
+
+
+@dataclass(slots=True)
+class _Group:
+    """What one standby is asked: the encoded rows of requests, one after the other."""
+
+    loaded: Loaded
+    places: list[Place] = field(default_factory=list)
+    rows: list[int] = field(default_factory=list)
+    parts: list[Rows] = field(default_factory=list)
+
+    def add(self, number: int, entry: Entry, unseen: Unseen) -> None:
+        """Take the requests of an entry that are to be asked."""
+        if unseen.x:
+            for place in unseen.requests:
+                self.places.append((number, place))
+                self.rows.append(entry.requests[place].rows)
+            self.parts.append(np.frombuffer(unseen.x, np.float32).reshape(-1, unseen.columns))
+            return
+        for place in unseen.requests:
+            request = entry.requests[place]
+            try:
+                x = self.loaded.encode(parse_request(request.body, request.rows).rows)
+            except HomeostatError as error:
+                logger.debug("the standby cannot read a request: %s", error)
+                continue
+            self.places.append((number, place))
+            self.rows.append(request.rows)
+            self.parts.append(np.asarray(x.numpy(), dtype=np.float32))
 
 
 class Shadows:
@@ -40,78 +71,59 @@ class Shadows:
 
     def ask(self, entries: Sequence[Entry]) -> list[dict[int, Outputs]]:
         """Outputs (n, C) of the standby by the place of the request, for each entry."""
-        found: list[dict[int, Outputs]] = [{} for _ in entries]
-        groups: dict[int, tuple[Loaded, list[tuple[Place, Tensor]]]] = {}
+        groups: dict[tuple[str, int, str], _Group | None] = {}
         for number, entry in enumerate(entries):
-            loaded = self._standby(entry)
-            if loaded is None or entry.unseen is None:
+            unseen = entry.unseen
+            if unseen is None:
                 continue
-            _, parts = groups.setdefault(id(loaded), (loaded, []))
-            parts += [((number, place), x) for place, x in _parts(loaded, entry, entry.unseen)]
-        for loaded, parts in groups.values():
-            for chunk in _chunks(parts):
-                for (number, place), outputs in self._outputs(loaded, chunk):
-                    found[number][place] = outputs
+            key = (entry.model, unseen.version, unseen.digest)
+            if key not in groups:
+                loaded = self._standby(*key)
+                groups[key] = _Group(loaded) if loaded else None
+            group = groups[key]
+            if group is not None:
+                group.add(number, entry, unseen)
+        found: list[dict[int, Outputs]] = [{} for _ in entries]
+        for group in groups.values():
+            if group is not None and group.parts:
+                self._answer(group, found)
         return found
 
-    def _standby(self, entry: Entry) -> Loaded | None:
-        split = self._fleet.snapshot().get(entry.model)
-        if split is None or entry.unseen is None:
-            return None
-        loaded = split.find(entry.unseen.version)
-        return loaded if loaded is not None and loaded.digest == entry.unseen.digest else None
+    def _standby(self, model: str, version: int, digest: str) -> Loaded | None:
+        split = self._fleet.snapshot().get(model)
+        loaded = split.find(version) if split is not None else None
+        return loaded if loaded is not None and loaded.digest == digest else None
 
-    def _outputs(
-        self, loaded: Loaded, parts: Sequence[tuple[Place, Tensor]]
-    ) -> list[tuple[Place, Outputs]]:
-        """Outputs of each request; one that the standby fails has none."""
+    def _answer(self, group: _Group, found: list[dict[int, Outputs]]) -> None:
+        x = np.concatenate(group.parts)
+        stops = np.cumsum(group.rows).tolist()
         try:
-            outputs = loaded.predict(torch.cat([x for _, x in parts]))
-            if not np.isfinite(outputs).all():
-                raise loaded.not_finite()
-        except HomeostatError as error:
-            if len(parts) > 1:
-                return [one for part in parts for one in self._outputs(loaded, [part])]
-            if isinstance(error, LearnerError):
-                self._metrics.failures.labels(loaded.model, loaded.version).inc()
-            return []
-        found, start = [], 0
-        for place, x in parts:
-            found.append((place, outputs[start : start + len(x)]))
-            start += len(x)
-        return found
+            every = [
+                _predict(group.loaded, x[start : start + ROWS_AT_ONCE])
+                for start in range(0, len(x), ROWS_AT_ONCE)
+            ]
+        except HomeostatError:
+            self._answer_singly(group, x, stops, found)
+            return
+        outputs = np.concatenate(every)
+        for (number, place), rows, stop in zip(group.places, group.rows, stops, strict=True):
+            found[number][place] = outputs[stop - rows : stop]
 
-
-def _parts(loaded: Loaded, entry: Entry, unseen: Unseen) -> list[tuple[int, Tensor]]:
-    """The encoded rows of each request that is asked."""
-    if not unseen.x:
-        found = []
-        for place in unseen.requests:
+    def _answer_singly(
+        self, group: _Group, x: Rows, stops: list[int], found: list[dict[int, Outputs]]
+    ) -> None:
+        """A request that the standby fails has no output, and is counted."""
+        for (number, place), rows, stop in zip(group.places, group.rows, stops, strict=True):
             try:
-                found.append((place, _encoded(loaded, entry.requests[place])))
+                found[number][place] = _predict(group.loaded, x[stop - rows : stop])
             except HomeostatError as error:
-                logger.debug("the standby cannot read a request: %s", error)
-        return found
-    x = torch.from_numpy(np.frombuffer(bytearray(unseen.x), np.float32)).view(-1, unseen.columns)
-    found, start = [], 0
-    for place in unseen.requests:
-        stop = start + entry.requests[place].rows
-        found.append((place, x[start:stop]))
-        start = stop
-    return found
+                if isinstance(error, LearnerError):
+                    labels = (group.loaded.model, group.loaded.version)
+                    self._metrics.failures.labels(*labels).inc()
 
 
-def _encoded(loaded: Loaded, request: Spooled) -> Tensor:
-    return loaded.encode(parse_request(request.body, max_rows=request.rows).rows)
-
-
-def _chunks(parts: Sequence[tuple[Place, Tensor]]) -> list[list[tuple[Place, Tensor]]]:
-    chunks: list[list[tuple[Place, Tensor]]] = []
-    rows = ROWS_AT_ONCE
-    for part in parts:
-        if rows + len(part[1]) > ROWS_AT_ONCE:
-            chunks.append([])
-            rows = 0
-        chunks[-1].append(part)
-        rows += len(part[1])
-    return chunks
+def _predict(loaded: Loaded, x: Rows) -> Outputs:
+    outputs = loaded.predict(torch.from_numpy(x))
+    if not np.isfinite(outputs).all():
+        raise loaded.not_finite()
+    return outputs

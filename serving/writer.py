@@ -18,7 +18,7 @@ from serving.metrics import Metrics
 from serving.shadows import Shadows
 from serving.spool import Spool
 
-INTERVAL_SECONDS = 0.2
+INTERVAL_SECONDS = 0.4
 BACK_OFF_SECONDS = 2.0
 
 logger = logging.getLogger(__name__)

@@ -1,0 +1,88 @@
+"""What is asked and answered within a batch, as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from homeostat.errors import HomeostatError
+from models.learner import Row
+from serving.runtime import Loaded, Outputs
+
+SAMPLE_ROWS = 16
+
+
+@dataclass(slots=True)
+class Request:
+    """One request's rows as parsed, and whom they are about (one name for all, or one each)."""
+
+    rows: Sequence[Row]
+    entity: str | list[str] | None = None
+
+
+@dataclass(slots=True)
+class Answer:
+    """What one request gets.
+
+    Args:
+        loaded: The version that answers.
+        arm: Its role: `champion` or `challenger`.
+        ids: A prediction id per row.
+        outputs: (n, C) of the answering version.
+        predictions: Each row's answer as JSON values, with `id` and `version`.
+        shadows: Outputs (n, C) by version of those that answered unseen in a trial.
+    """
+
+    loaded: Loaded
+    arm: str
+    ids: list[str]
+    outputs: Outputs
+    predictions: list[dict[str, Any]]
+    shadows: dict[int, Outputs]
+
+
+@dataclass(slots=True)
+class Asked:
+    """What the standby is to be asked once the answers have left.
+
+    Args:
+        requests: Places of requests that were answered.
+        x: (N, D) their rows, where the standby encodes rows as the champion does.
+    """
+
+    requests: Sequence[int]
+    x: Tensor | None
+
+
+@dataclass(slots=True)
+class Answered:
+    """A whole batch, done.
+
+    Args:
+        results: An answer or an error for each request, in order.
+        observed: Encoded rows (N, D) that the champion has outputs for, for the monitors.
+        outputs: (N, C) of the champion on them.
+        failures: Failing requests of each version.
+        champion_alone_failed: Requests that the champion failed and the standby did not.
+        sample: Some rows as they came, to try a new version on.
+        asked: What the standby is still to be asked.
+    """
+
+    results: list[Answer | HomeostatError]
+    observed: Tensor | None = None
+    outputs: Outputs | None = None
+    failures: dict[int, int] = field(default_factory=dict)
+    champion_alone_failed: int = 0
+    sample: Sequence[Row] = ()
+    asked: Asked | None = None
+
+    def rows_of(self, version: int) -> int:
+        """Rows that a version answered for callers."""
+        return sum(
+            len(one.ids)
+            for one in self.results
+            if isinstance(one, Answer) and one.loaded.version == version
+        )
