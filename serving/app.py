@@ -73,6 +73,9 @@ def create_app(settings: Settings, gateway: Gateway | None = None) -> GatewayApp
         title="Homeostat gateway",
         description="Predictions that are watched; labels that are acted on.",
         lifespan=lifespan,
+        # Their pages load scripts from elsewhere; /openapi.json is the description itself.
+        docs_url=None,
+        redoc_url=None,
     )
     app.gateway = parts
     app.include_router(_open_routes(parts))

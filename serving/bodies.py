@@ -67,7 +67,7 @@ def parse(body: bytes, kind: type[Parsed]) -> Parsed:
         cause = "its values are nested too deep"
     raise InvalidRequest(
         f"The body is not what this route takes: {cause}.",
-        remedy="See the route in /docs.",
+        remedy="See the route in /openapi.json.",
     )
 
 

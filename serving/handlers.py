@@ -51,7 +51,7 @@ async def _answer_http(request: Request, error: Exception) -> Response:
     if error.status_code == 405:
         return _respond(MethodNotAllowed(f"{request.method} is not taken at {request.url.path}."))
     if error.status_code == 404:
-        return _respond(NotFound(f"There is nothing at {request.url.path}.", remedy="See /docs."))
+        return _respond(NotFound(f"There is nothing at {request.url.path}.", remedy="See /openapi.json."))
     return _respond(InvalidRequest(str(error.detail)))
 
 
@@ -59,7 +59,7 @@ async def _answer_invalid(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"])
-    return _respond(InvalidRequest(f"{place}: {first['msg']}.", remedy="See /docs."))
+    return _respond(InvalidRequest(f"{place}: {first['msg']}.", remedy="See /openapi.json."))
 
 
 async def _answer_nobody(_: Request, __: Exception) -> Response:

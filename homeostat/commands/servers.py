@@ -131,7 +131,7 @@ def _show_addresses(settings: Settings) -> None:
     show_table(
         ("part", "address"),
         [
-            ("gateway", f"{settings.gateway_address}/docs"),
+            ("gateway", settings.gateway_address),
             ("MLflow", settings.mlflow_address),
             ("Prefect", settings.prefect_address.removesuffix("/api")),
             ("state", str(settings.state_dir.resolve())),
