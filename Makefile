@@ -3,7 +3,7 @@
 
 BIN := .venv/bin
 
-.PHONY: help setup demo test lint docs clean
+.PHONY: help setup demo test lint docs bench-serving clean
 
 help:
 	@echo "make demo   the whole loop on real servers and real digits, about 4 minutes"
@@ -11,6 +11,7 @@ help:
 	@echo "make lint   ruff, mypy, import-linter"
 	@echo "make docs   write docs/{commands,settings,errors}.md anew"
 	@echo "make setup  the virtual environment only (TORCH_INDEX=URL: torch from there)"
+	@echo "make bench-serving  the gateway's speed beside a plain FastAPI route, about 2 minutes"
 	@echo "make clean  remove the virtual environment and all caches"
 
 setup:
@@ -30,6 +31,9 @@ lint: setup
 
 docs: setup
 	@$(BIN)/python -m homeostat.cli_reference
+
+bench-serving: setup
+	@$(BIN)/python benchmarks/serving.py
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

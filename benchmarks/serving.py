@@ -1,12 +1,13 @@
 """Gateway requests per second, everything on, beside a plain FastAPI route that predicts.
 
-    python benchmarks/serving.py [--seconds 3] [--repeats 3]
+    python benchmarks/serving.py [--seconds 1] [--rounds 10]
 
 A real gateway process serves a trained digits version (with a standby in shadow, the monitors,
 the prediction log and its database) over loopback; the peer is one FastAPI route that does one
 forward per request with the same weights, and nothing else. Each is asked in a closed loop by
-1, 16 and 64 keep-alive connections, one row a request; figures are medians of the repeats, taken
-in turns. CPU is that of the server process, all of its threads.
+1, 16 and 64 keep-alive connections, one row a request, in many short turns, so that a noisy
+machine is noisy to both; latencies of all turns count together. CPU is that of the server
+process, all of its threads, until what the turn left to do in the background is done.
 """
 
 from __future__ import annotations
@@ -16,14 +17,13 @@ import asyncio
 import json
 import os
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
@@ -47,16 +47,31 @@ ROOT = Path(__file__).resolve().parent.parent
 TOKEN = "benchmark"  # noqa: S105 - of a server that lives for a minute on loopback
 CONNECTIONS = (1, 16, 64)
 START_SECONDS = 60.0
+SETTLE_SECONDS = 0.6  # in which the gateway brings the last turn's predictions to its database
 
 
-@dataclass(frozen=True)
-class Figures:
-    """One measurement: requests per second, latencies in ms, CPU microseconds a request."""
+@dataclass
+class Turns:
+    """What was measured of one server with so many connections: all in seconds."""
 
-    rate: float
-    p50: float
-    p99: float
-    cpu: float
+    latencies: list[float] = field(default_factory=list)
+    wall: float = 0.0
+    cpu: float = 0.0
+
+    @property
+    def rate(self) -> float:
+        """Requests per second."""
+        return len(self.latencies) / self.wall
+
+    def latency(self, share: float) -> float:
+        """The latency in milliseconds that a share of the requests stays below."""
+        ordered = sorted(self.latencies)
+        return 1000 * ordered[min(len(ordered) - 1, int(len(ordered) * share))]
+
+    @property
+    def cpu_each(self) -> float:
+        """CPU microseconds a request."""
+        return 1e6 * self.cpu / len(self.latencies)
 
 
 def prepare(state: Path) -> Dataset:
@@ -101,6 +116,15 @@ def prepare(state: Path) -> Dataset:
     return held
 
 
+@dataclass(frozen=True)
+class Server:
+    """What is measured: where it listens and what it is asked."""
+
+    name: str
+    port: int
+    requests: list[bytes]
+
+
 class Body(BaseModel):
     """What the peer's route takes."""
 
@@ -122,7 +146,7 @@ def run_peer(folder: str, port: int) -> None:
 
 
 @contextmanager
-def server(command: list[str], port: int, ready: str, **more: str) -> Iterator[psutil.Process]:
+def running(command: list[str], port: int, ready: str, **more: str) -> Iterator[psutil.Process]:
     """A server process, ended at the end of the block."""
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(command, cwd=ROOT, env=os.environ | more, stdout=log, stderr=log)
@@ -147,16 +171,13 @@ def answers(url: str) -> bool:
         return False
 
 
-async def measure(
-    port: int, requests: list[bytes], connections: int, seconds: float, process: psutil.Process
-) -> Figures:
+async def ask(port: int, requests: list[bytes], connections: int, seconds: float) -> Turns:
     """Ask in a closed loop for some seconds."""
-    latencies: list[float] = []
-    begun = cpu_seconds(process)
+    turn = Turns()
     start = time.perf_counter()
     until = start + seconds
 
-    async def ask(number: int) -> None:
+    async def go(number: int) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         while time.perf_counter() < until:
             number += 1
@@ -167,20 +188,24 @@ async def measure(
                 raise SystemExit(f"an answer was not 200: {head!r}")
             fields = head.lower().split(b"content-length: ", 1)[1]
             await reader.readexactly(int(fields.split(b"\r\n", 1)[0]))
-            latencies.append(time.perf_counter() - sent)
+            turn.latencies.append(time.perf_counter() - sent)
         writer.close()
 
-    await asyncio.gather(*(ask(number * 7) for number in range(connections)))
-    took = time.perf_counter() - start
-    spent = cpu_seconds(process) - begun
-    latencies.sort()
-    count = len(latencies)
-    return Figures(
-        count / took,
-        1000 * latencies[count // 2],
-        1000 * latencies[min(count - 1, int(count * 0.99))],
-        1e6 * spent / count,
-    )
+    await asyncio.gather(*(go(number * 7) for number in range(connections)))
+    turn.wall = time.perf_counter() - start
+    return turn
+
+
+def take_turn(
+    turns: Turns, server: Server, connections: int, seconds: float, process: psutil.Process
+) -> None:
+    """One turn of one server, added to the others."""
+    begun = cpu_seconds(process)
+    turn = asyncio.run(ask(server.port, server.requests, connections, seconds))
+    time.sleep(SETTLE_SECONDS)
+    turns.cpu += cpu_seconds(process) - begun
+    turns.latencies += turn.latencies
+    turns.wall += turn.wall
 
 
 def cpu_seconds(process: psutil.Process) -> float:
@@ -209,17 +234,11 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def median(figures: list[Figures]) -> Figures:
-    """The median of each figure."""
-    columns = zip(*((one.rate, one.p50, one.p99, one.cpu) for one in figures), strict=True)
-    return Figures(*(statistics.median(column) for column in columns))
-
-
 def main() -> None:
     """Measure both and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=3.0)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=1.0, help="of one turn")
+    parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--peer", nargs=2, metavar=("FOLDER", "PORT"), help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.peer:
@@ -231,56 +250,49 @@ def main() -> None:
         held = prepare(state)
         rows = [[float(value) for value in torch.tensor(row).flatten()] for row in held.rows[:256]]
         version = next(path for path in (state / "versions").iterdir() if len(path.name) == 64)
-        gateway_port, peer_port, nobody = free_port(), free_port(), free_port()
+        ours = Server("gateway", free_port(), encode("/v1/models/digits/predict", rows))
+        theirs = Server("plain FastAPI", free_port(), encode("/predict", rows))
+        nobody = free_port()
         environment = {
             "HOMEOSTAT_STATE_DIR": str(state),
             "HOMEOSTAT_TOKEN": TOKEN,
-            "HOMEOSTAT_GATEWAY_PORT": str(gateway_port),
+            "HOMEOSTAT_GATEWAY_PORT": str(ours.port),
             "HOMEOSTAT_MLFLOW_URL": f"http://127.0.0.1:{nobody}",
             "HOMEOSTAT_PREFECT_URL": f"http://127.0.0.1:{nobody}/api",
         }
-        peer_command = [sys.executable, __file__, "--peer", str(version), str(peer_port)]
+        peer_command = [sys.executable, __file__, "--peer", str(version), str(theirs.port)]
         gateway_command = [sys.executable, "-m", "serving"]
-        sets = {
-            "gateway": (gateway_port, encode("/v1/models/digits/predict", rows)),
-            "plain FastAPI": (peer_port, encode("/predict", rows)),
-        }
-        found: dict[tuple[str, int], list[Figures]] = {}
         with (
-            server(gateway_command, gateway_port, "/health/ready", **environment) as gateway,
-            server(peer_command, peer_port, "/docs", PYTHONPATH=str(ROOT)) as peer,
+            running(gateway_command, ours.port, "/health/ready", **environment) as gateway,
+            running(peer_command, theirs.port, "/docs", PYTHONPATH=str(ROOT)) as peer,
         ):
-            processes = {"gateway": gateway, "plain FastAPI": peer}
-            for name, (port, requests) in sets.items():  # warm
-                asyncio.run(measure(port, requests, 16, 1.0, processes[name]))
-            for _ in range(chosen.repeats):
-                for connections in CONNECTIONS:
-                    for name, (port, requests) in sets.items():
-                        one = measure(port, requests, connections, chosen.seconds, processes[name])
-                        found.setdefault((name, connections), []).append(asyncio.run(one))
+            both = [(ours, gateway), (theirs, peer)]
+            for server, process in both:  # warm
+                take_turn(Turns(), server, 16, 1.0, process)
+            found = {(s.name, count): Turns() for s, _ in both for count in CONNECTIONS}
+            for turn in range(chosen.rounds):
+                for count in CONNECTIONS:
+                    for server, process in both if turn % 2 else both[::-1]:
+                        turns = found[server.name, count]
+                        take_turn(turns, server, count, chosen.seconds, process)
         with transaction(sessions(connect(f"sqlite:///{state / 'lifecycle.db'}"))) as session:
             logged = count_predictions(session, "digits")
     print_table(found, logged)
 
 
-def print_table(found: dict[tuple[str, int], list[Figures]], logged: int) -> None:
-    """The medians, and the gateway beside its peer."""
-    print(
-        f"{'server':14} {'connections':>11} {'req/s':>8} {'p50 ms':>7} {'p99 ms':>7} {'CPU us':>7}"
-    )
-    for connections in CONNECTIONS:
-        ours = median(found["gateway", connections])
-        theirs = median(found["plain FastAPI", connections])
-        for name, one in (("gateway", ours), ("plain FastAPI", theirs)):
-            print(
-                f"{name:14} {connections:11d} {one.rate:8.0f} {one.p50:7.2f} {one.p99:7.2f} "
-                f"{one.cpu:7.0f}"
-            )
-        print(
-            f"{'ratio':14} {connections:11d} {ours.rate / theirs.rate:8.2f} "
-            f"{ours.p50 / theirs.p50:7.2f} {ours.p99 / theirs.p99:7.2f} "
-            f"{ours.cpu / theirs.cpu:7.2f}"
-        )
+def print_table(found: dict[tuple[str, int], Turns], logged: int) -> None:
+    """The figures, and the gateway's beside its peer's."""
+    line = "{:14} {:>11} {:>8} {:>7} {:>7} {:>7}"
+    print(line.format("server", "connections", "req/s", "p50 ms", "p99 ms", "CPU us"))
+    for count in CONNECTIONS:
+        both = []
+        for name in ("gateway", "plain FastAPI"):
+            one = found[name, count]
+            both.append((one.rate, one.latency(0.5), one.latency(0.99), one.cpu_each))
+            rate, p50, p99, cpu = both[-1]
+            print(line.format(name, count, f"{rate:.0f}", f"{p50:.2f}", f"{p99:.2f}", f"{cpu:.0f}"))
+        ratios = (f"{ours / theirs:.2f}" for ours, theirs in zip(*both, strict=True))
+        print(line.format("ratio", count, *ratios))
     print(f"{logged} predictions are in the database.")
 
 
