@@ -11,7 +11,7 @@ import httpx
 from homeostat.demo import rivals
 from homeostat.demo.receiver import Received
 from homeostat.demo.stage import MODEL, Stage
-from homeostat.demo.traffic import Answer, Record
+from homeostat.demo.traffic import Record
 
 
 def train(stage: Stage) -> None:
@@ -170,7 +170,7 @@ def roll_back(stage: Stage) -> None:
     stage.stream("images, once more", kept, after, most=300, seed=5)
     stage.check_answered(after)
     last = _last(record, bad)
-    deciding = _deciding(record, wrong)
+    deciding = _deciding(record, last)
     labels = sum(label.version == bad and label.sent <= deciding for label in record.labelled)
     stage.figure("accuracy of the bad version", f"{record.accuracy(wrong):.3f}")
     stage.figure("labels needed to take the traffic back", str(labels))
@@ -260,11 +260,14 @@ def _last(record: Record, version: int) -> float:
     return max(a.at for a in record.answers if a.version == version)
 
 
-def _deciding(record: Record, wrong: list[Answer]) -> float:
-    """When the deciding label was sent: the last one before a good answer was asked for."""
-    bad = {a.version for a in wrong}
-    good = min(a.at for a in record.answers if a.version not in bad and a.sent > wrong[0].sent)
-    return max(label.sent for label in record.labelled if label.sent <= good)
+def _deciding(record: Record, last: float) -> float:
+    """When the deciding label was sent: the newest that could have ended the bad answers.
+
+    Traffic moves while the deciding label is taken in. Where a label was sent between that and
+    the last bad answer's arrival, it is taken for the deciding one, and a few labels too many
+    are counted; where no bad answer came after it, the label before is, and time is overstated.
+    """
+    return max(label.sent for label in record.labelled if label.sent <= last)
 
 
 def _s(seconds: float) -> str:
