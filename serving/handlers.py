@@ -51,7 +51,9 @@ async def _answer_http(request: Request, error: Exception) -> Response:
     if error.status_code == 405:
         return _respond(MethodNotAllowed(f"{request.method} is not taken at {request.url.path}."))
     if error.status_code == 404:
-        return _respond(NotFound(f"There is nothing at {request.url.path}.", remedy="See /openapi.json."))
+        return _respond(
+            NotFound(f"There is nothing at {request.url.path}.", remedy="See /openapi.json.")
+        )
     return _respond(InvalidRequest(str(error.detail)))
 
 
