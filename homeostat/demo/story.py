@@ -53,11 +53,14 @@ def run(state_dir: Path = Path(".homeostat-demo"), *, keep: bool = False) -> Non
     stage.figure("seconds of the whole demo", f"{time.monotonic() - began:.0f}")
     stage.figure("peak memory of all its processes, MB", f"{memory.peak / 1e6:.0f}")
     _table(stage)
-    console.print(f"report  {page}")
-    console.print(f"picture {page.with_suffix('.png')}")
+    shown = page.relative_to(Path.cwd()) if page.is_relative_to(Path.cwd()) else page
+    console.print(f"report  {shown}", soft_wrap=True)
+    console.print(f"picture {shown.with_suffix('.png')}", soft_wrap=True)
     if keep:
         console.print(f"still running: {settings.gateway_address}, {settings.mlflow_address}")
-        console.print(f"stop it with: HOMEOSTAT_CONFIG={folder}/homeostat.toml homeostat down")
+        console.print(
+            f"stop it with: HOMEOSTAT_CONFIG={folder}/homeostat.toml homeostat down", soft_wrap=True
+        )
 
 
 def _table(stage: Stage) -> None:
