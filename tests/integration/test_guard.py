@@ -75,9 +75,12 @@ class Guarded:
 
 @pytest.fixture
 def guarded(tmp_path: Path) -> Iterator[Guarded]:
+    # What runs already is not ours to end: servers that other tests share.
+    others = {child.pid for child in psutil.Process().children(recursive=True)}
     guard = Guarded(tmp_path)
     yield guard
-    for pid in [child.pid for child in psutil.Process().children(recursive=True)]:
+    ours = {child.pid for child in psutil.Process().children(recursive=True)} - others
+    for pid in ours:
         if pid != guard.process.pid and alive(pid):
             os.kill(pid, signal.SIGKILL)
     guard.process.kill()
