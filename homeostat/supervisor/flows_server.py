@@ -27,6 +27,5 @@ def main() -> None:
     serve()
 
 
-# Prefect starts flow runs with multiprocessing, which imports this module in each of them.
 if __name__ == "__main__":
     main()
