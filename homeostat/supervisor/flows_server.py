@@ -13,6 +13,7 @@ from flows.__main__ import main as serve
 from flows.environment import prepare
 from homeostat.settings import get_settings
 from homeostat.supervisor.parts import answers
+from homeostat.supervisor.quick import starting
 
 _PAUSE = 0.1
 
@@ -21,7 +22,8 @@ def main() -> None:
     """Serve the deployments until told to stop; the supervisor's deadline bounds the wait."""
     settings = get_settings()
     prepare(settings)
-    importlib.import_module("flows.deployments")
+    with starting():
+        importlib.import_module("flows.deployments")
     while not answers(f"{settings.prefect_address.rstrip('/')}/health"):
         time.sleep(_PAUSE)
     serve()

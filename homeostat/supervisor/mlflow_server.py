@@ -10,6 +10,8 @@ from __future__ import annotations
 import argparse
 import os
 
+from homeostat.supervisor.quick import collect_rarely
+
 
 def main() -> None:
     """Serve until told to stop."""
@@ -20,6 +22,7 @@ def main() -> None:
     parser.add_argument("--port", required=True, type=int)
     options = parser.parse_args()
 
+    collect_rarely()
     from mlflow.server import constants
 
     os.environ |= {

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from homeostat.settings import Settings
 from homeostat.supervisor.environment import own_environment, server_environment
+from homeostat.supervisor.schema import is_current
 
 DEPLOYMENTS = ("pipeline", "retrain", "rollback", "report")
 _PROBE_SECONDS = 1.0
@@ -105,7 +106,7 @@ def _prefect(settings: Settings, base: Mapping[str, str]) -> Part:
     if settings.prefect_url:
         return Part("prefect", address, (), {}, ready)
     argv = (
-        *_module("prefect"),
+        *_module("homeostat.supervisor.prefect_server"),
         *("server", "start", "--host", settings.host, "--port", str(settings.prefect_port)),
     )
     env = server_environment(settings, base) | {
@@ -118,6 +119,8 @@ def _prefect(settings: Settings, base: Mapping[str, str]) -> Part:
 
 
 def _database(settings: Settings, base: Mapping[str, str]) -> Part:
+    if is_current(settings.database):
+        return Part("database", "", (), {}, lambda _since: True, once=True)
     # In a process of its own: what migrates need not stay in the supervisor's memory.
     argv = (*_module("homeostat"), "db", "upgrade")
     env = own_environment(settings, base)
@@ -136,7 +139,7 @@ def _gateway(settings: Settings, base: Mapping[str, str]) -> Part:
     return Part(
         "gateway",
         address,
-        _module("serving"),
+        _module("homeostat.supervisor.gateway_server"),
         env,
         ready,
         "gateway_port",

@@ -1,17 +1,22 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import sqlite3
 from pathlib import Path
 
 import pytest
 
+from homeostat.clock import utc_now
 from homeostat.errors import StartError
 from homeostat.settings import Settings
 from homeostat.supervisor import Event, UpState, read_state, stop
 from homeostat.supervisor.parts import Part, parts
+from homeostat.supervisor.schema import is_current
 from homeostat.supervisor.state import lock_state_dir, this_process, write_state
 from homeostat.supervisor.supervise import last_lines
+from registry.database import upgrade
 
 
 def made(tmp_path: Path, **given: object) -> dict[str, Part]:
@@ -34,6 +39,41 @@ def test_the_gateway_gets_one_thread_and_waits_for_the_schema(tmp_path: Path) ->
     gateway = made(tmp_path)["gateway"]
     assert gateway.env["OMP_NUM_THREADS"] == "1"
     assert gateway.after == ("database",)
+
+
+def test_a_schema_that_is_current_costs_no_migration(tmp_path: Path) -> None:
+    migrations = tmp_path / "versions"
+    migrations.mkdir()
+    (migrations / "0001_first.py").write_text('revision = "0001"\ndown_revision = None\n')
+    (migrations / "0002_second.py").write_text(
+        "revision: str = '0002'\ndown_revision: str | None = '0001'\n"
+    )
+    database = tmp_path / "some folder" / "lifecycle.db"
+    database.parent.mkdir()
+    url = f"sqlite:///{database}"
+    assert not is_current(url, migrations)
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        assert not is_current(url, migrations)
+        connection.execute("CREATE TABLE alembic_version (version_num TEXT)")
+        connection.execute("INSERT INTO alembic_version VALUES ('0001')")
+        connection.commit()
+        assert not is_current(url, migrations)
+        connection.execute("UPDATE alembic_version SET version_num = '0002'")
+        connection.commit()
+        assert is_current(url, migrations)
+    database.write_bytes(b"not a database, and long enough to tell" * 99)
+    assert not is_current(url, migrations)
+    assert not is_current("postgresql://h/d", migrations)
+
+
+def test_a_database_that_was_just_migrated_is_not_migrated_at_the_next_start(
+    tmp_path: Path,
+) -> None:
+    assert made(tmp_path)["database"].ours
+    upgrade(f"sqlite:///{tmp_path / 'lifecycle.db'}")
+    database = made(tmp_path)["database"]
+    assert not database.ours
+    assert database.ready(utc_now())
 
 
 def test_a_server_that_is_not_there_is_not_ready(tmp_path: Path) -> None:
