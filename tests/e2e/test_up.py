@@ -160,4 +160,5 @@ def test_a_server_that_cannot_start_is_told_with_its_log_and_leaves_nothing(hous
 
 def flow_runs(house: House) -> list[psutil.Process]:
     """What the flows' process has started."""
-    return psutil.Process(house.up_state()["pids"]["flows"]).children()
+    children: list[psutil.Process] = psutil.Process(house.up_state()["pids"]["flows"]).children()
+    return children
