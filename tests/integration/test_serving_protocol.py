@@ -1,0 +1,182 @@
+"""The short way of predictions over real sockets, beside uvicorn's own."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+import uvicorn
+
+from homeostat.errors import HomeostatError, InvalidRow
+from serving.batching import Done, Reply
+from serving.predicting import Predictor
+from serving.protocol import protocol_of
+
+PATH = "/v1/models/m/predict"
+
+
+class Echo(Predictor):
+    """Admits everything for model `m` and answers with the body; some bodies mean more."""
+
+    def __init__(self) -> None:
+        self.refused: list[str] = []
+
+    def admits(self, url: bytes, headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+        del headers
+        return "m" if url == PATH.encode() else None
+
+    def take(self, model: str, body: bytes, done: Done) -> None:
+        assert model == "m"
+        result: Reply | HomeostatError = Reply(body, 3, 7)
+        if body == b"raise":
+            raise ZeroDivisionError
+        if body == b"refuse":
+            result = InvalidRow("Row 0 is bad.", row=0)
+        if body == b"wait":
+            asyncio.get_running_loop().call_later(0.2, done, result)
+        else:
+            done(result)
+
+    def count_refusal(self, model: str, error: HomeostatError) -> None:
+        self.refused.append(f"{model}:{error.code}")
+
+
+async def long_way(scope: dict[str, Any], receive: Any, send: Any) -> None:  # noqa: ANN401 - ASGI
+    """An application that says which way the request came."""
+    if scope["type"] != "http":
+        return
+    message = await receive()
+    body = b"the long way: " + message["body"]
+    headers = [(b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+@pytest.fixture(scope="module")
+def echo() -> Echo:
+    return Echo()
+
+
+@pytest.fixture(scope="module")
+def port(echo: Echo) -> Iterator[int]:
+    with closing(socket.socket()) as listener:
+        listener.bind(("127.0.0.1", 0))
+        config = uvicorn.Config(
+            long_way, http=protocol_of(echo), ws="none", lifespan="off", log_level="warning"
+        )
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        deadline = time.monotonic() + 20
+        while not server.started:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        yield listener.getsockname()[1]
+        server.should_exit = True
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+class Caller:
+    """One connection."""
+
+    def __init__(self, port: int) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=10)
+        self.pending = b""
+
+    def send(self, body: bytes, path: str = PATH, more: str = "") -> None:
+        head = f"POST {path} HTTP/1.1\r\nhost: x\r\n{more}content-length: {len(body)}\r\n\r\n"
+        self.socket.sendall(head.encode() + body)
+
+    def read(self) -> tuple[int, dict[str, str], bytes]:
+        """The next answer: status, headers, body."""
+        while b"\r\n\r\n" not in self.pending:
+            self._receive()
+        head, _, self.pending = self.pending.partition(b"\r\n\r\n")
+        status, *lines = head.decode().split("\r\n")
+        headers = dict(line.split(": ", 1) for line in lines)
+        length = int(headers["content-length"])
+        while len(self.pending) < length:
+            self._receive()
+        body, self.pending = self.pending[:length], self.pending[length:]
+        return int(status.split()[1]), headers, body
+
+    def _receive(self) -> None:
+        received = self.socket.recv(65536)
+        assert received, "the connection was closed"
+        self.pending += received
+
+
+@pytest.fixture
+def caller(port: int) -> Iterator[Caller]:
+    caller = Caller(port)
+    with closing(caller.socket):
+        yield caller
+
+
+def test_one_connection_carries_many_predictions_whole_and_in_pieces(caller: Caller) -> None:
+    caller.send(b"one")
+    status, headers, body = caller.read()
+    assert (status, body) == (200, b"one")
+    assert headers["x-homeostat-version"] == "3"
+    assert headers["x-homeostat-generation"] == "7"
+    for piece in (b"POST /v1/models/m/pre", b"dict HTTP/1.1\r\nContent-Length: 5\r\n\r\nt", b"wo"):
+        caller.socket.sendall(piece)
+        time.sleep(0.02)
+    caller.socket.sendall(b"!!")
+    assert caller.read()[2] == b"two!!"
+
+
+def test_what_is_pipelined_is_answered_in_its_turn(caller: Caller) -> None:
+    caller.send(b"wait")
+    caller.send(b"second")
+    caller.send(b"third", path="/other")
+    caller.send(b"fourth")
+    assert [caller.read()[2].removeprefix(b"the long way: ") for _ in range(4)] == [
+        *(b"wait", b"second", b"third", b"fourth")
+    ]
+    caller.send(b"short again")
+    assert caller.read()[2] == b"short again"
+
+
+def test_a_refusal_is_a_problem_and_the_connection_stays(caller: Caller, echo: Echo) -> None:
+    caller.send(b"refuse")
+    status, headers, body = caller.read()
+    assert (status, headers["content-type"]) == (422, "application/problem+json")
+    assert b"urn:homeostat:invalid-row" in body
+    caller.send(b"raise")
+    assert caller.read()[0] == 500
+    assert echo.refused == ["m:invalid-row", "m:internal"]
+    caller.send(b"good")
+    assert caller.read()[2] == b"good"
+
+
+@pytest.mark.parametrize(
+    "more", ["connection: close\r\n", "expect: 100-continue\r\n", "connection: upgrade\r\n"]
+)
+def test_the_unusual_goes_the_long_way(port: int, more: str) -> None:
+    caller = Caller(port)
+    with closing(caller.socket):
+        caller.send(b"x", path="/v1/models/other/predict")
+        assert caller.read()[2] == b"the long way: x"
+        caller.send(b"y", more=more)
+        if more.startswith("expect"):
+            assert caller.socket.recv(25) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        status, _, body = caller.read()
+        assert status == 200
+        assert body in (b"y", b"the long way: y")
+        assert body == b"the long way: y" or more == "connection: upgrade\r\n"
+
+
+def test_a_caller_that_leaves_before_its_answer_harms_nobody(port: int, caller: Caller) -> None:
+    gone = Caller(port)
+    gone.send(b"wait")
+    gone.socket.close()
+    caller.send(b"wait")
+    assert caller.read()[2] == b"wait"
