@@ -46,10 +46,10 @@ def put_out(
     at: datetime,
     urls: Sequence[str],
     *,
-    happened: str,
-    done: str,
-    next_step: str,
-    undo: str,
+    happened: str = "",
+    done: str = "",
+    next_step: str = "",
+    undo: str = "",
     news: str = "",
 ) -> None:
     """Put an alert of an incident into the outbox; the same news goes out once.
@@ -63,13 +63,14 @@ def put_out(
         status: Of an alert that is not the first.
         at: When.
         urls: Where it goes.
-        happened: In a sentence.
+        happened: In a sentence; empty: the reason of the gravest signal.
         done: In a sentence; empty: nothing was done.
         next_step: What comes next; `{incident}` in it becomes the incident's id.
         undo: The command that takes back what was done; empty where there is none.
         news: Tells alerts apart that are of one state, severity and kind.
     """
     session.flush()
+    happened = happened or str(row.details.get("reason", ""))
     parts = [_sentence(happened), _sentence(done or NOTHING_DONE)]
     if next_step:
         parts.append(_sentence(f"Next: {next_step.replace(INCIDENT, row.id)}"))

@@ -80,17 +80,8 @@ def raise_signal(
     if news or graver:
         tell(session, row, at, line)
     if opened or graver:
-        put_out(
-            session,
-            row,
-            "update",
-            at,
-            urls,
-            happened=triage.reason,
-            done="",
-            next_step=next_step or next_of(signal.kind, triage),
-            undo="",
-        )
+        step = next_step or next_of(signal.kind, triage)
+        put_out(session, row, "update", at, urls, happened=triage.reason, next_step=step)
     return read_incident(session, row.id)
 
 

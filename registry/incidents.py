@@ -86,18 +86,8 @@ def inform(
     """
     row = _row(session, incident_id)
     tell(session, row, at, text)
-    put_out(
-        session,
-        row,
-        "update",
-        at,
-        urls,
-        happened=str(row.details.get("reason", "")),
-        done=text,
-        next_step=next_step,
-        undo="",
-        news=at.isoformat(),
-    )
+    news = at.isoformat()
+    put_out(session, row, "update", at, urls, done=text, next_step=next_step, news=news)
     return read_incident(session, incident_id)
 
 
@@ -143,17 +133,9 @@ def mitigate(
     row.undo = undo or row.undo
     if _advance(row, "mitigated"):
         tell(session, row, at, f"{text} {happened}".strip())
-        put_out(
-            session,
-            row,
-            "update",
-            at,
-            urls,
-            happened=happened or str(row.details.get("reason", "")),
-            done=text,
-            next_step=next_step or "somebody has to look for the cause.",
-            undo=row.undo,
-        )
+        step = next_step or "somebody has to look for the cause."
+        said = {"happened": happened, "done": text, "next_step": step, "undo": row.undo}
+        put_out(session, row, "update", at, urls, **said)
     return read_incident(session, incident_id)
 
 
@@ -183,17 +165,7 @@ def resolve(
         row.undo = undo or row.undo
         row.resolved_at = at
         tell(session, row, at, text)
-        put_out(
-            session,
-            row,
-            "resolved",
-            at,
-            urls,
-            happened=str(row.details.get("reason", "")),
-            done=text,
-            next_step=OVER,
-            undo=row.undo,
-        )
+        put_out(session, row, "resolved", at, urls, done=text, next_step=OVER, undo=row.undo)
     return read_incident(session, incident_id)
 
 

@@ -29,8 +29,7 @@ from registry.cache import ArtifactCache
 from serving.app import create_app
 from serving.gateway import Gateway
 
-TOKEN = "the-token"
-AUTH = {"Authorization": f"Bearer {TOKEN}"}
+AUTH = {"Authorization": "Bearer the-token"}
 NOWHERE = "http://127.0.0.1:9"  # nothing listens there
 
 
@@ -105,7 +104,7 @@ def site(trained: Trained, tmp_path: Path, migrated_sqlite: Path) -> Site:
         ArtifactCache(state / "versions").remember("digits", version, digest)
     settings = Settings(
         state_dir=state,
-        token=SecretStr(TOKEN),
+        token=SecretStr("the-token"),
         mlflow_url=NOWHERE,
         prefect_url=f"{NOWHERE}/api",
         poll_seconds=0.1,

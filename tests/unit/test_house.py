@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+import ast
 import importlib
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+Named = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+TOLD_ELSEWHERE = ("override", "overload")
 ROOMS = ("homeostat", "flows", "registry", "monitoring", "serving", "models")
 
 
@@ -48,3 +52,27 @@ def test_imports_go_down_only() -> None:
     linter = Path(sys.executable).parent / "lint-imports"
     done = subprocess.run([str(linter)], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
+
+
+def test_every_public_name_says_what_it_is() -> None:
+    """Modules, classes, functions and methods of our rooms; not those of tests."""
+    silent = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for room in (*ROOMS, "alembic", "benchmarks")
+        for path in sorted((ROOT / room).rglob("*.py"))
+        for name in undocumented(ast.parse(path.read_text()), "module")
+    ]
+    assert silent == []
+
+
+def undocumented(node: ast.Module | Named, name: str) -> Iterator[str]:
+    if ast.get_docstring(node) is None:
+        yield name
+    for inner in node.body if isinstance(node, ast.Module | ast.ClassDef) else ():
+        if isinstance(inner, Named) and not inner.name.startswith("_") and not given(inner):
+            yield from undocumented(inner, inner.name)
+
+
+def given(node: Named) -> bool:
+    """Whether its meaning is told where it was first declared."""
+    return any(ast.unparse(each) in TOLD_ELSEWHERE for each in node.decorator_list)
