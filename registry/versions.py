@@ -87,11 +87,19 @@ class MlflowVersions:
         Raises:
             Unavailable: MLflow is away.
         """
+        return self.registered(model) or {}
+
+    def registered(self, model: str) -> dict[str, int] | None:
+        """As `aliases`, but None where there is no such model: not yet, or not any more.
+
+        Raises:
+            Unavailable: MLflow is away.
+        """
         try:
             answer = self._api.get("registered-models/get", name=model)
         except MlflowRefused as error:
             if error.missing:
-                return {}
+                return None
             raise
         pairs = answer["registered_model"].get("aliases", [])
         return {pair["alias"]: int(pair["version"]) for pair in pairs}

@@ -73,6 +73,8 @@ class Reconciler:
             Unavailable: MLflow or the database is away; the next look finds the same.
         """
         aliases = self._read(model)
+        if aliases is None:  # no model of that name: custody tells of one that was there
+            return
         self._tell_near_misses(model, aliases)
         routing = self._parts.follow(model)
         if routing is None:
@@ -87,9 +89,9 @@ class Reconciler:
         if self._differs(aliases, routing) and self._quiet(model, aliases):
             self._answer(routing, aliases)
 
-    def _read(self, model: str) -> dict[str, int]:
+    def _read(self, model: str) -> dict[str, int] | None:
         try:
-            aliases = self._store.aliases(model)
+            aliases = self._store.registered(model)
         except Unavailable:
             self._parts.metrics.part_up.labels("mlflow").set(0)
             raise
@@ -176,6 +178,9 @@ class Reconciler:
         if challenger == routing.challenger:
             return
         if challenger is None:
+            assert routing.challenger is not None
+            if not self._store.exists(model, routing.challenger):  # not the alias: its version
+                return  # the trial goes on from the copy here, and custody tells of it
             reason = "Somebody took the alias challenger away."
             self._moves.abort_trial(routing, MLFLOW_ACTOR, reason, {}, bar=False)
         elif challenger == routing.champion:
