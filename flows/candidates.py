@@ -18,8 +18,10 @@ from flows.runs import Tried
 from flows.site import Site
 from homeostat.policy import Policy
 from monitoring.profile import Profile
-from registry.gates import Verdict, judge, record_verdict, verdict_for
+from registry.gate_evidence import Contender, Evidence
+from registry.gates import judge
 from registry.lineage import open_regime, record_edge
+from registry.verdicts import Verdict, record_verdict, verdict_for
 
 
 @dataclass(frozen=True)
@@ -90,8 +92,17 @@ def assemble(
         policy: Of the model.
     """
     digest = save(folder, trained, profile, champion, policy)
-    verdict = judge(judged.candidate, judged.champion, policy.gates, digest)
     lesson = trained.lesson
+    evidence = Evidence(
+        candidate=Contender(digest, judged.candidate, folder / "model"),
+        champion=_contender(champion, judged),
+        policy=policy.gates,
+        task=trained.learner.task,
+        regime=lesson.regime,
+        rows=lesson.held_out.rows,
+        labels=lesson.held_out.labels,
+    )
+    verdict = judge(evidence, origin.at)
     story = Story(
         model=origin.model,
         learner=trained.reference,
@@ -116,6 +127,12 @@ def assemble(
     }
     curves = {"train_loss": trained.fit.losses}
     return Candidate(folder, origin, story, params, figures(trained, judged), curves)
+
+
+def _contender(champion: Champion | None, judged: Judged) -> Contender | None:
+    if champion is None or judged.champion is None:
+        return None
+    return Contender(champion.digest, judged.champion, champion.folder)
 
 
 def figures(trained: Trained, judged: Judged) -> dict[str, float]:

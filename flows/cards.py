@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from registry.gates import GateFigure, Verdict
+from registry.verdicts import GateFigure, Verdict
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ Losses = Mapping[int, NDArray[np.float64]]  # by regime: the loss of each held-o
 class Champion:
     """The version that a candidate learns from and is compared with.
 
-    `replay` is the folder that `memory` and `regimes` were read from.
+    `folder` holds its `model/` files; `memory` and `regimes` were read from the folder `replay`.
     """
 
     version: int
@@ -44,6 +44,7 @@ class Champion:
     module: nn.Module
     memory: Memory
     regimes: Regimes
+    folder: Path
     replay: Path
 
 
@@ -99,6 +100,7 @@ def load_champion(version: int, folder: Path, replay: Path, policy: Policy) -> C
         loaded.model,
         memory,
         regimes,
+        folder,
         replay,
     )
 

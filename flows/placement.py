@@ -9,9 +9,9 @@ from typing import Literal
 from flows.site import Site
 from homeostat.errors import StaleGeneration
 from homeostat.policy import Policy
-from registry.gates import Verdict
 from registry.promotion import promote, rollback, wanted_aliases
 from registry.routing import Routing, current_routing
+from registry.verdicts import Verdict
 
 Place = Literal["champion", "challenger", "candidate", "rejected"]
 

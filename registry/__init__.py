@@ -22,7 +22,8 @@ from registry.evidence import (
     record_evidence,
     save_detector,
 )
-from registry.gates import GateFigure, Verdict, judge, record_verdict, verdict_for
+from registry.gate_evidence import Contender, Evidence, Measured
+from registry.gates import judge
 from registry.history import timeline
 from registry.incidents import (
     Incident,
@@ -101,13 +102,16 @@ from registry.routing import (
     verify_ledger,
     write_routing,
 )
+from registry.verdicts import GateFigure, Verdict, record_verdict, verdict_for
 from registry.versions import MlflowVersions, VersionInfo
 
 __all__ = [
+    "Contender",
     "Decision",
     "Delivery",
     "DetectorState",
     "Edge",
+    "Evidence",
     "EvidenceSample",
     "GateFigure",
     "Incident",
@@ -117,6 +121,7 @@ __all__ = [
     "LabelledRow",
     "LedgerReport",
     "LossPoint",
+    "Measured",
     "MlflowVersions",
     "Override",
     "PredictionRecord",

@@ -15,7 +15,6 @@ from sqlalchemy.orm import Session
 
 from homeostat.errors import GateRefused, NoTarget
 from homeostat.policy import Policy
-from registry.gates import Verdict, verdict_for
 from registry.permits import (
     Override,
     Quarantined,
@@ -28,6 +27,7 @@ from registry.permits import (
 )
 from registry.release_history import find_release
 from registry.routing import Routing, current_routing, write_routing
+from registry.verdicts import Verdict, verdict_for
 
 __all__ = [
     "Decision",

@@ -143,7 +143,10 @@ class ReleaseRow(Table):
 
 
 class VerdictRow(Table):
-    """What the gates said of a version; the newest row of a version stands."""
+    """What the gates said of a version; the newest row of a version stands.
+
+    `document` is canonical JSON as text, so that its bytes are what was hashed.
+    """
 
     __tablename__ = "verdicts"
     __table_args__ = (Index(None, "model", "version"),)
@@ -153,7 +156,25 @@ class VerdictRow(Table):
     version: Mapped[int]
     digest: Mapped[str] = mapped_column(Digest)
     passed: Mapped[bool]
-    figures: Mapped[Any] = mapped_column(JSON)
+    document: Mapped[str]
+    hash: Mapped[str] = mapped_column(Digest)
+    at: Mapped[datetime]
+
+
+class ApprovalRow(Table):
+    """One person's word for a version, given on one verdict: on no other it counts."""
+
+    __tablename__ = "approvals"
+    __table_args__ = (UniqueConstraint("model", "version", "verdict", "person"),)
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True)
+    model: Mapped[str] = mapped_column(Model)
+    version: Mapped[int]
+    digest: Mapped[str] = mapped_column(Digest)
+    verdict: Mapped[str] = mapped_column(Digest)
+    person: Mapped[str] = mapped_column(String(255))
+    token: Mapped[str] = mapped_column(Digest)
+    reason: Mapped[str]
     at: Mapped[datetime]
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from registry.gates import verdict_for
 from registry.incidents import Incident, incident_history, open_incidents
 from registry.log import count_predictions
 from registry.promotion import active_overrides
 from registry.release_history import releases
 from registry.retrains import retrain_history
 from registry.routing import Routing, routing_history
+from registry.verdicts import verdict_for
 from serving.fleet import Split
 from serving.gateway import Gateway
 

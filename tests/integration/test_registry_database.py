@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, inspect, text
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -26,12 +27,14 @@ from registry import (
 from registry.tables import LeaseRow, Table
 
 NOON = datetime(2026, 11, 22, 12, 0, 0, 123456, tzinfo=UTC)
+MIGRATIONS = Path(registry.__file__).parent.parent / "alembic"
+NEWEST = str(ScriptDirectory(str(MIGRATIONS)).get_current_head())
 LATER_MIGRATION = """
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0002"
-down_revision = "0001"
+revision = "later"
+down_revision = "{newest}"
 
 
 def upgrade():
@@ -53,8 +56,9 @@ def downgrade():
 def later_migrations(tmp_path: Path) -> Path:
     """Our migrations and one more, as a later release will bring."""
     folder = tmp_path / "migrations"
-    shutil.copytree(Path(registry.__file__).parent.parent / "alembic", folder)
-    (folder / "versions" / "0002_later.py").write_text(LATER_MIGRATION)
+    shutil.copytree(MIGRATIONS, folder)
+    later = LATER_MIGRATION.replace("{newest}", NEWEST)
+    (folder / "versions" / "later.py").write_text(later)
     return folder
 
 
@@ -72,7 +76,7 @@ def test_a_migration_up_and_down_keeps_the_data(
     upgrade(empty_database_url, migrations=later_migrations)
     assert "room" in _columns(empty_database_url, "leases")
     assert _content(empty_database_url) == before
-    downgrade(empty_database_url, "0001", migrations=later_migrations)
+    downgrade(empty_database_url, NEWEST, migrations=later_migrations)
     assert "room" not in _columns(empty_database_url, "leases")
     assert _content(empty_database_url) == before
     upgrade(empty_database_url, migrations=later_migrations)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +12,8 @@ import pytest
 from homeostat.errors import DataError
 from homeostat.policy import GatePolicy, Policy
 from registry import (
+    Contender,
+    Evidence,
     Override,
     Quarantined,
     Routing,
@@ -18,6 +22,7 @@ from registry import (
     judge,
     wanted_aliases,
 )
+from registry.gate_evidence import Losses
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 POLICY = GatePolicy(min_accuracy=0.8, forgetting=0.03, error_rate=0.05)
@@ -32,23 +37,33 @@ def losses(wrong: int, rows: int = 500) -> np.ndarray[tuple[int], np.dtype[np.fl
     return (np.arange(rows) < wrong).astype(np.float64)
 
 
+def told(
+    candidate: Mapping[int, Losses],
+    champion: Mapping[int, Losses] | None,
+    policy: GatePolicy = POLICY,
+) -> Verdict:
+    """What the gates say of these losses alone."""
+    other = None if champion is None else Contender("c" * 64, champion)
+    return judge(Evidence(Contender(DIGEST, candidate), other, policy), NOON)
+
+
 def failed(verdict: Verdict) -> list[str]:
     return [figure.name for figure in verdict.figures if not figure.passed]
 
 
 def test_the_first_version_has_only_the_floor_to_pass() -> None:
-    verdict = judge({0: losses(50)}, None, POLICY, DIGEST)
+    verdict = told({0: losses(50)}, None)
     assert verdict.passed
     assert [figure.name for figure in verdict.figures] == ["accuracy"]
     assert verdict.figures[0].figure == pytest.approx(0.9)
-    assert not judge({0: losses(101)}, None, POLICY, DIGEST).passed
-    assert judge({0: losses(100)}, None, POLICY, DIGEST).passed
+    assert not told({0: losses(101)}, None).passed
+    assert told({0: losses(100)}, None).passed
 
 
 def test_a_better_candidate_that_forgot_nothing_passes() -> None:
     candidate = {0: losses(10), 1: losses(12), 2: losses(25)}
     champion = {0: losses(10), 1: losses(10), 2: losses(150)}
-    verdict = judge(candidate, champion, POLICY, DIGEST)
+    verdict = told(candidate, champion)
     assert verdict.passed
     assert [item.name for item in verdict.figures] == [
         "accuracy",
@@ -58,38 +73,54 @@ def test_a_better_candidate_that_forgot_nothing_passes() -> None:
     ]
     assert verdict.figures[1].figure == pytest.approx(-0.25)
     assert "interval" in verdict.figures[3].reason
-    assert Verdict.from_json(verdict.to_json()) == verdict
+
+
+def test_a_verdict_says_by_what_it_was_reached_and_its_hash_is_of_all_of_it() -> None:
+    verdict = told({0: losses(10)}, {0: losses(10)})
+    said = verdict.to_json()
+    assert Verdict.from_json(said) == verdict
+    assert (said["error_rate"], said["at"]) == (0.05, NOON.isoformat())
+    assert said["policy"]["forgetting"] == 0.03
+    assert verdict.hash == Verdict.from_json(said).hash
+    others: list[dict[str, Any]] = [
+        {"passed": False},
+        {"digest": "b" * 64},
+        {"policy": {}},
+        {"figures": []},
+    ]
+    for other in others:
+        assert Verdict.from_json(said | other).hash != verdict.hash
 
 
 def test_a_candidate_that_forgot_an_earlier_regime_is_refused_by_name() -> None:
     candidate = {0: losses(10), 1: losses(26), 2: losses(25)}
     champion = {0: losses(10), 1: losses(10), 2: losses(150)}
-    verdict = judge(candidate, champion, POLICY, DIGEST)
+    verdict = told(candidate, champion)
     assert failed(verdict) == ["regime-1"]
     assert "regime-1" in verdict.reason
     assert "+0.032" in verdict.reason
 
 
 def test_a_candidate_worse_on_the_newest_regime_is_refused() -> None:
-    assert failed(judge({1: losses(90)}, {1: losses(50)}, POLICY, DIGEST)) == ["newest-regime"]
+    assert failed(told({1: losses(90)}, {1: losses(50)})) == ["newest-regime"]
 
 
 def test_an_equal_candidate_is_not_worse() -> None:
-    assert judge({0: losses(20)}, {0: losses(20)}, POLICY, DIGEST).passed
+    assert told({0: losses(20)}, {0: losses(20)}).passed
 
 
 def test_what_cannot_be_judged_is_refused() -> None:
     with pytest.raises(DataError, match="held-out"):
-        judge({}, None, POLICY, DIGEST)
+        told({}, None)
     with pytest.raises(DataError, match="held-out"):
-        judge({0: losses(0, 0)}, None, POLICY, DIGEST)
+        told({0: losses(0, 0)}, None)
     with pytest.raises(DataError, match="same rows"):
-        judge({0: losses(5)}, {0: losses(5, 499)}, POLICY, DIGEST)
+        told({0: losses(5)}, {0: losses(5, 499)})
     with pytest.raises(DataError, match="same rows"):
-        judge({0: losses(5), 1: losses(5)}, {1: losses(5)}, POLICY, DIGEST)
+        told({0: losses(5), 1: losses(5)}, {1: losses(5)})
     for bad in (np.nan, -0.1, 1.1):
         with pytest.raises(DataError, match=r"\[0, 1\]"):
-            judge({0: np.array([0.0, bad])}, None, POLICY, DIGEST)
+            told({0: np.array([0.0, bad])}, None)
 
 
 @pytest.mark.parametrize(
