@@ -135,12 +135,15 @@ def make_venv(python: str, venv: Path) -> None:
 
 
 def pip_commands(root: Path, venv: Path) -> list[list[str]]:
-    """What pip is to install, in order; torch first where an index of its own is given."""
+    """What pip is to install, in order; torch first where an index of its own is given.
+
+    Alone then: what torch needs is pinned, and an index of torch need not have those versions.
+    """
     pip = [str(venv / "bin" / "python"), "-m", "pip", "install", "--no-input"]
     pip += ["--disable-pip-version-check", "--progress-bar", "off"]
     pip += ["-c", str(root / "constraints.txt")]
     index = os.environ.get(TORCH_INDEX)
-    first = [[*pip, "--index-url", index, "torch"]] if index else []
+    first = [[*pip, "--no-deps", "--index-url", index, "torch"]] if index else []
     return [*first, [*pip, "-e", f"{root}[dev]"]]
 
 

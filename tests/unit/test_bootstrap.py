@@ -70,7 +70,7 @@ def test_torch_comes_first_from_an_index_of_its_own(
 ) -> None:
     monkeypatch.setenv("TORCH_INDEX", "https://example.org/cpu")
     first, second = bootstrap.pip_commands(root, root / ".venv")
-    assert first[-3:] == ["--index-url", "https://example.org/cpu", "torch"]
+    assert first[-4:] == ["--no-deps", "--index-url", "https://example.org/cpu", "torch"]
     assert "--index-url" not in second
 
 
