@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -46,18 +45,6 @@ def test_help_comes_at_once_because_nothing_heavy_is_imported() -> None:
         [sys.executable, "-P", "-c", script], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
-
-
-def test_help_takes_less_than_half_a_second() -> None:
-    def once() -> float:
-        began = time.perf_counter()
-        subprocess.run(
-            [sys.executable, "-P", "-m", "homeostat", "--help"], capture_output=True, check=True
-        )
-        return time.perf_counter() - began
-
-    # The least of some runs is what the command costs; more is what the machine did besides.
-    assert min(once() for _ in range(5)) < 0.5
 
 
 @pytest.mark.parametrize(
