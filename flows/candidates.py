@@ -6,48 +6,27 @@ Plain functions over the rooms below; the flows' tasks are a few lines over thes
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from flows.cards import Story, card, describe
 from flows.learning import Champion, Judged, Trained, save
+from flows.lineage import trace
+from flows.origin import Origin
 from flows.placement import Place, place
-from flows.runs import Tried
+from flows.runs import CARD_FILE, LINEAGE_FILE, ROWS_FILE, SUMMARY_FILE, Tried, as_text
 from flows.site import Site
 from homeostat.policy import Policy
 from monitoring.profile import Profile
 from registry.gate_evidence import Contender, Evidence
 from registry.gates import judge
 from registry.lineage import open_regime, record_edge
+from registry.lineage_record import Lineage
+from registry.lineage_records import bind_lineage, keep_lineage
 from registry.verdicts import Verdict, record_verdict, verdict_for
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Which work made a candidate.
-
-    Args:
-        flow: `pipeline` or `retrain`.
-        model: The registered model's name.
-        key: Of the work.
-        made_by: In a sentence, for people: from what, why.
-        at: When.
-        facts: Plain JSON worth keeping with the run: the data, the incident, the time span.
-        parent: The version that its weights go on from (`continual_of`), or None.
-        regime_key: The incident (or the retrain, where there is none) that opened the regime
-            it learnt; empty for the policy's own data set.
-    """
-
-    flow: str
-    model: str
-    key: str
-    made_by: str
-    at: datetime
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    parent: Champion | None = None
-    regime_key: str = ""
+from registry.version_info import NUMBER_TAG
 
 
 @dataclass(frozen=True)
@@ -57,6 +36,8 @@ class Candidate:
     Args:
         folder: Holds `model/` and `replay/`.
         origin: Which work made it.
+        ids: Of the predictions that it learnt or is judged by; empty for a data set.
+        lineage: Where it comes from, not yet numbered.
         story: What there is to tell of it.
         params: What it was made with.
         metrics: Its figures.
@@ -65,6 +46,8 @@ class Candidate:
 
     folder: Path
     origin: Origin
+    ids: Sequence[str]
+    lineage: Lineage
     story: Story
     params: Mapping[str, object]
     metrics: Mapping[str, float]
@@ -126,7 +109,10 @@ def assemble(
         **origin.facts,
     }
     curves = {"train_loss": trained.fit.losses}
-    return Candidate(folder, origin, story, params, figures(trained, judged), curves)
+    lineage = trace(folder, origin, trained, judged, champion, policy, digest)
+    metrics = figures(trained, judged) | {"parameters": float(lineage.weights)}
+    ids = (*lesson.train_ids, *lesson.held_out_ids)
+    return Candidate(folder, origin, ids, lineage, story, params, metrics, curves)
 
 
 def _contender(champion: Champion | None, judged: Judged) -> Contender | None:
@@ -170,6 +156,8 @@ def log_candidate(site: Site, candidate: Candidate) -> Tried:
     """
     origin, story = candidate.origin, candidate.story
     parent = origin.parent
+    with site.session() as session:
+        lineage = keep_lineage(session, origin.key, candidate.lineage, origin.at)
     tags = {"homeostat.flow": origin.flow}
     if parent is not None:
         run_id = site.versions.version(origin.model, parent.version).run_id
@@ -178,6 +166,8 @@ def log_candidate(site: Site, candidate: Candidate) -> Tried:
         tags["homeostat.parent_version"] = str(parent.version)
     summary = {
         "schema": 1,
+        "work_key": origin.key,
+        "number": lineage.number,
         "flow": origin.flow,
         "made_by": origin.made_by,
         "description": describe(story),
@@ -193,8 +183,12 @@ def log_candidate(site: Site, candidate: Candidate) -> Tried:
         name=f"{origin.flow} {origin.at:%Y-%m-%d %H:%M:%S}",
         folder=candidate.folder,
         digest=story.digest,
-        summary=summary,
-        card=card(story),
+        documents={
+            SUMMARY_FILE: as_text(summary),
+            CARD_FILE: card(story),
+            LINEAGE_FILE: as_text(lineage.to_json()),
+            ROWS_FILE: as_text({"schema": 1, "ids": list(candidate.ids)}),
+        },
         params=candidate.params,
         metrics=candidate.metrics,
         curves=candidate.curves,
@@ -209,6 +203,8 @@ def register_candidate(site: Site, model: str, key: str, tried: Tried) -> int:
         Unavailable: MLflow is away.
     """
     tags = {"homeostat.flow": str(tried.summary["flow"])}
+    if number := tried.summary.get("number"):
+        tags[NUMBER_TAG] = str(number)
     if (parent := tried.summary["parent"]) is not None:
         tags["homeostat.parent_version"] = str(parent["version"])
     return site.versions.register(
@@ -236,6 +232,8 @@ def settle(
     with site.session() as session:
         if verdict_for(session, model, version) != verdict:
             record_verdict(session, model, version, verdict, now)
+        if work_key := summary.get("work_key"):
+            bind_lineage(session, model, str(work_key), version)
         if summary["parent"] is not None:
             recipe = {"flow": summary["flow"], **summary["facts"], "verdict": verdict.to_json()}
             parent = str(summary["parent"]["digest"])

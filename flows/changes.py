@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from flows.candidates import Origin
 from flows.learning import Champion, Trained
 from flows.lessons import Lesson, next_lesson
+from flows.origin import Origin
 from flows.rows import as_dataset, read_incident, rows_since_change
 from flows.site import Site
 from homeostat.errors import NoTarget
@@ -55,6 +55,8 @@ class Change:
                 f" {self.champion.version}."
             ),
             at=at,
+            source="log",
+            span=(self.first, self.last),
             facts={
                 "strategy": strategy,
                 "incident": self.incident.id if self.incident else "",

@@ -5,6 +5,7 @@ N rows, D encoded columns, C classes.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,13 +51,14 @@ class Champion:
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained module that nobody has judged yet."""
+    """A trained module that nobody has judged yet; `cpu_seconds` is what its training took."""
 
     reference: str
     learner: Learner
     module: nn.Module
     lesson: Lesson
     fit: FitReport
+    cpu_seconds: float
 
 
 @dataclass(frozen=True)
@@ -105,12 +107,20 @@ def load_champion(version: int, folder: Path, replay: Path, policy: Policy) -> C
     )
 
 
-def train_afresh(lesson: Lesson, policy: Policy, champion: Champion | None) -> Trained:
+def train_afresh(
+    lesson: Lesson, policy: Policy, champion: Champion | None, budget: Budget | None = None
+) -> Trained:
     """Train a new module on a data set and on the champion's memory of all other regimes.
 
     Without the memory a scheduled pipeline would unlearn what retrains have taught since, and
     the forgetting gate would refuse it every time. Its rows are learnt like new ones: replay
     with distillation is for a module that knows something already.
+
+    Args:
+        lesson: The data set, split.
+        policy: Of the model.
+        champion: Whose memory is learnt too, or None.
+        budget: What the training may spend; None: as the policy says.
 
     Raises:
         SettingsError: there is no such learner.
@@ -125,28 +135,41 @@ def train_afresh(lesson: Lesson, policy: Policy, champion: Champion | None) -> T
     data = _to_learn(learner, lesson)
     if (kept := _other_regimes(champion, learner, lesson.regime)) is not None:
         data = Examples(torch.cat([data.x, kept.x]), torch.cat([data.y, kept.y]))
-    fit = guarded(learner.fit, module, data, None, Budget(epochs=policy.epochs), generator)
-    return Trained(policy.learner, learner, module, lesson, fit)
+    budget = budget or Budget(epochs=policy.epochs)
+    started = time.process_time()
+    fit = guarded(learner.fit, module, data, None, budget, generator)
+    spent = time.process_time() - started
+    return Trained(policy.learner, learner, module, lesson, fit, spent)
 
 
-def train_further(lesson: Lesson, policy: Policy, champion: Champion) -> Trained:
+def train_further(
+    lesson: Lesson, policy: Policy, champion: Champion, budget: Budget | None = None
+) -> Trained:
     """Train a copy of the champion on the rows of a new regime, by the policy's strategy.
+
+    Args:
+        lesson: The rows, split.
+        policy: Of the model.
+        champion: Whose weights go on.
+        budget: What the training may spend; None: as the policy says.
 
     Raises:
         DataError: the rows cannot be learnt from.
         LearnerError: the learner's own code failed.
     """
     rules = policy.retrain
+    started = time.process_time()
     module, fit = retrain(
         champion.learner,
         champion.module,
         _to_learn(champion.learner, lesson),
         champion.memory,
         rules.strategy,
-        Budget(epochs=rules.epochs, seconds=rules.seconds),
+        budget or Budget(epochs=rules.epochs, seconds=rules.seconds),
         policy.seed,
     )
-    return Trained(champion.reference, champion.learner, module, lesson, fit)
+    spent = time.process_time() - started
+    return Trained(champion.reference, champion.learner, module, lesson, fit, spent)
 
 
 def judge_regimes(trained: Trained, champion: Champion | None) -> Judged:

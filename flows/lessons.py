@@ -20,11 +20,12 @@ FIRST_REGIME = 0
 class Lesson:
     """The rows of one regime: to learn from, and held out to judge by.
 
-    `train_ids` and `held_out_ids` are the predictions that the rows came from; empty for a
-    data set that is no log.
+    `digest` is of the data set before the split. `train_ids` and `held_out_ids` are the
+    predictions that the rows came from; empty for a data set that is no log.
     """
 
     regime: int
+    digest: str
     train: Dataset
     held_out: Dataset
     train_ids: tuple[str, ...] = ()
@@ -38,7 +39,7 @@ def first_lesson(dataset: Dataset, policy: Policy) -> Lesson:
         DataError: too few rows to split.
     """
     train, held_out = split(dataset, policy.retrain.holdout, policy.seed)
-    return Lesson(FIRST_REGIME, train, held_out)
+    return Lesson(FIRST_REGIME, dataset.digest, train, held_out)
 
 
 def next_lesson(dataset: Dataset, ids: Sequence[str], policy: Policy, regime: int) -> Lesson:
@@ -49,7 +50,7 @@ def next_lesson(dataset: Dataset, ids: Sequence[str], policy: Policy, regime: in
     """
     train, held_out = split(dataset, policy.retrain.holdout, policy.seed)
     train_ids, held_out_ids = _ids_of(train, dataset, ids), _ids_of(held_out, dataset, ids)
-    return Lesson(regime, train, held_out, train_ids, held_out_ids)
+    return Lesson(regime, dataset.digest, train, held_out, train_ids, held_out_ids)
 
 
 def _ids_of(part: Dataset, dataset: Dataset, ids: Sequence[str]) -> tuple[str, ...]:

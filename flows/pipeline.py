@@ -91,7 +91,7 @@ def _make(
     site: "Site", model: str, policy: Policy, dataset: "Dataset", work: str, source: str
 ) -> "Tried":
     """Train, judge and log a candidate that nobody made yet."""
-    from flows.candidates import Origin
+    from flows.origin import Origin
 
     champion = steps.fetch_champion(site, model, policy)
     origin = Origin(
@@ -100,6 +100,7 @@ def _make(
         key=work,
         made_by=f"Trained on {source}.",
         at=utc_now(),
+        source=source,
         facts={"data": source, "data_digest": dataset.digest},
     )
     trained = train(whole(dataset), policy, whole(champion))

@@ -21,6 +21,8 @@ from registry.versions import DIGEST_TAG, WORK_TAG
 
 SUMMARY_FILE = "verdict.json"
 CARD_FILE = "model_card.md"
+LINEAGE_FILE = "lineage.json"
+ROWS_FILE = "rows.json"  # the ids of the predictions that a retrain learnt
 MAX_SUMMARY_BYTES = 4 * 1024 * 1024
 MAX_PARAM = 6000  # characters that MLflow keeps of a parameter's value
 MAX_METRICS = 900  # of one call; MLflow takes 1,000 items of all kinds
@@ -84,8 +86,7 @@ class Runs:
         name: str,
         folder: Path,
         digest: str,
-        summary: Mapping[str, Any],
-        card: str,
+        documents: Mapping[str, str],
         params: Mapping[str, object],
         metrics: Mapping[str, float],
         curves: Mapping[str, Sequence[float]],
@@ -102,8 +103,7 @@ class Runs:
             name: Of the run, for people.
             folder: Holds `model/` and `replay/`.
             digest: Of `model/`.
-            summary: Kept as `verdict.json`.
-            card: Markdown, kept as `model_card.md`.
+            documents: Texts by file name, `verdict.json` among them: what `find` answers with.
             params: What it was made with.
             metrics: Its figures.
             curves: Its figures by epoch.
@@ -120,11 +120,10 @@ class Runs:
             for path in sorted(folder.rglob("*"))
             if path.is_file()
         }
-        files[CARD_FILE] = card.encode()
-        files[SUMMARY_FILE] = json.dumps(summary, indent=2, allow_nan=False).encode()
+        files |= {name: text.encode() for name, text in documents.items()}
         self._upload(run, files)
         self._end(run_id, "FINISHED")
-        return Tried(run_id, digest, dict(summary))
+        return Tried(run_id, digest, json.loads(documents[SUMMARY_FILE]))
 
     def keep_report(self, model: str, name: str, files: Sequence[Path]) -> str:
         """Log pages and pictures as a run of the model, below `report/`; its id is answered."""
@@ -250,6 +249,11 @@ class Runs:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(content)
             MlflowClient(tracking_uri=self._url).log_artifacts(run_id, folder)
+
+
+def as_text(value: object) -> str:
+    """JSON as it lies beside a version, for people too: one value a line, no NaN."""
+    return json.dumps(value, indent=2, allow_nan=False) + "\n"
 
 
 def _tags(run: Mapping[str, Any]) -> dict[str, str]:

@@ -16,8 +16,9 @@ from homeostat.clock import utc_now
 from homeostat.policy import Policy
 
 if TYPE_CHECKING:
-    from flows.candidates import Candidate, Origin
+    from flows.candidates import Candidate
     from flows.learning import Champion, Judged, Trained
+    from flows.origin import Origin
     from flows.placement import Place
     from flows.runs import Tried
     from flows.site import Site

@@ -31,12 +31,15 @@ class Budget:
         seconds: Wall time, at most; training ends after the batch that crosses it.
         batch_size: Rows of one step.
         learning_rate: Of AdamW.
+        steps: Steps of the optimiser, at most; None: as many as the rest allows. A training
+            that its time cut short is repeated to the bit by its count of steps.
     """
 
     epochs: int = 30
     seconds: float = 300.0
     batch_size: int = 32
     learning_rate: float = 1e-3
+    steps: int | None = None
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ class FitReport:
         steps: Steps of the optimiser.
         seconds: Wall time.
         losses: The mean training loss of each epoch.
-        stopped: Why it ended: `epochs` or `seconds`.
+        stopped: Why it ended: `epochs`, `seconds` or `steps`.
         skipped: Rows left out because their truth is a class that the model does not have.
     """
 

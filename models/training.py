@@ -52,7 +52,7 @@ def train(
         model: Takes (B, D), gives raw outputs (B, C).
         data: The N new rows; an epoch is one pass over them.
         replay: The M rows of the memory, or None.
-        budget: Epochs, seconds, batch size, learning rate.
+        budget: Epochs, seconds, steps, batch size, learning rate.
         generator: The only source of randomness.
         loss: Of raw outputs against truths.
         distil: Of raw outputs against the raw outputs of the module as it came in.
@@ -89,8 +89,11 @@ def train(
             optimiser.step()
             steps += 1
             total += objective.item()
-            if timer() - started > budget.seconds:
+            if steps == budget.steps:
+                stopped = "steps"
+            elif timer() - started > budget.seconds:
                 stopped = "seconds"
+            if stopped != "epochs":
                 break
         losses.append(total / done)
         if not math.isfinite(losses[-1]):
@@ -98,7 +101,7 @@ def train(
                 f"The training diverged: the mean loss of epoch {len(losses)} is {losses[-1]}.",
                 remedy="Lower the learning rate, or look for extreme values in the data.",
             )
-        if stopped == "seconds":
+        if stopped != "epochs":
             break
     model.eval()
     return FitReport(len(losses), steps, timer() - started, tuple(losses), stopped)

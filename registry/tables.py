@@ -382,6 +382,25 @@ class EdgeRow(Table):
     recipe: Mapped[dict[str, Any]]
 
 
+class LineageRow(Table):
+    """Where a version comes from, by the work that made it; `version` once it is registered."""
+
+    __tablename__ = "lineage"
+    __table_args__ = (
+        UniqueConstraint("model", "number"),
+        UniqueConstraint("model", "version"),
+        Index(None, "digest"),
+    )
+
+    model: Mapped[str] = mapped_column(Model, primary_key=True)
+    work_key: Mapped[str] = mapped_column(String(64), primary_key=True)
+    version: Mapped[int | None]
+    number: Mapped[str] = mapped_column(String(32))
+    digest: Mapped[str] = mapped_column(Digest)
+    record: Mapped[dict[str, Any]]
+    at: Mapped[datetime]
+
+
 class RegimeRow(Table):
     """A stretch of data between drifts, by its number."""
 

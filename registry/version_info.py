@@ -9,6 +9,7 @@ from typing import Any
 
 DIGEST_TAG = "homeostat.digest"
 WORK_TAG = "homeostat.work_key"
+NUMBER_TAG = "homeostat.semver"
 
 
 @dataclass(frozen=True)

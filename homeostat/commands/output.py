@@ -11,6 +11,9 @@ import typer
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="A model of the settings.")]
+Version = Annotated[
+    int, typer.Argument(metavar="VERSION", min=1, help="Its number in MLflow: 3, say.")
+]
 Reason = Annotated[str, typer.Option("--reason", help="Why; it is kept in the ledger.")]
 
 

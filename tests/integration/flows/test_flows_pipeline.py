@@ -44,7 +44,9 @@ def test_the_pipeline_makes_a_judged_champion_that_mlflow_shows(site: Site) -> N
     assert {item["path"] for item in files} == {
         "model",
         "replay",
+        "lineage.json",
         "model_card.md",
+        "rows.json",
         "verdict.json",
     }
     with transaction(site.maker) as session:

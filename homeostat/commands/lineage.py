@@ -1,0 +1,149 @@
+"""`lineage`, `renumber`: where a version comes from, and the number that it goes by."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from homeostat.commands.output import AsJson, ModelName, Version, say, show_json, when
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from homeostat.settings import Settings
+    from registry.lineage_record import Lineage
+    from registry.lineage_records import Kept
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands of this file."""
+    app.command()(lineage)
+    app.command()(renumber)
+
+
+def lineage(model: ModelName, version: Version, as_json: AsJson = False) -> None:
+    """Show where a version comes from, back to the one that was trained anew."""
+    from registry.lineage_records import ancestry
+
+    with database() as (_, session):
+        line = ancestry(session, model, version)
+    if as_json:
+        show_json([_plain(each) for each in line])
+        return
+    for at, each in enumerate(line):
+        if at:
+            say("")
+        for name, value in facts(each):
+            say(f"{name:<12} {value}")
+
+
+def renumber(
+    model: ModelName,
+    version: Version,
+    number: Annotated[str, typer.Argument(metavar="NUMBER", help="Such as 2.0.0.")],
+    as_json: AsJson = False,
+) -> None:
+    """Give a version another number than the one that it was given by itself.
+
+    Its files, its digest and the number in its card stay as they are.
+    """
+    from registry.lineage_records import set_number
+    from registry.numbers import Number
+    from registry.version_info import NUMBER_TAG
+    from registry.versions import MlflowVersions
+
+    wanted = Number.parse(number)
+    with database() as (settings, session):
+        before = set_number(session, model, version, wanted)
+        # Inside the transaction: while MLflow is away, nothing has changed anywhere.
+        versions = MlflowVersions(settings.mlflow_address)
+        with contextlib.closing(versions):
+            versions.tag(model, version, {NUMBER_TAG: str(wanted)})
+    if as_json:
+        show_json({"model": model, "version": version, "number": number, "before": str(before)})
+        return
+    say(f"Version {version} of {model} is {wanted} now; it was {before}.")
+
+
+@contextlib.contextmanager
+def database() -> Iterator[tuple[Settings, Session]]:
+    """The settings, and one transaction of the lifecycle database.
+
+    Raises:
+        Unavailable: the database is away or of another schema.
+    """
+    from homeostat.settings import load_settings
+    from registry.database import check_schema, connect, sessions, transaction
+
+    settings = load_settings()
+    engine = connect(settings.database)
+    try:
+        check_schema(engine)
+        with transaction(sessions(engine)) as session:
+            yield settings, session
+    finally:
+        engine.dispose()
+
+
+def facts(kept: Kept) -> list[tuple[str, str]]:
+    """A lineage in lines for people."""
+    record = kept.record
+    data, code, made_on, cost = record.data, record.code, record.environment, record.cost
+    return [
+        ("version", f"{kept.number} (MLflow version {kept.version}), {record.weights:,} weights"),
+        ("digest", record.digest),
+        ("made", f"{when(record.made_at)} UTC by the flow {record.flow}. {record.made_by}"),
+        ("parent", _parent(record)),
+        (
+            "data",
+            f"{data.source}, {data.rows} rows ({data.trained_on} to learn,"
+            f" {data.held_out} held out), regime {data.regime} of"
+            f" {', '.join(map(str, data.regimes))}, digest {data.digest}",
+        ),
+        *([("span", f"{when(data.begins)} to {when(data.ends)} UTC")] if data.begins else []),
+        (
+            "code",
+            f"homeostat {code.package}, commit {code.revision or 'unknown'}"
+            f"{' with changes' if code.modified else ''}, source {code.source}",
+        ),
+        (
+            "environment",
+            f"Python {made_on.python}, {made_on.platform}, {made_on.vector},"
+            f" {made_on.threads} thread{'s' if made_on.threads != 1 else ''},"
+            f" everything installed {made_on.digest}",
+        ),
+        ("libraries", ", ".join(f"{name} {v}" for name, v in made_on.packages.items())),
+        ("parameters", _flat(record.parameters)),
+        ("seed", str(record.seed)),
+        ("memory", f"{record.memory.rows} rows, digest {record.memory.digest}"),
+        (
+            "cost",
+            f"{cost.seconds:.1f} s ({cost.cpu_seconds:.1f} CPU s), {cost.rows} rows,"
+            f" {cost.epochs} epochs, {cost.steps} steps, ended by {cost.stopped}",
+        ),
+    ]
+
+
+def _parent(record: Lineage) -> str:
+    if record.parent is not None:
+        return f"{record.parent.edge} version {record.parent.version}, {record.parent.digest}"
+    if record.champion is not None:
+        return f"none; with the memory of version {record.champion.version}"
+    return "none"
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> str:
+    return ", ".join(
+        _flat(value, f"{prefix}{name}.")
+        if isinstance(value, dict) and value
+        else f"{prefix}{name} {value}"
+        for name, value in values.items()
+    )
+
+
+def _plain(kept: Kept) -> dict[str, Any]:
+    number = str(kept.number)
+    return {"version": kept.version, "number": number, "lineage": kept.record.to_json()}
