@@ -50,6 +50,7 @@ from registry.labels import (
     record_labels,
     record_losses,
 )
+from registry.ledger import LedgerReport, Line, lines_of, record, verify_ledger
 from registry.lineage import (
     Edge,
     Regime,
@@ -94,12 +95,10 @@ from registry.retrains import (
     start_retrain,
 )
 from registry.routing import (
-    LedgerReport,
     Routing,
     current_routing,
     routing_history,
     served_at,
-    verify_ledger,
     write_routing,
 )
 from registry.verdicts import GateFigure, Verdict, record_verdict, verdict_for
@@ -120,6 +119,7 @@ __all__ = [
     "LabelOutcome",
     "LabelledRow",
     "LedgerReport",
+    "Line",
     "LossPoint",
     "Measured",
     "MlflowVersions",
@@ -161,6 +161,7 @@ __all__ = [
     "judge",
     "labelled_rows",
     "leases",
+    "lines_of",
     "load_detectors",
     "log_predictions",
     "loss_series",
@@ -174,6 +175,7 @@ __all__ = [
     "quarantine",
     "quarantined",
     "raise_signal",
+    "record",
     "record_edge",
     "record_evidence",
     "record_labels",

@@ -9,7 +9,8 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from homeostat.errors import Refused
-from registry.statements import insert_new
+from registry.columns import spell
+from registry.ledger import hold, record
 from registry.tables import OverrideRow, QuarantineRow
 
 
@@ -35,16 +36,72 @@ class Quarantined:
     at: datetime
 
 
-def quarantine(session: Session, model: str, digest: str, reason: str, now: datetime) -> None:
-    """Bar an artifact from answering; the first reason stands."""
-    statement = insert_new(session, QuarantineRow).values(
-        model=model, digest=digest, reason=reason, at=now, released_at=None
+def quarantine(
+    session: Session,
+    model: str,
+    digest: str,
+    reason: str,
+    now: datetime,
+    *,
+    actor: str,
+    version: int | None = None,
+) -> None:
+    """Bar an artifact from answering; the first reason stands.
+
+    Args:
+        session: Open transaction.
+        model: The registered model's name.
+        digest: Of the artifact.
+        reason: Why.
+        now: When.
+        actor: Who bars it, for the ledger.
+        version: Whose artifact it is, for the ledger.
+    """
+    hold(session, model)  # so that of two who bar it at once only one writes a line
+    if quarantined(session, model, digest) is not None:
+        return
+    record(
+        session,
+        model,
+        "quarantine",
+        actor=actor,
+        reason=reason,
+        at=now,
+        before=None,
+        after="in quarantine",
+        version=version,
+        digest=digest,
     )
-    session.execute(statement)
+    session.add(QuarantineRow(model=model, digest=digest, reason=reason, at=now, released_at=None))
+    session.flush()
 
 
-def release_quarantine(session: Session, model: str, digest: str, now: datetime) -> None:
-    """Let an artifact go again."""
+def release_quarantine(
+    session: Session,
+    model: str,
+    digest: str,
+    now: datetime,
+    *,
+    actor: str,
+    reason: str,
+    version: int | None = None,
+) -> None:
+    """Let an artifact go again, if it is barred; see `quarantine`."""
+    hold(session, model)
+    if quarantined(session, model, digest) is None:
+        return
+    record(
+        session,
+        model,
+        "quarantine",
+        actor=actor,
+        reason=reason,
+        at=now,
+        before="in quarantine",
+        after=None,
+        version=version,
+        digest=digest,
+    )
     session.execute(
         update(QuarantineRow)
         .where(
@@ -91,6 +148,17 @@ def grant_override(
             remedy="Give a moment in the future.",
         )
     granted = Override(model, version, actor, reason, expires_at, now)
+    record(
+        session,
+        model,
+        "override",
+        actor=actor,
+        reason=reason,
+        at=now,
+        before=None,
+        after=f"allowed until {spell(expires_at)}",
+        version=version,
+    )
     session.add(
         OverrideRow(
             model=model,

@@ -76,7 +76,7 @@ def move_releases(
     at: datetime,
     actor: str,
     reason: str,
-    digests: Mapping[int, str] | None,
+    digests: Mapping[int, str],
 ) -> None:
     """End the releases that a new routing ends and begin those that it begins.
 
@@ -98,7 +98,7 @@ def move_releases(
                     model=model,
                     version=version,
                     generation=generation,
-                    digest=(digests or {}).get(version) or _known_digest(session, model, version),
+                    digest=digests[version],
                     role=role,
                     from_at=at,
                     to_at=None,
@@ -110,7 +110,8 @@ def move_releases(
     session.flush()
 
 
-def _known_digest(session: Session, model: str, version: int) -> str:
+def known_digest(session: Session, model: str, version: int) -> str:
+    """The digest that a version was last judged or served with; empty where nobody told it."""
     for table in (VerdictRow, ReleaseRow):
         query = (
             select(table.digest)

@@ -1,32 +1,36 @@
-"""The ledger of routings: which version answers which share, since when, by whom and why.
+"""Routings: which version answers which share, since when, by whom and why.
 
-A routing is immutable and numbered. Writing one is a compare-and-swap on its number, so of two
-controllers only one wins. Each line carries the hash of the line before it, so that a line that
-was changed, taken out or put in shows. Releases (a version's time in one role) are kept in the
-same transaction.
+A routing is immutable and numbered, and is one line of the model's ledger. Writing one is a
+compare-and-swap on its number, so of two controllers only one wins. Releases (a version's time in
+one role) are kept in the same transaction.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import RowMapping, func, select
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import RowMapping, Select
 from sqlalchemy.orm import Session
 
 from homeostat.errors import Refused, StaleGeneration
 from registry.json_text import canonical
-from registry.release_history import ROLES, Release, Role, move_releases, releases
-from registry.statements import columns_of, insert_new
-from registry.tables import ReleaseRow, RoutingRow
+from registry.ledger import ROUTING, append, hold
+from registry.release_history import (
+    ROLES,
+    Release,
+    Role,
+    known_digest,
+    move_releases,
+    releases,
+)
+from registry.statements import columns_of
+from registry.tables import LedgerRow
 
 __all__ = [
-    "LedgerReport",
     "Phase",
     "Release",
     "Role",
@@ -35,25 +39,11 @@ __all__ = [
     "releases",
     "routing_history",
     "served_at",
-    "verify_ledger",
     "write_routing",
 ]
 
 Phase = Literal["steady", "shadow", "canary"]
-FIRST_HASH = "0" * 64  # what the first line of a model's ledger follows
-HASHED = (
-    "model",
-    "generation",
-    "champion",
-    "challenger",
-    "standby",
-    "phase",
-    "canary_share",
-    "actor",
-    "reason",
-    "evidence",
-    "previous_hash",
-)
+SPLIT = ("champion", "challenger", "standby", "phase", "canary_share")
 
 
 @dataclass(frozen=True)
@@ -72,7 +62,8 @@ class Routing:
         actor: Who moved it.
         reason: Why, in a sentence.
         evidence: The figures behind it, as JSON.
-        hash: SHA-256 over all of this and the hash of the line before.
+        hash: Of its line in the ledger.
+        digests: Of its versions' artifacts, where known.
     """
 
     model: str
@@ -87,21 +78,11 @@ class Routing:
     reason: str
     evidence: dict[str, Any]
     hash: str
+    digests: dict[int, str] = field(default_factory=dict)
 
     def role_of(self, version: int) -> Role | None:
         """The role that a version has here, or None."""
         return next((role for role in ROLES if getattr(self, role) == version), None)
-
-
-@dataclass(frozen=True)
-class LedgerReport:
-    """Whether a model's ledger is whole: `broken` is the first bad generation, if any."""
-
-    model: str
-    lines: int
-    intact: bool
-    broken: int | None = None
-    reason: str = ""
 
 
 def current_routing(session: Session, model: str) -> Routing | None:
@@ -142,112 +123,91 @@ def write_routing(
         evidence: Plain JSON.
         at: When; a moment before the present routing's counts as that one, so that no two
             releases of a role overlap when a clock went back.
-        digests: Of the versions, for their releases; the verdict's digest where not given.
+        digests: Of the versions; where not given, as in the routing before or the verdict.
 
     Raises:
         StaleGeneration: somebody else wrote that number first; `winner` says who.
         Refused: the roles contradict one another.
     """
     _check(champion, challenger, standby, phase, canary_share)
+    head = hold(session, model)
     before = _current(session, model)
-    if (before.generation if before else 0) != expected:
+    if head.generation != expected:
         raise _stale(model, expected, before)
-    values = {
-        "model": model,
-        "generation": expected + 1,
+    roles: dict[Role, int | None] = {
         "champion": champion,
         "challenger": challenger,
         "standby": standby,
-        "phase": phase,
-        "canary_share": float(canary_share),
-        "at": max(at, before.at) if before else at,
-        "actor": actor,
-        "reason": reason,
-        "evidence": canonical(evidence),
-        "previous_hash": before.hash if before else FIRST_HASH,
     }
-    values["hash"] = _digest(values)
-    statement = insert_new(session, RoutingRow, RoutingRow.model, RoutingRow.generation)
-    won = session.scalar(statement.values(values).returning(RoutingRow.generation))
-    if won is None:  # PostgreSQL: another transaction took the number after we looked
-        raise _stale(model, expected, _current(session, model))
-    written = _current(session, model)
-    assert written is not None
-    routing = _routing(written)
-    roles = {role: getattr(routing, role) for role in ROLES}
-    move_releases(session, model, routing.generation, roles, routing.at, actor, reason, digests)
+    known = dict(digests or {})
+    if before is not None:
+        known = _routing(before).digests | known
+    for version in roles.values():
+        if version is not None and not known.get(version):
+            known[version] = known_digest(session, model, version)
+    held = {str(one): known[one] for one in roles.values() if one is not None and known[one]}
+    split = roles | {"phase": phase, "canary_share": float(canary_share), "digests": held}
+    line = append(
+        session,
+        model,
+        head,
+        ROUTING,
+        generation=expected + 1,
+        version=champion,
+        digest=known[champion],
+        at=max(at, before["at"]) if before else at,
+        actor=actor,
+        reason=reason,
+        before=before["after"] if before else None,
+        after=canonical(split),
+        evidence=evidence,
+    )
+    move_releases(session, model, line.generation, roles, line.at, line.actor, line.reason, known)
+    routing = current_routing(session, model)
+    assert routing is not None
     return routing
 
 
 def routing_history(session: Session, model: str) -> list[Routing]:
     """Every routing of a model, oldest first."""
-    query = columns_of(RoutingRow).where(RoutingRow.model == model)
-    lines = session.execute(query.order_by(RoutingRow.generation)).mappings()
+    lines = session.execute(_routings(model).order_by(LedgerRow.generation)).mappings()
     return [_routing(line) for line in lines]
 
 
 def served_at(session: Session, model: str, moment: datetime) -> Routing | None:
     """The routing that held at a moment, or None before the first."""
     query = (
-        columns_of(RoutingRow)
-        .where(RoutingRow.model == model, RoutingRow.at <= moment)
-        .order_by(RoutingRow.generation.desc())
+        _routings(model)
+        .where(LedgerRow.at <= moment)
+        .order_by(LedgerRow.at.desc(), LedgerRow.line.desc())
         .limit(1)
     )
     line = session.execute(query).mappings().one_or_none()
     return None if line is None else _routing(line)
 
 
-def verify_ledger(session: Session, model: str) -> LedgerReport:
-    """Read a model's ledger from its first line and check every number and hash.
-
-    A line that was changed, taken out of the middle or put in is found. Lines cut off the end
-    are found where a release still names their generation.
-    """
-    query = columns_of(RoutingRow).where(RoutingRow.model == model).order_by(RoutingRow.generation)
-    previous, lines = FIRST_HASH, 0
-    try:
-        # One line at a time: of many read at once it would not show which cannot be read.
-        for line in session.execute(query, execution_options={"yield_per": 1}).mappings():
-            number = lines + 1
-            if line["generation"] != number:
-                return LedgerReport(model, lines, False, number, "The line is missing.")
-            if line["previous_hash"] != previous:
-                return LedgerReport(model, lines, False, number, "It follows another line.")
-            if line["hash"] != _digest(line):
-                return LedgerReport(model, lines, False, number, "Its content was changed.")
-            previous, lines = line["hash"], number
-    except (ValueError, TypeError, UnicodeError, DBAPIError) as error:
-        return LedgerReport(model, lines, False, lines + 1, f"It cannot be read: {error}.")
-    newest = session.scalar(
-        select(func.max(ReleaseRow.generation)).where(ReleaseRow.model == model)
-    )
-    if (newest or 0) > lines:
-        return LedgerReport(model, lines, False, lines + 1, "A release names it; it is missing.")
-    return LedgerReport(model, lines, True)
+def _routings(model: str) -> Select[*tuple[Any, ...]]:
+    return columns_of(LedgerRow).where(LedgerRow.model == model, LedgerRow.kind == ROUTING)
 
 
 def _current(session: Session, model: str) -> RowMapping | None:
-    query = (
-        columns_of(RoutingRow)
-        .where(RoutingRow.model == model)
-        .order_by(RoutingRow.generation.desc())
-        .limit(1)
-    )
+    query = _routings(model).order_by(LedgerRow.generation.desc()).limit(1)
     return session.execute(query).mappings().one_or_none()
 
 
-def _routing(row: Mapping[Any, Any]) -> Routing:
-    names = Routing.__dataclass_fields__
-    values = {name: row[name] for name in names}
-    return Routing(**values | {"evidence": json.loads(row["evidence"])})
-
-
-def _digest(line: Mapping[Any, Any]) -> str:
-    """SHA-256 of a line: every column but its key and its own hash."""
-    content = {name: line[name] for name in HASHED}
-    content["at"] = line["at"].astimezone(UTC).isoformat(timespec="microseconds")
-    return hashlib.sha256(canonical(content).encode()).hexdigest()
+def _routing(line: Mapping[Any, Any]) -> Routing:
+    split = json.loads(line["after"])
+    return Routing(
+        model=line["model"],
+        generation=line["generation"],
+        **{name: split[name] for name in SPLIT},
+        at=line["at"],
+        actor=line["actor"],
+        reason=line["reason"],
+        evidence=json.loads(line["evidence"]),
+        hash=line["hash"],
+        digests={int(version): digest for version, digest in split["digests"].items()},
+    )
 
 
 def _stale(model: str, expected: int, winner: Mapping[Any, Any] | None) -> StaleGeneration:

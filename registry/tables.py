@@ -21,7 +21,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from registry.columns import Digest, Key, Model, Serial, Uuid
+from registry.columns import Digest, Key, Model, Serial, SpeltMoment, Uuid
 from registry.columns import Table as Table
 
 
@@ -91,23 +91,28 @@ class LossRow(Table):
     labelled_at: Mapped[datetime]
 
 
-class RoutingRow(Table):
-    """One line of the append-only, hash-chained ledger of who answers which share."""
+class LedgerRow(Table):
+    """One line of a model's append-only, hash-chained ledger; see `registry.ledger`."""
 
-    __tablename__ = "routings"
-    __table_args__ = (UniqueConstraint("model", "generation"),)
+    __tablename__ = "ledger"
+    __table_args__ = (
+        Index(None, "model", "kind", "generation"),
+        Index(None, "model", "kind", "at", "line"),
+        # One tree, so that what is read is what was stored: no index stands in for a column.
+        {"sqlite_with_rowid": False},
+    )
 
-    id: Mapped[int] = mapped_column(Serial, primary_key=True)
-    model: Mapped[str] = mapped_column(Model)
+    model: Mapped[str] = mapped_column(Model, primary_key=True)
+    line: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    kind: Mapped[str] = mapped_column(String(32))
     generation: Mapped[int]
-    champion: Mapped[int]
-    challenger: Mapped[int | None]
-    standby: Mapped[int | None]
-    phase: Mapped[str] = mapped_column(String(16))
-    canary_share: Mapped[float]
-    at: Mapped[datetime]
+    version: Mapped[int | None]
+    digest: Mapped[str] = mapped_column(Digest)
+    at: Mapped[datetime] = mapped_column(SpeltMoment)
     actor: Mapped[str]
     reason: Mapped[str]
+    before: Mapped[str | None]
+    after: Mapped[str | None]
     evidence: Mapped[str]  # canonical JSON as text, so that its bytes are what was hashed
     previous_hash: Mapped[str] = mapped_column(Digest)
     hash: Mapped[str] = mapped_column(Digest)

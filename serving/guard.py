@@ -98,7 +98,7 @@ class Guard:
                 now,
                 expected=split.generation,
             )
-            quarantine(session, model, bad.digest, reason, now)
+            quarantine(session, model, bad.digest, reason, now, actor=ACTOR, version=bad.version)
             mitigate(
                 session,
                 incident.id,

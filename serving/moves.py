@@ -101,7 +101,15 @@ class Moves:
             if override:
                 until = now + timedelta(hours=expires_hours)
                 grant_override(session, model, version, actor, reason, until, now)
-                release_quarantine(session, model, loaded.digest, now)
+                release_quarantine(
+                    session,
+                    model,
+                    loaded.digest,
+                    now,
+                    actor=actor,
+                    reason=reason,
+                    version=version,
+                )
             decision = decide(session, policy, model, version, loaded.digest, now)
             if decision.action == "restore":
                 raise GateRefused(
@@ -197,7 +205,16 @@ class Moves:
                 at=now,
             )
             if bar and split is not None and split.challenger is not None:
-                quarantine(session, model, split.challenger.digest, reason, now)
+                barred = split.challenger
+                quarantine(
+                    session,
+                    model,
+                    barred.digest,
+                    reason,
+                    now,
+                    actor=actor,
+                    version=barred.version,
+                )
         parts.obey(routing)
         parts.wake.set()
         return routing

@@ -141,8 +141,8 @@ def test_quarantine_bars_promotion_override_and_rollback(session: Session) -> No
     for version in (1, 2):
         judged(session, version)
         ask(session, version)
-    quarantine(session, "digits", DIGESTS[1], "it lost accuracy", NOON)
-    quarantine(session, "digits", DIGESTS[1], "another reason", NOON)
+    quarantine(session, "digits", DIGESTS[1], "it lost accuracy", NOON, actor="ann")
+    quarantine(session, "digits", DIGESTS[1], "another reason", NOON, actor="bob")
     barred = quarantined(session, "digits", DIGESTS[1])
     assert barred is not None
     assert barred.reason == "it lost accuracy"
@@ -151,10 +151,10 @@ def test_quarantine_bars_promotion_override_and_rollback(session: Session) -> No
         ask(session, 1)
     with pytest.raises(NoTarget, match="quarantine"):
         rollback(session, "digits", "guard", "worse", {}, NOON)
-    release_quarantine(session, "digits", DIGESTS[1], NOON)
+    release_quarantine(session, "digits", DIGESTS[1], NOON, actor="ann", reason="it was mended")
     assert quarantined(session, "digits", DIGESTS[1]) is None
     assert rollback(session, "digits", "guard", "worse", {}, NOON).champion == 1
-    quarantine(session, "digits", DIGESTS[1], "again", NOON)
+    quarantine(session, "digits", DIGESTS[1], "again", NOON, actor="ann")
     assert quarantined(session, "digits", DIGESTS[1]) is not None
 
 

@@ -242,7 +242,7 @@ def test_a_rollback_with_nowhere_to_go_calls_somebody(stage: Callable[..., Any])
         engine = connect(here.station.settings.database)
         with transaction(sessions(engine)) as session:
             digest = here.station.digests[1]
-            quarantine(session, "digits", digest, "it leaks", here.clock.now)
+            quarantine(session, "digits", digest, "it leaks", here.clock.now, actor="test")
         engine.dispose()
         here.label({1: 0.0, 2: 1.0}, 60)
         for _ in range(3):

@@ -1,0 +1,314 @@
+"""The ledger: every change of routing or alias of a model, one line each, never changed again.
+
+Lines are numbered from 1 for each model, and each carries the hash of the line before it, so
+that a line that was changed, taken out or put in shows. A writer holds the end of the chain until
+its transaction ends: others queue, nobody forks it, and a note about an alias never loses a race.
+
+A line's hash is SHA-256 of the canonical JSON (RFC 8785: sorted keys, no spaces, UTF-8) of its
+other fields, which are texts, whole numbers and null only: any language can check it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from sqlalchemy import RowMapping, String, func, insert, select, type_coerce
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.orm import Session
+
+from homeostat.errors import Refused
+from registry.columns import spell
+from registry.json_text import canonical, storable
+from registry.statements import columns_of
+from registry.tables import LedgerRow, ReleaseRow
+
+ROUTING = "routing"  # the kind of line that moves traffic; `registry.routing` alone writes it
+FIRST_HASH = "0" * 64  # what the first line of a model's ledger follows
+LONGEST_KIND = 32
+CHAINS = 0x6C656467  # PostgreSQL's advisory locks on the ends of chains are taken under it
+STEP = 1_000  # lines that are read at once
+UNREADABLE = (ValueError, TypeError)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One change.
+
+    Args:
+        model: The registered model's name.
+        line: Its number in the model's ledger; the first is 1.
+        kind: `routing`, or what else was changed: `alias`, `override`, `quarantine`, ...
+        generation: Of the routing in force once this line stands; 0 before the first.
+        version: Which version it is about (of a routing: its champion), or None.
+        digest: Of that version's artifact; empty where nobody told it.
+        at: When.
+        actor: Who.
+        reason: Why.
+        before: What was, or None.
+        after: What is since, or None. Of a routing both are its split as JSON.
+        evidence: The figures behind it.
+        previous_hash: The hash of the line before.
+        hash: SHA-256 over all of this.
+    """
+
+    model: str
+    line: int
+    kind: str
+    generation: int
+    version: int | None
+    digest: str
+    at: datetime
+    actor: str
+    reason: str
+    before: str | None
+    after: str | None
+    evidence: dict[str, Any]
+    previous_hash: str
+    hash: str
+
+
+@dataclass(frozen=True)
+class Head:
+    """Where a model's ledger ends: `line` and `generation` are 0 before the first line."""
+
+    line: int = 0
+    hash: str = FIRST_HASH
+    generation: int = 0
+
+
+@dataclass(frozen=True)
+class LedgerReport:
+    """Whether a model's ledger is whole: `broken` is the first bad line, if any.
+
+    `head` is the hash of the last good line: noted down elsewhere, it proves later that nobody
+    wrote the ledger anew.
+    """
+
+    model: str
+    lines: int
+    intact: bool
+    broken: int | None = None
+    reason: str = ""
+    head: str = FIRST_HASH
+
+
+def record(
+    session: Session,
+    model: str,
+    kind: str,
+    *,
+    actor: str,
+    reason: str,
+    at: datetime,
+    before: str | None,
+    after: str | None,
+    evidence: Mapping[str, Any] | None = None,
+    version: int | None = None,
+    digest: str = "",
+) -> Line:
+    """Append what is no routing: an alias that moved, an override, a quarantine, an approval.
+
+    It is kept or lost with the caller's transaction, and never loses a race: others wait until
+    that transaction ends, so keep it short.
+
+    Args:
+        session: Open transaction; it is flushed, not committed.
+        model: The registered model's name.
+        kind: A short word; `routing` belongs to `write_routing`.
+        actor: Who.
+        reason: Why.
+        at: When.
+        before: What was, in a few words, or None.
+        after: What is since, or None.
+        evidence: Plain JSON.
+        version: Which version it is about, if any.
+        digest: Of that version's artifact, where known.
+
+    Raises:
+        Refused: the kind is none, or a routing's.
+    """
+    if not kind or len(kind) > LONGEST_KIND or kind == ROUTING:
+        raise Refused(
+            f"A line of kind '{kind}' cannot be noted in the ledger of '{model}'.",
+            remedy="Give a short word; a routing is written by `write_routing`.",
+        )
+    head = hold(session, model)
+    return append(
+        session,
+        model,
+        head,
+        kind,
+        generation=head.generation,
+        version=version,
+        digest=digest,
+        at=at,
+        actor=actor,
+        reason=reason,
+        before=before,
+        after=after,
+        evidence=evidence or {},
+    )
+
+
+def hold(session: Session, model: str) -> Head:
+    """Hold the end of a model's chain until the transaction ends, and say where it is.
+
+    On SQLite every writing transaction holds the whole database already.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(select(func.pg_advisory_xact_lock(CHAINS, func.hashtext(model))))
+    return head_of(session, model)
+
+
+def head_of(session: Session, model: str) -> Head:
+    """Where a model's ledger ends now."""
+    query = (
+        select(LedgerRow.line, LedgerRow.hash, LedgerRow.generation)
+        .where(LedgerRow.model == model)
+        .order_by(LedgerRow.line.desc())
+        .limit(1)
+    )
+    row = session.execute(query).one_or_none()
+    return Head() if row is None else Head(*row)
+
+
+def append(
+    session: Session,
+    model: str,
+    head: Head,
+    kind: str,
+    *,
+    generation: int,
+    version: int | None,
+    digest: str,
+    at: datetime,
+    actor: str,
+    reason: str,
+    before: str | None,
+    after: str | None,
+    evidence: Mapping[str, Any],
+) -> Line:
+    """Append a line behind a head that is held; what `record` and `write_routing` share."""
+    values: dict[str, Any] = {
+        "model": model,
+        "line": head.line + 1,
+        "kind": kind,
+        "generation": generation,
+        "version": version,
+        "digest": digest,
+        "at": spell(at),
+        "actor": storable(actor),
+        "reason": storable(reason),
+        "before": None if before is None else storable(before),
+        "after": None if after is None else storable(after),
+        "evidence": canonical(evidence),
+        "previous_hash": head.hash,
+    }
+    values["hash"] = digest_of(values)
+    session.execute(insert(LedgerRow).values(values | {"at": at}))
+    return _line(values | {"at": at})
+
+
+def lines_of(session: Session, model: str, after: int = 0, limit: int | None = None) -> list[Line]:
+    """The lines of a model's ledger behind a number, oldest first."""
+    query = columns_of(LedgerRow).where(LedgerRow.model == model, LedgerRow.line > after)
+    rows = session.execute(query.order_by(LedgerRow.line).limit(limit)).mappings()
+    return [_line(row) for row in rows]
+
+
+def models_of(session: Session) -> list[str]:
+    """The models that have a ledger."""
+    return list(session.scalars(select(LedgerRow.model).distinct().order_by(LedgerRow.model)))
+
+
+def verify_ledger(session: Session, model: str) -> LedgerReport:
+    """Read a model's ledger from its first line and check every number and hash.
+
+    A line that was changed, taken out of the middle or put in is found. Lines cut off the end
+    are found where a release still names their generation. Memory is bounded.
+    """
+    report = follow(model, raw_lines(session, model))
+    if not report.intact:
+        return report
+    newest = session.scalar(
+        select(func.max(ReleaseRow.generation)).where(ReleaseRow.model == model)
+    )
+    if (newest or 0) > head_of(session, model).generation:
+        reason = f"A release names generation {newest}; the lines up to it are missing."
+        return LedgerReport(model, report.lines, False, report.lines + 1, reason, report.head)
+    return report
+
+
+def follow(model: str, lines: Iterable[Mapping[Any, Any]]) -> LedgerReport:
+    """Check the chain of lines as they were stored, from the first one on."""
+    previous, number = FIRST_HASH, 0
+    try:
+        for line in lines:
+            fault = _fault(line, number + 1, previous)
+            if fault:
+                return LedgerReport(model, number, False, number + 1, fault, previous)
+            previous, number = line["hash"], number + 1
+    except UNREADABLE as error:
+        return LedgerReport(model, number, False, number + 1, f"It cannot be read: {error}.")
+    return LedgerReport(model, number, True, head=previous)
+
+
+def raw_lines(session: Session, model: str, last: int | None = None) -> Iterator[RowMapping]:
+    """A model's lines as they are stored, `at` as its text, up to number `last`.
+
+    Raises:
+        ValueError: at a line that cannot be read, after every line before it.
+    """
+    table = LedgerRow.__table__
+    columns = [type_coerce(one, String) if one.name == "at" else one for one in table.columns]
+    query = select(*columns).where(LedgerRow.model == model).order_by(LedgerRow.line)
+    if last is not None:
+        query = query.where(LedgerRow.line <= last)
+    sqlite = session.get_bind().dialect.name == "sqlite"
+    done = 0
+    # Of many lines read at once it does not show which cannot be read: those are read one by one.
+    # PostgreSQL reads nothing more in a transaction that met an error.
+    for step in (STEP, 1) if sqlite else (STEP,):
+        rows = query.where(LedgerRow.line > done)
+        try:
+            for row in session.execute(rows, execution_options={"yield_per": step}).mappings():
+                yield row
+                done = row["line"]
+            return
+        except DBAPIError as error:
+            if not sqlite and isinstance(error, OperationalError | InterfaceError):
+                raise  # the server is away, which is no line's fault
+            if step == 1 or not sqlite:
+                where = "" if step == 1 else f"it, or one of the {step - 1} lines after it: "
+                raise ValueError(f"{where}{error.orig}") from error
+
+
+def digest_of(line: Mapping[Any, Any]) -> str:
+    """The hash that a line as it is stored has to have."""
+    content = {name: line[name] for name in HASHED}
+    return hashlib.sha256(msgspec.json.encode(content, order="sorted")).hexdigest()
+
+
+def _fault(line: Mapping[Any, Any], number: int, previous: str) -> str:
+    if line["line"] != number:
+        return "The line is missing."
+    if line["previous_hash"] != previous:
+        return "It does not follow the line before it."
+    if line["hash"] != digest_of(line):
+        return "Its content was changed."
+    return ""
+
+
+def _line(row: Mapping[Any, Any]) -> Line:
+    values = {name: row[name] for name in FIELDS}
+    return Line(**values | {"evidence": json.loads(row["evidence"])})
+
+
+FIELDS = tuple(Line.__dataclass_fields__)
+HASHED = tuple(name for name in FIELDS if name != "hash")
