@@ -10,10 +10,12 @@
     │   ├── UnknownModel          no such model here
     │   ├── UnknownVersion        no such version of the model
     │   ├── UnknownPrediction     a label for an id that was never given out
+    │   ├── NothingServed         a moment before the first routing
     │   └── ConflictingLabel      a second label that contradicts the first
     ├── Unauthorized          no token, or the wrong one
     ├── LearnerError          a learner's own code failed or broke its contract
     ├── ArtifactError         a stored version is not what was registered
+    ├── LedgerBroken          a line of the ledger is not what was written
     ├── Refused               the policy or the state forbids it
     │   ├── StaleGeneration       somebody else moved the routing first
     │   ├── GateRefused           the version has no passing verdict
@@ -106,6 +108,12 @@ class UnknownPrediction(InputError):
     code = "unknown-prediction"
 
 
+class NothingServed(InputError):
+    """A moment before a model's first routing, or a model that never had one."""
+
+    code = "nothing-served"
+
+
 class ConflictingLabel(InputError):
     """A second label that contradicts the first; the first stands."""
 
@@ -128,6 +136,12 @@ class ArtifactError(HomeostatError):
     """A stored version is not what was registered."""
 
     code = "artifact-refused"
+
+
+class LedgerBroken(HomeostatError):
+    """A line of the ledger is not what was written; `line` says which, `good` up to where it is."""
+
+    code = "ledger-broken"
 
 
 class Refused(HomeostatError):

@@ -98,9 +98,9 @@ from registry.routing import (
     Routing,
     current_routing,
     routing_history,
-    served_at,
     write_routing,
 )
+from registry.served import Served, served_at
 from registry.verdicts import GateFigure, Verdict, record_verdict, verdict_for
 from registry.versions import MlflowVersions, VersionInfo
 
@@ -130,6 +130,7 @@ __all__ = [
     "Release",
     "Retrain",
     "Routing",
+    "Served",
     "Verdict",
     "VersionInfo",
     "acknowledge",

@@ -19,6 +19,7 @@ from registry.bulk import insert_new_rows
 from registry.json_text import storable
 from registry.statements import columns_of, parts_of
 from registry.tables import PredictionRow, ShadowRow
+from registry.traffic import count_traffic
 
 _COLUMNS = (
     *("id", "model", "version", "generation", "arm", "entity", "at"),
@@ -93,6 +94,7 @@ def log_predictions(session: Session, records: Sequence[PredictionRecord]) -> No
             for version, output in record.shadows
         ],
     )
+    count_traffic(session, records)
 
 
 def count_predictions(session: Session, model: str, version: int | None = None) -> int:

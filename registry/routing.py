@@ -38,7 +38,7 @@ __all__ = [
     "current_routing",
     "releases",
     "routing_history",
-    "served_at",
+    "routing_of_line",
     "write_routing",
 ]
 
@@ -88,7 +88,7 @@ class Routing:
 def current_routing(session: Session, model: str) -> Routing | None:
     """The routing with the highest number, or None before the first."""
     row = _current(session, model)
-    return None if row is None else _routing(row)
+    return None if row is None else routing_of_line(row)
 
 
 def write_routing(
@@ -141,7 +141,7 @@ def write_routing(
     }
     known = dict(digests or {})
     if before is not None:
-        known = _routing(before).digests | known
+        known = routing_of_line(before).digests | known
     for version in roles.values():
         if version is not None and not known.get(version):
             known[version] = known_digest(session, model, version)
@@ -171,31 +171,11 @@ def write_routing(
 def routing_history(session: Session, model: str) -> list[Routing]:
     """Every routing of a model, oldest first."""
     lines = session.execute(_routings(model).order_by(LedgerRow.generation)).mappings()
-    return [_routing(line) for line in lines]
+    return [routing_of_line(line) for line in lines]
 
 
-def served_at(session: Session, model: str, moment: datetime) -> Routing | None:
-    """The routing that held at a moment, or None before the first."""
-    query = (
-        _routings(model)
-        .where(LedgerRow.at <= moment)
-        .order_by(LedgerRow.at.desc(), LedgerRow.line.desc())
-        .limit(1)
-    )
-    line = session.execute(query).mappings().one_or_none()
-    return None if line is None else _routing(line)
-
-
-def _routings(model: str) -> Select[*tuple[Any, ...]]:
-    return columns_of(LedgerRow).where(LedgerRow.model == model, LedgerRow.kind == ROUTING)
-
-
-def _current(session: Session, model: str) -> RowMapping | None:
-    query = _routings(model).order_by(LedgerRow.generation.desc()).limit(1)
-    return session.execute(query).mappings().one_or_none()
-
-
-def _routing(line: Mapping[Any, Any]) -> Routing:
+def routing_of_line(line: Mapping[Any, Any]) -> Routing:
+    """The routing that a line of the ledger is."""
     split = json.loads(line["after"])
     return Routing(
         model=line["model"],
@@ -208,6 +188,15 @@ def _routing(line: Mapping[Any, Any]) -> Routing:
         hash=line["hash"],
         digests={int(version): digest for version, digest in split["digests"].items()},
     )
+
+
+def _routings(model: str) -> Select[*tuple[Any, ...]]:
+    return columns_of(LedgerRow).where(LedgerRow.model == model, LedgerRow.kind == ROUTING)
+
+
+def _current(session: Session, model: str) -> RowMapping | None:
+    query = _routings(model).order_by(LedgerRow.generation.desc()).limit(1)
+    return session.execute(query).mappings().one_or_none()
 
 
 def _stale(model: str, expected: int, winner: Mapping[Any, Any] | None) -> StaleGeneration:

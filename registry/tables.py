@@ -44,6 +44,20 @@ class PredictionRow(Table):
     answer: Mapped[dict[str, Any]]
 
 
+class TrafficRow(Table):
+    """The first and the last answer of one arm of one routing in one hour since 1970."""
+
+    __tablename__ = "traffic"
+
+    model: Mapped[str] = mapped_column(Model, primary_key=True)
+    hour: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    generation: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    arm: Mapped[str] = mapped_column(String(32), primary_key=True)
+    first_at: Mapped[datetime]
+    last_at: Mapped[datetime]
+
+
 class ShadowRow(Table):
     """What another version answered to the same row, seen by nobody."""
 

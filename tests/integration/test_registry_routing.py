@@ -1,4 +1,4 @@
-"""Routings: one winner for each number, releases that fit, what served at a moment."""
+"""Routings: one winner for each number, releases that fit."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from registry import (
     current_routing,
     releases,
     routing_history,
-    served_at,
     sessions,
     transaction,
     verify_ledger,
@@ -171,13 +170,6 @@ def test_a_clock_that_went_back_makes_no_overlap(session: Session) -> None:
     second = write(session, 1, 2, at=NOON - MINUTE)
     assert second.at == NOON
     _assert_releases_fit(releases(session, "digits"), routing_history(session, "digits"))
-
-
-def test_what_served_at_a_moment_is_one_query(session: Session) -> None:
-    first, second = write(session, 0, 1), write(session, 1, 2)
-    assert served_at(session, "digits", NOON - MINUTE) is None
-    assert served_at(session, "digits", NOON + MINUTE / 2) == first
-    assert served_at(session, "digits", NOON + MINUTE) == second
 
 
 def test_models_have_ledgers_of_their_own(session: Session) -> None:
