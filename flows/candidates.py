@@ -6,24 +6,25 @@ Plain functions over the rooms below; the flows' tasks are a few lines over thes
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from flows.bom import bom
 from flows.cards import Story, card, describe
 from flows.learning import Champion, Judged, Trained, save
 from flows.lineage import trace
 from flows.origin import Origin
 from flows.placement import Place, place
-from flows.runs import CARD_FILE, LINEAGE_FILE, ROWS_FILE, SUMMARY_FILE, Tried, as_text
+from flows.runs import LINEAGE_FILE, ROWS_FILE, SUMMARY_FILE, Tried, as_text
 from flows.site import Site
 from homeostat.policy import Policy
 from monitoring.profile import Profile
+from registry.documents import BOM_FILE, CARD_FILE
 from registry.gate_evidence import Contender, Evidence
 from registry.gates import judge
 from registry.lineage import open_regime, record_edge
-from registry.lineage_record import Lineage
 from registry.lineage_records import bind_lineage, keep_lineage
 from registry.verdicts import Verdict, record_verdict, verdict_for
 from registry.version_info import NUMBER_TAG
@@ -37,8 +38,7 @@ class Candidate:
         folder: Holds `model/` and `replay/`.
         origin: Which work made it.
         ids: Of the predictions that it learnt or is judged by; empty for a data set.
-        lineage: Where it comes from, not yet numbered.
-        story: What there is to tell of it.
+        story: What there is to tell of it; its lineage is not yet numbered.
         params: What it was made with.
         metrics: Its figures.
         curves: Its figures by epoch.
@@ -47,7 +47,6 @@ class Candidate:
     folder: Path
     origin: Origin
     ids: Sequence[str]
-    lineage: Lineage
     story: Story
     params: Mapping[str, object]
     metrics: Mapping[str, float]
@@ -76,6 +75,12 @@ def assemble(
     """
     digest = save(folder, trained, profile, champion, policy)
     lesson = trained.lesson
+    story = Story(
+        lineage=trace(folder, origin, trained, judged, champion, policy, digest),
+        task=trained.learner.task,
+        accuracy={n: 1.0 - float(losses.mean()) for n, losses in judged.candidate.items()},
+        facts=policy.card,
+    )
     evidence = Evidence(
         candidate=Contender(digest, judged.candidate, folder / "model"),
         champion=_contender(champion, judged),
@@ -84,20 +89,9 @@ def assemble(
         regime=lesson.regime,
         rows=lesson.held_out.rows,
         labels=lesson.held_out.labels,
+        documents=documents_of(story),
     )
-    verdict = judge(evidence, origin.at)
-    story = Story(
-        model=origin.model,
-        learner=trained.reference,
-        task=trained.learner.task,
-        made_by=origin.made_by,
-        rows={"learnt from": len(lesson.train), "held out": len(lesson.held_out)},
-        parent=origin.parent.version if origin.parent else None,
-        at=origin.at,
-        digest=digest,
-        verdict=verdict,
-        accuracy=judged.newest.accuracy,
-    )
+    story = replace(story, verdict=judge(evidence, origin.at))
     params: dict[str, object] = {
         "learner": trained.reference,
         "seed": policy.seed,
@@ -109,10 +103,14 @@ def assemble(
         **origin.facts,
     }
     curves = {"train_loss": trained.fit.losses}
-    lineage = trace(folder, origin, trained, judged, champion, policy, digest)
-    metrics = figures(trained, judged) | {"parameters": float(lineage.weights)}
+    metrics = figures(trained, judged) | {"parameters": float(story.lineage.weights)}
     ids = (*lesson.train_ids, *lesson.held_out_ids)
-    return Candidate(folder, origin, ids, lineage, story, params, metrics, curves)
+    return Candidate(folder, origin, ids, story, params, metrics, curves)
+
+
+def documents_of(story: Story) -> dict[str, str]:
+    """Card and bill of materials by file name: before the gates as drafted, then with all."""
+    return {CARD_FILE: card(story), BOM_FILE: as_text(bom(story))}
 
 
 def _contender(champion: Champion | None, judged: Judged) -> Contender | None:
@@ -154,10 +152,10 @@ def log_candidate(site: Site, candidate: Candidate) -> Tried:
     Raises:
         Unavailable: MLflow is away.
     """
-    origin, story = candidate.origin, candidate.story
-    parent = origin.parent
+    origin, parent = candidate.origin, candidate.origin.parent
     with site.session() as session:
-        lineage = keep_lineage(session, origin.key, candidate.lineage, origin.at)
+        lineage = keep_lineage(session, origin.key, candidate.story.lineage, origin.at)
+    story = replace(candidate.story, lineage=lineage)
     tags = {"homeostat.flow": origin.flow}
     if parent is not None:
         run_id = site.versions.version(origin.model, parent.version).run_id
@@ -171,8 +169,8 @@ def log_candidate(site: Site, candidate: Candidate) -> Tried:
         "flow": origin.flow,
         "made_by": origin.made_by,
         "description": describe(story),
-        "accuracy": story.accuracy,
-        "verdict": story.verdict.to_json(),
+        "accuracy": story.newest,
+        "verdict": story.verdict.to_json() if story.verdict else None,
         "parent": {"version": parent.version, "digest": parent.digest} if parent else None,
         "facts": dict(origin.facts),
         "regime_key": origin.regime_key,
@@ -182,10 +180,10 @@ def log_candidate(site: Site, candidate: Candidate) -> Tried:
         origin.key,
         name=f"{origin.flow} {origin.at:%Y-%m-%d %H:%M:%S}",
         folder=candidate.folder,
-        digest=story.digest,
+        digest=lineage.digest,
         documents={
             SUMMARY_FILE: as_text(summary),
-            CARD_FILE: card(story),
+            **documents_of(story),
             LINEAGE_FILE: as_text(lineage.to_json()),
             ROWS_FILE: as_text({"schema": 1, "ids": list(candidate.ids)}),
         },

@@ -1,12 +1,25 @@
-"""What a person reads on MLflow's page of a version: its card and its description, in Markdown."""
+"""What a person reads of a version: its description on MLflow's page, and its model card.
+
+The card is Markdown below the metadata that Hugging Face reads (YAML front matter). It says
+nothing that its version's lineage, gates and owner do not say, in one fixed order, so the cards of
+two versions differ where the versions do.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from pathlib import PurePath
+from typing import Any
 
+import yaml
+
+from homeostat.policy import CardPolicy
+from registry.documents import SECTIONS
+from registry.lineage_record import Lineage
 from registry.verdicts import GateFigure, Verdict
+
+UNSAID = "The owner has not said."
 
 
 @dataclass(frozen=True)
@@ -14,28 +27,34 @@ class Story:
     """What there is to tell of a candidate.
 
     Args:
-        model: The registered model's name.
-        learner: Its reference.
+        lineage: Where it comes from.
         task: Classification or regression.
-        made_by: In a sentence: by which flow, from what, why.
-        rows: How many it learnt from and how many were held out, as text by name.
-        parent: The version it goes on from, or None.
-        at: When it was made.
-        digest: Of its files.
-        verdict: Of the gates.
-        accuracy: On its own held-out rows, 1 - mean loss.
+        accuracy: 1 - mean loss on the held-out rows of each regime, by its number.
+        facts: What only the owner knows.
+        verdict: Of the gates; None before they were asked.
     """
 
-    model: str
-    learner: str
+    lineage: Lineage
     task: str
-    made_by: str
-    rows: Mapping[str, int]
-    parent: int | None
-    at: datetime
-    digest: str
-    verdict: Verdict
-    accuracy: float
+    accuracy: Mapping[int, float]
+    facts: CardPolicy
+    verdict: Verdict | None = None
+
+    @property
+    def newest(self) -> float:
+        """The accuracy on the newest regime: what the stream looks like now."""
+        return self.accuracy[max(self.accuracy)]
+
+    @property
+    def dataset(self) -> str:
+        """A name for its data that says nothing of the machine it lay on."""
+        source = self.lineage.data.source
+        return source if ":" in source else PurePath(source).name
+
+    @property
+    def pipeline_tag(self) -> str:
+        """The Hugging Face name of its task."""
+        return self.facts.pipeline_tag or f"tabular-{self.task}"
 
 
 def gate_rows(figures: Sequence[GateFigure]) -> list[dict[str, object]]:
@@ -54,11 +73,12 @@ def gate_rows(figures: Sequence[GateFigure]) -> list[dict[str, object]]:
 
 def describe(story: Story) -> str:
     """The description of a version: the outcome first, then its figures."""
-    outcome = "passed every gate" if story.verdict.passed else "was refused by its gates"
+    passed = story.verdict is not None and story.verdict.passed
+    outcome = "passed every gate" if passed else "was refused by its gates"
     return "\n".join(
         [
-            f"**{story.made_by}** It {outcome}; accuracy on its held-out rows"
-            f" {story.accuracy:.3f}.",
+            f"**{story.lineage.made_by}** It {outcome}; accuracy on its held-out rows"
+            f" {story.newest:.3f}.",
             "",
             *_gates(story.verdict),
             "",
@@ -69,52 +89,132 @@ def describe(story: Story) -> str:
 
 def card(story: Story) -> str:
     """The model card, kept beside the files of the version."""
-    return "\n".join(
-        [
-            f"# {story.model}",
-            "",
-            story.made_by,
-            "",
-            "## What it is",
-            "",
-            *_facts(story),
-            "",
-            "## How it was judged",
-            "",
-            f"Accuracy (1 - mean loss) on its held-out rows: **{story.accuracy:.3f}**.",
-            "Every regime's held-out rows are frozen: no version is ever trained on them.",
-            "",
-            *_gates(story.verdict),
-            "",
-            "## What it is not for",
-            "",
-            "Inputs unlike those it was judged on. Its profile (`model/profile.json`) says what"
-            " those were; the gateway compares each prediction with it and raises an incident"
-            " when they part.",
-            "",
-            "## How to read its files",
-            "",
-            "`model/` holds safetensors weights and JSON, never a pickle; `models.load_model`"
-            " checks the digest and rebuilds it. `replay/` holds the kept rows and the frozen"
-            " held-out rows that the next retrain needs.",
-            "",
-        ]
-    )
+    written = {
+        "Intended use": _intended(story),
+        "Data": _data(story),
+        "Figures": _figures(story),
+        "Gates": _gates(story.verdict),
+        "Limits": _limits(story),
+        "Lineage": _facts(story),
+        "Files": _files(story),
+    }
+    title = f"# {story.lineage.model} {story.lineage.number}".rstrip()
+    parts = ["---", front_matter(story).rstrip(), "---", "", title, "", story.lineage.made_by, ""]
+    for name in SECTIONS:
+        parts += [f"## {name}", "", *written[name], ""]
+    return "\n".join(parts)
 
 
-def _facts(story: Story) -> list[str]:
-    rows = ", ".join(f"{count} {name}" for name, count in story.rows.items())
-    parent = f"version {story.parent}" if story.parent is not None else "none"
+def front_matter(story: Story) -> str:
+    """The metadata block, as Hugging Face's model cards have it."""
+    record = story.lineage
+    task = {"type": story.pipeline_tag, "name": story.task}
+    metric = "accuracy" if story.task == "classification" else "score"
+    metadata: dict[str, Any] = {
+        "license": story.facts.license.lower(),
+        "library_name": "homeostat",
+        "pipeline_tag": story.pipeline_tag,
+        "tags": ["homeostat", story.task, *story.facts.tags],
+        "datasets": [story.dataset],
+        "metrics": [metric],
+        "model-index": [
+            {
+                "name": record.model,
+                "results": [
+                    {
+                        "task": dict(task),
+                        "dataset": {
+                            "type": story.dataset,
+                            "name": f"regime {number}",
+                            "split": "held-out",
+                        },
+                        "metrics": [
+                            {"type": metric, "value": round(value, 4), "name": "1 - mean loss"}
+                        ],
+                    }
+                    for number, value in sorted(story.accuracy.items())
+                ],
+            }
+        ],
+    }
+    return str(yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True, width=1000))
+
+
+def _intended(story: Story) -> list[str]:
+    contact = story.facts.contact or UNSAID
+    return [story.facts.intended_use or UNSAID, "", f"Who answers for it: {contact}"]
+
+
+def _data(story: Story) -> list[str]:
+    data = story.lineage.data
+    span = f", predicted from {data.begins} to {data.ends}" if data.begins else ""
     return [
-        f"- Task: {story.task}; learner `{story.learner}`",
-        f"- Rows: {rows}",
-        f"- Goes on from: {parent}",
-        f"- Made: {story.at:%Y-%m-%d %H:%M} UTC",
-        f"- Digest: `{story.digest}`",
+        f"- Source: {story.dataset}{span}",
+        f"- Rows: {data.trained_on} learnt from, {data.held_out} held out",
+        f"- Regime: {data.regime}",
+        f"- Classification: {story.facts.data_classification}",
+        f"- Digest of rows and labels: `{data.digest}`",
+        f"- Replay memory that goes with it: {story.lineage.memory.rows} rows,"
+        f" digest `{story.lineage.memory.digest}`",
     ]
 
 
-def _gates(verdict: Verdict) -> list[str]:
+def _figures(story: Story) -> list[str]:
+    return [
+        "Accuracy (1 - mean loss) on the held-out rows of each regime. They are frozen: no"
+        " version is ever trained on them.",
+        "",
+        "| regime | accuracy |",
+        "|---|---|",
+        *(f"| {number} | {value:.4f} |" for number, value in sorted(story.accuracy.items())),
+    ]
+
+
+def _limits(story: Story) -> list[str]:
+    return [
+        story.facts.not_for or "The owner has named no use that is forbidden.",
+        "",
+        "Inputs unlike those it was judged on are beyond what the figures say. Its profile"
+        " (`model/profile.json`) says what those were; the gateway compares each prediction with"
+        " it and raises an incident when they part.",
+    ]
+
+
+def _files(story: Story) -> list[str]:
+    return [
+        "`model/` holds safetensors weights and JSON, never a pickle; `models.load_model`"
+        " checks the digest and rebuilds it. `replay/` holds the kept rows and the frozen"
+        " held-out rows that the next retrain needs.",
+        "",
+        "| file of `model/` | bytes | SHA-256 |",
+        "|---|---|---|",
+        *(
+            f"| {name} | {file.bytes} | `{file.sha256}` |"
+            for name, file in sorted(story.lineage.files.items())
+        ),
+    ]
+
+
+def _facts(story: Story) -> list[str]:
+    record = story.lineage
+    data, code, made_on, parent = record.data, record.code, record.environment, record.parent
+    goes_on = f"version {parent.version} ({parent.edge}, `{parent.digest}`)" if parent else "none"
+    libraries = ", ".join(f"{name} {version}" for name, version in made_on.packages.items())
+    return [
+        f"- Task: {story.task}; learner `{record.make.learner}`, {record.weights} weights",
+        f"- Rows: {data.trained_on} learnt from, {data.held_out} held out",
+        f"- Goes on from: {goes_on}",
+        f"- Made: {record.made_at[:16].replace('T', ' ')} UTC by the flow {record.flow},"
+        f" seed {record.seed}",
+        f"- Code: homeostat {code.package}, source `{code.source}`",
+        f"- Environment: Python {made_on.python}, {made_on.platform}; {libraries}",
+        f"- Digest: `{record.digest}`",
+    ]
+
+
+def _gates(verdict: Verdict | None) -> list[str]:
+    if verdict is None:
+        return ["No gate has judged it yet."]
     return [
         "| gate | figure | bound | passed | reason |",
         "|---|---|---|---|---|",

@@ -20,7 +20,6 @@ from registry.mlflow_api import MlflowApi, MlflowRefused
 from registry.versions import DIGEST_TAG, WORK_TAG
 
 SUMMARY_FILE = "verdict.json"
-CARD_FILE = "model_card.md"
 LINEAGE_FILE = "lineage.json"
 ROWS_FILE = "rows.json"  # the ids of the predictions that a retrain learnt
 MAX_SUMMARY_BYTES = 4 * 1024 * 1024

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from homeostat.commands import database, incidents, lineage, loop, release, servers, show
+from homeostat.commands import database, documents, incidents, lineage, loop, release, servers, show
 from homeostat.commands.exits import UNEXPECTED, exit_code
 from homeostat.errors import HomeostatError
 
@@ -44,7 +44,7 @@ def _root(
     context.obj = debug
 
 
-for group in (servers, loop, release, lineage, incidents, show, database):
+for group in (servers, loop, release, lineage, documents, incidents, show, database):
     group.add_to(app)
 
 

@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0.0)]
+Line = Annotated[str, Field(max_length=200, pattern=r"^[^\r\n]*$")]
+Text = Annotated[str, Field(max_length=4000)]
 
 
 class _Table(BaseModel):
@@ -95,6 +97,25 @@ class RollbackPolicy(_Table):
     """Of the traffic that the standby answers in shadow."""
 
 
+class CardPolicy(_Table):
+    """What only the owner knows of a model, for each version's card and bill of materials."""
+
+    license: Line = "unknown"
+    """Of the model: an SPDX expression such as Apache-2.0, or your own words."""
+    intended_use: Text = ""
+    """What the model is for."""
+    not_for: Text = ""
+    """What it must not be used for."""
+    contact: Line = ""
+    """Who answers for it: a name, a team, an address."""
+    data_classification: Line = "unknown"
+    """How the data is classified in your house: public, internal, personal."""
+    pipeline_tag: Line = ""
+    """The Hugging Face name of the task; empty: tabular-classification or tabular-regression."""
+    tags: tuple[Line, ...] = ()
+    """More tags of the card."""
+
+
 class Policy(_Table):
     """All that one model's owner decides."""
 
@@ -128,5 +149,7 @@ class Policy(_Table):
     """How a challenger earns its traffic."""
     rollback: RollbackPolicy = RollbackPolicy()
     """When traffic goes back to the standby."""
+    card: CardPolicy = CardPolicy()
+    """What only the owner knows of a model."""
     alerts: tuple[str, ...] = ()
     """Where alerts go: http(s) addresses take CloudEvents, others go through Apprise."""

@@ -71,6 +71,8 @@ class Evidence:
         rows: The held-out rows of that regime as JSON carries them, in the order of the losses.
         labels: Their truths.
         measured: By the probe; None where none was made.
+        documents: Card and bill of materials by file name, as drafted; None where only the
+            losses are judged.
     """
 
     candidate: Contender
@@ -81,6 +83,7 @@ class Evidence:
     rows: Sequence[Row] = ()
     labels: Sequence[Label] = ()
     measured: Measured | None = None
+    documents: Mapping[str, str] | None = None
 
     @property
     def newest(self) -> int:

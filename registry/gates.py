@@ -9,6 +9,7 @@ table, `GATES`, and are asked in its order:
 | `accuracy` | on the newest regime's held-out rows it is at least the policy's floor |
 | `newest-regime` | there, it is shown to be not worse than the champion (paired test) |
 | `regime-K` | on each earlier regime it lost no more than the policy's bound to the champion |
+| `documents` | card and bill of materials are there, whole, and about this artifact |
 
 The first version of a model has no champion to be compared with: only the floor counts.
 """
@@ -20,6 +21,7 @@ from datetime import datetime
 from types import MappingProxyType
 
 from monitoring import compare_losses
+from registry.gate_documents import documents
 from registry.gate_evidence import Evidence
 from registry.verdicts import GateFigure, Verdict
 
@@ -112,7 +114,12 @@ def _kept(evidence: Evidence, number: int) -> GateFigure:
 
 
 GATES: Mapping[str, Gate] = MappingProxyType(
-    {"accuracy": accuracy, "newest-regime": not_worse, "forgetting": forgetting}
+    {
+        "accuracy": accuracy,
+        "newest-regime": not_worse,
+        "forgetting": forgetting,
+        "documents": documents,
+    }
 )
 
 

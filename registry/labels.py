@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, delete, select, text
+from sqlalchemy import ColumnElement, Select, delete, select, text
 from sqlalchemy.orm import Session
 
 from registry.json_text import storable, to_json
@@ -32,6 +32,7 @@ __all__ = [
     "LossPoint",
     "adopt_orphans",
     "labelled_rows",
+    "labelled_rows_of",
     "loss_series",
     "losses_labelled",
     "record_labels",
@@ -119,6 +120,27 @@ def adopt_orphans(
 def labelled_rows(session: Session, model: str, since: datetime, limit: int) -> list[LabelledRow]:
     """The newest `limit` labelled rows predicted at or after `since`, oldest first."""
     query = (
+        _labelled()
+        .where(PredictionRow.model == model, PredictionRow.at >= since)
+        .order_by(PredictionRow.at.desc(), PredictionRow.id.desc())
+        .limit(limit)
+    )
+    return [LabelledRow(*row) for row in reversed(session.execute(query).all())]
+
+
+def labelled_rows_of(session: Session, ids: Collection[str]) -> list[LabelledRow]:
+    """The labelled rows of these predictions, oldest first; those that are gone are left out."""
+    found = [
+        LabelledRow(*row)
+        for part in parts_of(ids)
+        for row in session.execute(_labelled().where(PredictionRow.id.in_(part)))
+    ]
+    return sorted(found, key=lambda row: (row.at, row.id))
+
+
+def _labelled() -> Select[tuple[str, datetime, Any, Any, int, float]]:
+    """Predictions with their accepted label, and the loss of the version that answered."""
+    return (
         select(
             PredictionRow.id,
             PredictionRow.at,
@@ -136,11 +158,7 @@ def labelled_rows(session: Session, model: str, since: datetime, limit: int) -> 
             (LossRow.prediction_id == PredictionRow.id)
             & (LossRow.version == PredictionRow.version),
         )
-        .where(PredictionRow.model == model, PredictionRow.at >= since)
-        .order_by(PredictionRow.at.desc(), PredictionRow.id.desc())
-        .limit(limit)
     )
-    return [LabelledRow(*row) for row in reversed(session.execute(query).all())]
 
 
 def _judge(

@@ -267,6 +267,22 @@ class MlflowVersions:
         cache.remember(model, version, digest)
         return copy
 
+    def document(self, model: str, version: int, name: str, limit: int) -> bytes:
+        """A text that lies beside a version in its run: its card, its lineage.
+
+        Args:
+            model: The registered model's name.
+            version: Which one.
+            name: Of the file, below the run's artifacts.
+            limit: Bytes, at most.
+
+        Raises:
+            UnknownVersion: there is no such version.
+            ArtifactError: it has no such document, or a larger one.
+            Unavailable: MLflow is away.
+        """
+        return self._api.download(self.version(model, version).run_id, name, limit)
+
     def _ensure_model(self, model: str) -> None:
         try:
             self._api.post("registered-models/create", {"name": model})

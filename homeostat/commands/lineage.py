@@ -1,18 +1,21 @@
-"""`lineage`, `renumber`: where a version comes from, and the number that it goes by."""
+"""`lineage`, `reproduce`, `renumber`: where a version comes from, and what it goes by."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from homeostat.commands.exits import REFUSED
 from homeostat.commands.output import AsJson, ModelName, Version, say, show_json, when
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
+    from flows.reproduce import Reproduction
     from homeostat.settings import Settings
     from registry.lineage_record import Lineage
     from registry.lineage_records import Kept
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 def add_to(app: typer.Typer) -> None:
     """Register the commands of this file."""
     app.command()(lineage)
+    app.command()(reproduce)
     app.command()(renumber)
 
 
@@ -38,6 +42,28 @@ def lineage(model: ModelName, version: Version, as_json: AsJson = False) -> None
             say("")
         for name, value in facts(each):
             say(f"{name:<12} {value}")
+
+
+def reproduce(model: ModelName, version: Version, as_json: AsJson = False) -> None:
+    """Make a version again from its lineage and compare the bits; nothing is registered.
+
+    Exits with 4 where other bits come out, and says what is not as it was.
+    """
+    import tempfile
+
+    from flows.reproduce import reproduce as make_again
+    from flows.site import open_site
+    from homeostat.settings import load_settings
+
+    with open_site(load_settings()) as site, tempfile.TemporaryDirectory() as folder:
+        made = make_again(site, model, version, Path(folder))
+    if as_json:
+        show_json(made.to_json())
+    else:
+        for line in told(made):
+            say(line)
+    if not made.same:
+        raise typer.Exit(REFUSED)
 
 
 def renumber(
@@ -125,6 +151,25 @@ def facts(kept: Kept) -> list[tuple[str, str]]:
             f" {cost.epochs} epochs, {cost.steps} steps, ended by {cost.stopped}",
         ),
     ]
+
+
+def told(made: Reproduction) -> list[str]:
+    """What came of making a version again, in lines for people."""
+    lines = [f"Version {made.version} of {made.model}: digest {made.digest}, memory {made.memory}."]
+    if made.same:
+        lines.append("Made again: the same bits, of the artifact and of its memory.")
+    elif not made.made:
+        lines.append("It was not made again: its data is not what it was.")
+    else:
+        lines.append(f"Made again: digest {made.made}, memory {made.made_memory}.")
+        lines.append(f"Other bytes: {', '.join(made.files) or 'none in the artifact'}.")
+    lines += [f"{each.what}: {each.then} then, {each.now} now." for each in made.differences]
+    if not made.same and not made.differences:
+        lines.append(
+            "Code, data, libraries and machine are as they were: the learner draws on"
+            " something else than its seed."
+        )
+    return lines
 
 
 def _parent(record: Lineage) -> str:

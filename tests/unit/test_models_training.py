@@ -105,6 +105,34 @@ def test_the_loss_falls() -> None:
     assert losses[-1] < losses[0]
 
 
+def test_a_training_that_time_cut_short_is_repeated_to_the_bit_by_its_steps() -> None:
+    cut, again = net(), net()
+    ticks = count()
+    first = train(
+        cut,
+        examples(),
+        None,
+        Budget(epochs=10, seconds=12.5, batch_size=8),
+        torch.Generator().manual_seed(0),
+        loss=functional.cross_entropy,
+        distil=distil,
+        timer=lambda: float(next(ticks)),
+    )
+    second = train(
+        again,
+        examples(),
+        None,
+        Budget(epochs=10, batch_size=8, steps=first.steps),
+        torch.Generator().manual_seed(0),
+        loss=functional.cross_entropy,
+        distil=distil,
+    )
+
+    assert (first.stopped, second.stopped) == ("seconds", "steps")
+    assert (first.steps, first.losses) == (second.steps, second.losses)
+    assert all(map(torch.equal, cut.parameters(), again.parameters()))
+
+
 def test_training_ends_after_the_batch_that_crosses_the_seconds() -> None:
     ticks = count()
     report = train(

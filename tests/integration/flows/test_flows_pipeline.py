@@ -44,6 +44,7 @@ def test_the_pipeline_makes_a_judged_champion_that_mlflow_shows(site: Site) -> N
     assert {item["path"] for item in files} == {
         "model",
         "replay",
+        "bom.cdx.json",
         "lineage.json",
         "model_card.md",
         "rows.json",
