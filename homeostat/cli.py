@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from homeostat.commands import database, documents, incidents, lineage, loop, release, servers, show
+from homeostat.commands import (
+    database,
+    documents,
+    incidents,
+    ledger,
+    lineage,
+    loop,
+    release,
+    servers,
+    show,
+)
 from homeostat.commands.exits import UNEXPECTED, exit_code
 from homeostat.errors import HomeostatError
 
@@ -44,7 +54,7 @@ def _root(
     context.obj = debug
 
 
-for group in (servers, loop, release, lineage, documents, incidents, show, database):
+for group in (servers, loop, release, ledger, lineage, documents, incidents, show, database):
     group.add_to(app)
 
 

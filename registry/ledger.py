@@ -22,7 +22,7 @@ from sqlalchemy import RowMapping, String, func, insert, select, type_coerce
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.orm import Session
 
-from homeostat.errors import Refused
+from homeostat.errors import LedgerBroken, Refused
 from registry.columns import spell
 from registry.json_text import canonical, storable
 from registry.statements import columns_of
@@ -84,7 +84,7 @@ class Head:
 
 @dataclass(frozen=True)
 class LedgerReport:
-    """Whether a model's ledger is whole: `broken` is the first bad line, if any.
+    """Whether a model's ledger is whole: `broken` is the first bad line, where one is known.
 
     `head` is the hash of the last good line: noted down elsewhere, it proves later that nobody
     wrote the ledger anew.
@@ -216,10 +216,21 @@ def append(
 
 
 def lines_of(session: Session, model: str, after: int = 0, limit: int | None = None) -> list[Line]:
-    """The lines of a model's ledger behind a number, oldest first."""
+    """The lines of a model's ledger behind a number, oldest first.
+
+    Raises:
+        LedgerBroken: one of them cannot be read.
+    """
     query = columns_of(LedgerRow).where(LedgerRow.model == model, LedgerRow.line > after)
-    rows = session.execute(query.order_by(LedgerRow.line).limit(limit)).mappings()
-    return [_line(row) for row in rows]
+    try:
+        rows = session.execute(query.order_by(LedgerRow.line).limit(limit)).mappings()
+        return [_line(row) for row in rows]
+    except ValueError as error:
+        raise LedgerBroken(
+            f"A line of the ledger of '{model}' cannot be read: {error}.",
+            remedy=f"Run `homeostat ledger verify {model}`: it says which.",
+            model=model,
+        ) from error
 
 
 def models_of(session: Session) -> list[str]:
@@ -227,13 +238,19 @@ def models_of(session: Session) -> list[str]:
     return list(session.scalars(select(LedgerRow.model).distinct().order_by(LedgerRow.model)))
 
 
-def verify_ledger(session: Session, model: str) -> LedgerReport:
+def verify_ledger(session: Session, model: str, anchor: str = "") -> LedgerReport:
     """Read a model's ledger from its first line and check every number and hash.
 
     A line that was changed, taken out of the middle or put in is found. Lines cut off the end
     are found where a release still names their generation. Memory is bounded.
+
+    Args:
+        session: Open transaction; nothing is written.
+        model: The registered model's name.
+        anchor: The hash of a line, noted down before, elsewhere: it has to be there still. Who
+            may write to the database can hash every line anew, and only this shows it.
     """
-    report = follow(model, raw_lines(session, model))
+    report = follow(model, raw_lines(session, model), anchor)
     if not report.intact:
         return report
     newest = session.scalar(
@@ -245,17 +262,23 @@ def verify_ledger(session: Session, model: str) -> LedgerReport:
     return report
 
 
-def follow(model: str, lines: Iterable[Mapping[Any, Any]]) -> LedgerReport:
+def follow(model: str, lines: Iterable[Mapping[Any, Any]], anchor: str = "") -> LedgerReport:
     """Check the chain of lines as they were stored, from the first one on."""
-    previous, number = FIRST_HASH, 0
+    previous, number, missing = FIRST_HASH, 0, anchor not in ("", FIRST_HASH)
+    fault = ""
     try:
         for line in lines:
-            fault = _fault(line, number + 1, previous)
-            if fault:
-                return LedgerReport(model, number, False, number + 1, fault, previous)
+            if fault := _fault(line, model, number + 1, previous):
+                break
             previous, number = line["hash"], number + 1
+            missing = missing and previous != anchor
     except UNREADABLE as error:
-        return LedgerReport(model, number, False, number + 1, f"It cannot be read: {error}.")
+        fault = f"It cannot be read: {error}."
+    if fault:
+        return LedgerReport(model, number, False, number + 1, fault, previous)
+    if missing:
+        reason = f"No line has the hash {anchor}: lines were cut off, or all were written anew."
+        return LedgerReport(model, number, False, None, reason, previous)
     return LedgerReport(model, number, True, head=previous)
 
 
@@ -295,7 +318,9 @@ def digest_of(line: Mapping[Any, Any]) -> str:
     return hashlib.sha256(msgspec.json.encode(content, order="sorted")).hexdigest()
 
 
-def _fault(line: Mapping[Any, Any], number: int, previous: str) -> str:
+def _fault(line: Mapping[Any, Any], model: str, number: int, previous: str) -> str:
+    if line["model"] != model:
+        return "It is a line of another model."
     if line["line"] != number:
         return "The line is missing."
     if line["previous_hash"] != previous:

@@ -95,8 +95,11 @@ def renumber(
 
 
 @contextlib.contextmanager
-def database() -> Iterator[tuple[Settings, Session]]:
+def database(*, read_only: bool = False) -> Iterator[tuple[Settings, Session]]:
     """The settings, and one transaction of the lifecycle database.
+
+    Args:
+        read_only: Nothing is written, and nobody who writes is held up.
 
     Raises:
         Unavailable: the database is away or of another schema.
@@ -108,7 +111,7 @@ def database() -> Iterator[tuple[Settings, Session]]:
     engine = connect(settings.database)
     try:
         check_schema(engine)
-        with transaction(sessions(engine)) as session:
+        with transaction(sessions(engine, read_only=read_only)) as session:
             yield settings, session
     finally:
         engine.dispose()

@@ -1,4 +1,4 @@
-"""`versions`, `promote`, `rollback`, `history`: which version answers, and since when."""
+"""`versions`, `promote`, `rollback`: which version answers, and since when."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from homeostat.commands.output import AsJson, ModelName, Reason, say, show_json, show_table, when
+from homeostat.commands.output import AsJson, ModelName, Reason, say, show_json, show_table
 
 ROLES = ("champion", "challenger", "standby")
 
@@ -17,7 +17,6 @@ def add_to(app: typer.Typer) -> None:
     app.command()(versions)
     app.command()(promote)
     app.command()(rollback)
-    app.command()(history)
 
 
 def versions(model: ModelName, as_json: AsJson = False) -> None:
@@ -97,33 +96,6 @@ def rollback(model: ModelName, reason: Reason, as_json: AsJson = False) -> None:
     with Gateway.of(load_settings()) as gateway:
         said = gateway.rollback(model, reason)
     _show_routing(said, as_json)
-
-
-def history(model: ModelName, as_json: AsJson = False) -> None:
-    """Show every routing of a model: which version answered, from when, by whom, why."""
-    from homeostat.client import Gateway
-    from homeostat.settings import load_settings
-
-    with Gateway.of(load_settings()) as gateway:
-        said = gateway.history(model)
-    if as_json:
-        show_json(said)
-        return
-    show_table(
-        ("at", "generation", *ROLES, "phase", "actor", "reason"),
-        [
-            (
-                when(each["at"]),
-                each["generation"],
-                *(each[role] for role in ROLES),
-                each["phase"],
-                each["actor"],
-                each["reason"],
-            )
-            for each in said["routings"]
-        ],
-        empty=f"{model} has no routing yet: `homeostat train {model}` makes the first version.",
-    )
 
 
 def summary(routing: Mapping[str, Any]) -> str:
