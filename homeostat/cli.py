@@ -17,6 +17,7 @@ from homeostat.commands import (
     release,
     servers,
     show,
+    versions,
 )
 from homeostat.commands.exits import UNEXPECTED, exit_code
 from homeostat.errors import HomeostatError
@@ -54,7 +55,18 @@ def _root(
     context.obj = debug
 
 
-for group in (servers, loop, release, ledger, lineage, documents, incidents, show, database):
+for group in (
+    servers,
+    loop,
+    release,
+    ledger,
+    versions,
+    lineage,
+    documents,
+    incidents,
+    show,
+    database,
+):
     group.add_to(app)
 
 

@@ -23,6 +23,15 @@ _SECONDS = 30.0
 _PROBLEM_KEYS = ("type", "code", "title", "status", "detail", "remedy")
 
 
+def caller() -> str:
+    """Who runs this process, as the ledger names them."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # a container's user without a name
+        user = f"user {os.getuid()}"
+    return f"{user} (command line)"
+
+
 class Gateway:
     """The gateway at one address.
 
@@ -54,12 +63,7 @@ class Gateway:
     @classmethod
     def of(cls, settings: Settings) -> Self:
         """The gateway of these settings, called by the user of this process."""
-        try:
-            user = getpass.getuser()
-        except (OSError, KeyError):  # a container's user without a name
-            user = f"user {os.getuid()}"
-        actor = f"{user} (command line)"
-        return cls(settings.gateway_address, settings.secret_token(), actor=actor)
+        return cls(settings.gateway_address, settings.secret_token(), actor=caller())
 
     def __enter__(self) -> Self:
         return self

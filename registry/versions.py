@@ -267,6 +267,18 @@ class MlflowVersions:
         cache.remember(model, version, digest)
         return copy
 
+    def metrics(self, run_id: str) -> dict[str, float]:
+        """The newest value of each metric of a run; none where the run is gone.
+
+        Raises:
+            Unavailable: MLflow is away.
+        """
+        try:
+            run = self._api.get("runs/get", run_id=run_id)["run"]
+        except MlflowRefused:
+            return {}
+        return {each["key"]: float(each["value"]) for each in run["data"].get("metrics", [])}
+
     def document(self, model: str, version: int, name: str, limit: int) -> bytes:
         """A text that lies beside a version in its run: its card, its lineage.
 

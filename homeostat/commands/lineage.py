@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from homeostat.commands.exits import REFUSED
-from homeostat.commands.output import AsJson, ModelName, Version, say, show_json, when
+from homeostat.commands.output import AsJson, ModelName, Reason, Version, say, show_json, when
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -32,7 +32,7 @@ def lineage(model: ModelName, version: Version, as_json: AsJson = False) -> None
     """Show where a version comes from, back to the one that was trained anew."""
     from registry.lineage_records import ancestry
 
-    with database() as (_, session):
+    with database(read_only=True) as (_, session):
         line = ancestry(session, model, version)
     if as_json:
         show_json([_plain(each) for each in line])
@@ -70,24 +70,41 @@ def renumber(
     model: ModelName,
     version: Version,
     number: Annotated[str, typer.Argument(metavar="NUMBER", help="Such as 2.0.0.")],
+    reason: Reason,
     as_json: AsJson = False,
 ) -> None:
     """Give a version another number than the one that it was given by itself.
 
     Its files, its digest and the number in its card stay as they are.
     """
-    from registry.lineage_records import set_number
+    from homeostat.client import caller
+    from homeostat.clock import utc_now
+    from registry.ledger import record
+    from registry.lineage_records import find_lineage, set_number
     from registry.numbers import Number
     from registry.version_info import NUMBER_TAG
     from registry.versions import MlflowVersions
 
     wanted = Number.parse(number)
     with database() as (settings, session):
+        kept = find_lineage(session, model, version)
         before = set_number(session, model, version, wanted)
-        # Inside the transaction: while MLflow is away, nothing has changed anywhere.
-        versions = MlflowVersions(settings.mlflow_address)
-        with contextlib.closing(versions):
-            versions.tag(model, version, {NUMBER_TAG: str(wanted)})
+        record(
+            session,
+            model,
+            "number",
+            actor=caller(),
+            reason=reason,
+            at=utc_now(),
+            before=str(before),
+            after=str(wanted),
+            version=version,
+            digest=kept.digest,
+        )
+    # After the commit: whoever moves traffic waits for the end of the ledger, not for MLflow.
+    # Where MLflow is away, the same command again sets the tag.
+    with contextlib.closing(MlflowVersions(settings.mlflow_address)) as versions:
+        versions.tag(model, version, {NUMBER_TAG: str(wanted)})
     if as_json:
         show_json({"model": model, "version": version, "number": number, "before": str(before)})
         return

@@ -1,4 +1,4 @@
-"""`versions`, `promote`, `rollback`: which version answers, and since when."""
+"""`promote`, `rollback`: which version answers."""
 
 from __future__ import annotations
 
@@ -7,62 +7,15 @@ from typing import Annotated, Any
 
 import typer
 
-from homeostat.commands.output import AsJson, ModelName, Reason, say, show_json, show_table
+from homeostat.commands.output import AsJson, ModelName, Reason, say, show_json
 
 ROLES = ("champion", "challenger", "standby")
 
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands of this file."""
-    app.command()(versions)
     app.command()(promote)
     app.command()(rollback)
-
-
-def versions(model: ModelName, as_json: AsJson = False) -> None:
-    """List a model's versions: what each does, what its gates said, what it answered."""
-    from homeostat.client import Gateway
-    from homeostat.settings import load_settings
-    from registry.versions import MlflowVersions
-
-    settings = load_settings()
-    settings.policy(model)
-    with Gateway.of(settings) as gateway:
-        said = gateway.model(model)
-    served = {each["version"]: each for each in said["versions"]}
-    listed = [
-        {
-            "version": one.version,
-            "digest": one.digest,
-            "state": one.tags.get("lifecycle.state", ""),
-            "reason": one.tags.get("lifecycle.reason", ""),
-            "role": served.get(one.version, {}).get("role"),
-            "predictions": served.get(one.version, {}).get("predictions"),
-            "verdict": served.get(one.version, {}).get("verdict"),
-        }
-        for one in MlflowVersions(settings.mlflow_address).list_versions(model)
-    ]
-    if as_json:
-        show_json({"model": model, "routing": said["routing"], "versions": listed})
-        return
-    show_table(
-        ("version", "role", "state", "gates", "answers", "digest", "reason"),
-        [
-            (
-                each["version"],
-                each["role"],
-                each["state"],
-                _gates(each["verdict"]),
-                each["predictions"],
-                each["digest"][:12],
-                each["reason"],
-            )
-            for each in listed
-        ],
-        empty=f"{model} has no version yet: `homeostat train {model}` makes one.",
-    )
-    if said["routing"]:
-        say(summary(said["routing"]))
 
 
 def promote(
@@ -112,9 +65,3 @@ def _show_routing(said: Mapping[str, Any], as_json: bool) -> None:
         show_json(said)
         return
     say(summary(said))
-
-
-def _gates(verdict: Mapping[str, Any] | None) -> str:
-    if verdict is None:
-        return ""
-    return "passed" if verdict["passed"] else "failed"

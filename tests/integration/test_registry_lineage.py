@@ -1,4 +1,4 @@
-"""Lineage records on both databases: numbered, kept once, tied to versions, walked back."""
+"""Lineage and the matrix of versions on both databases."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy.orm import Session, sessionmaker
 
 from homeostat.errors import ArtifactError, Refused, UnknownVersion
-from registry import transaction
+from registry import Verdict, promote, quarantine, record_verdict, transaction
 from registry.lineage_record import (
     Ancestor,
     CodeFacts,
@@ -30,7 +30,9 @@ from registry.lineage_records import (
     lineages,
     set_number,
 )
+from registry.matrix import matrix
 from registry.numbers import Make, Number
+from registry.version_info import DIGEST_TAG, VersionInfo
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 RECORD = Lineage(
@@ -53,6 +55,18 @@ RECORD = Lineage(
     weights=1234,
     files={"model.safetensors": FileFacts("99" * 32, 4936)},
 )
+ONE, TWO = "aa" * 32, "ab" * 32
+MEASURED = {
+    "latency_p50_ms": 0.5,
+    "latency_p99_ms": 2.5,
+    "throughput_rows_s": 90_000.0,
+    "memory_mb": 10.0,
+    "size_bytes": 112_480.0,
+    "regime_0_accuracy": 0.97,
+    "regime_1_accuracy": 0.95,
+    "regime_0_champion_accuracy": 0.98,
+    "regime_1_champion_accuracy": 0.61,
+}
 
 
 def made_of(session: Session, version: int, digest: str, parent: int | None = None) -> Lineage:
@@ -69,6 +83,16 @@ def made_of(session: Session, version: int, digest: str, parent: int | None = No
     kept = keep_lineage(session, f"work-{version}", record, at)
     bind_lineage(session, "digits", f"work-{version}", version)
     return kept
+
+
+def listed(version: int, digest: str) -> VersionInfo:
+    tags = {"lifecycle.state": "candidate", DIGEST_TAG: digest} if digest else {}
+    return VersionInfo("digits", version, f"run-{version}", "", "", NOON, tags)
+
+
+def keep(session: Session, version: int, record: Lineage) -> None:
+    keep_lineage(session, f"work-{version}", record, NOON + timedelta(minutes=version))
+    bind_lineage(session, "digits", f"work-{version}", version)
 
 
 def test_a_lineage_is_read_as_it_was_written(session: Session) -> None:
@@ -155,3 +179,53 @@ def test_works_that_are_numbered_at_once_get_numbers_of_their_own(
 def test_what_is_no_lineage_is_refused(value: object) -> None:
     with pytest.raises(ArtifactError, match="not as it was written"):
         Lineage.from_json(value)
+
+
+def test_a_row_holds_what_runs_measured_and_what_the_database_knows(session: Session) -> None:
+    keep(session, 1, replace(RECORD, digest=ONE))
+    parent = Parent(1, ONE, "continual_of")
+    child = replace(RECORD, digest=TWO, flow="retrain", parent=parent, champion=Ancestor(1, ONE))
+    keep(session, 2, child)
+    record_verdict(session, "digits", 1, Verdict(True, (), ONE), NOON)
+    record_verdict(session, "digits", 2, Verdict(False, (), TWO), NOON)
+    promote(session, "digits", 1, actor="t", reason="t", evidence={}, now=NOON, digest=ONE)
+    quarantine(session, "digits", TWO, "it lost accuracy", NOON, actor="test")
+
+    first, second, foreign = matrix(
+        session,
+        "digits",
+        [listed(1, ONE), listed(2, TWO), listed(3, "")],
+        {1: {"regime_0_accuracy": 0.98}, 2: MEASURED, 3: {}},
+    )
+
+    assert (first.number, first.role, first.barred) == ("1.0.0", "champion", "")
+    assert (second.number, second.role, second.barred) == ("1.0.1", "", "it lost accuracy")
+    assert first.verdict is not None
+    assert first.verdict.passed
+    assert second.verdict is not None
+    assert not second.verdict.passed
+    assert second.latency_p99_ms == 2.5
+    assert second.memory_bytes == 10 * 1024 * 1024
+    assert (first.size_bytes, second.size_bytes) == (4936, 112_480)
+    assert first.weights == second.weights == 1234
+    assert second.accuracy == {0: 0.97, 1: 0.95}
+    assert foreign == replace(
+        foreign, number="", role="", state="", verdict=None, weights=None, accuracy={}
+    )
+
+
+def test_what_a_later_version_was_judged_beside_is_known_on_the_new_regime_too(
+    session: Session,
+) -> None:
+    keep(session, 1, replace(RECORD, digest=ONE))
+    parent = Parent(1, ONE, "continual_of")
+    keep(session, 2, replace(RECORD, digest=TWO, parent=parent, champion=Ancestor(1, ONE)))
+
+    first, _ = matrix(
+        session,
+        "digits",
+        [listed(1, ONE), listed(2, TWO)],
+        {1: {"regime_0_accuracy": 0.981}, 2: MEASURED},
+    )
+
+    assert first.accuracy == {0: 0.981, 1: 0.61}  # its own figure stands where it has one
