@@ -20,6 +20,7 @@ from flows.placement import Place, place
 from flows.runs import LINEAGE_FILE, ROWS_FILE, SUMMARY_FILE, Tried, as_text
 from flows.site import Site
 from homeostat.policy import Policy
+from models.scan import scan
 from monitoring.profile import Profile
 from registry.documents import BOM_FILE, CARD_FILE
 from registry.gate_evidence import Contender, Evidence
@@ -27,7 +28,7 @@ from registry.gates import judge
 from registry.lineage import open_regime, record_edge
 from registry.lineage_records import bind_lineage, keep_lineage
 from registry.verdicts import Verdict, record_verdict, verdict_for
-from registry.version_info import NUMBER_TAG
+from registry.version_info import NUMBER_TAG, SCAN_TAG
 
 
 @dataclass(frozen=True)
@@ -171,6 +172,7 @@ def log_candidate(site: Site, candidate: Candidate) -> Tried:
         "description": describe(story),
         "accuracy": story.newest,
         "verdict": story.verdict.to_json() if story.verdict else None,
+        "scan": scan(candidate.folder / "model", lineage.digest).to_json(),
         "parent": {"version": parent.version, "digest": parent.digest} if parent else None,
         "facts": dict(origin.facts),
         "regime_key": origin.regime_key,
@@ -201,6 +203,8 @@ def register_candidate(site: Site, model: str, key: str, tried: Tried) -> int:
         Unavailable: MLflow is away.
     """
     tags = {"homeostat.flow": str(tried.summary["flow"])}
+    if scanned := tried.summary.get("scan"):
+        tags[SCAN_TAG] = str(scanned["summary"])
     if number := tried.summary.get("number"):
         tags[NUMBER_TAG] = str(number)
     if (parent := tried.summary["parent"]) is not None:

@@ -14,7 +14,8 @@
     │   └── ConflictingLabel      a second label that contradicts the first
     ├── Unauthorized          no token, or the wrong one
     ├── LearnerError          a learner's own code failed or broke its contract
-    ├── ArtifactError         a stored version is not what was registered
+    ├── ArtifactError         a stored version cannot be used
+    │   └── SuspectArtifact       it is not what was registered: changed, cut or forged
     ├── LedgerBroken          a line of the ledger is not what was written
     ├── Refused               the policy or the state forbids it
     │   ├── StaleGeneration       somebody else moved the routing first
@@ -133,9 +134,15 @@ class LearnerError(HomeostatError):
 
 
 class ArtifactError(HomeostatError):
-    """A stored version is not what was registered."""
+    """A stored version cannot be used."""
 
     code = "artifact-refused"
+
+
+class SuspectArtifact(ArtifactError):
+    """It is not what was registered: changed, cut or forged; its digest goes into quarantine."""
+
+    code = "artifact-suspect"
 
 
 class LedgerBroken(HomeostatError):

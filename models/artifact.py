@@ -16,7 +16,7 @@ import hashlib
 import os
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -50,16 +50,27 @@ _HEX = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A version rebuilt from its folder: ready to predict, its digest checked."""
+    """A version rebuilt from its folder: ready to predict, its digest checked.
+
+    Args:
+        learner: Made from `learner.json`.
+        model: Its weights, in evaluation mode.
+        digest: Of the folder.
+        reference: How the learner was found.
+        files: The other files that the manifest names, as they were checked.
+    """
 
     learner: Learner
     model: nn.Module
     digest: str
     reference: str
+    files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
-class _Entry:
+class Entry:
+    """What a manifest says of a file."""
+
     sha256: str
     size: int
 
@@ -134,7 +145,7 @@ def verify(folder: Path, digest: str | None = None, max_bytes: int = MAX_FOLDER_
         The folder's digest.
 
     Raises:
-        ArtifactError: files missing, unexpected, linked, too large or changed, or another digest.
+        SuspectArtifact: files missing, unexpected, linked, too large or changed, or another digest.
     """
     entries, found = _manifest(folder, digest, max_bytes)
     for name, entry in entries.items():
@@ -153,7 +164,8 @@ def load_model(folder: Path, *, allowed: Collection[str], digest: str | None = N
         digest: What was registered; None accepts any whole folder.
 
     Raises:
-        ArtifactError: the folder is not what was registered, or its learner is not allowed.
+        SuspectArtifact: the folder is not what was registered.
+        ArtifactError: its learner is not allowed.
         SettingsError: the learner is allowed but cannot be found here.
         LearnerError: the learner's own code failed on its configuration.
     """
@@ -172,7 +184,8 @@ def load_model(folder: Path, *, allowed: Collection[str], digest: str | None = N
     learner = guarded(find_learner(reference).from_config, config)
     model = guarded(learner.build, torch.Generator().manual_seed(0))
     _load_weights(model, parse_tensors(contents[WEIGHTS_FILE], WEIGHTS_FILE))
-    return LoadedModel(learner, model.eval(), found, reference)
+    extra = {name: contents[name] for name in contents if name not in (LEARNER_FILE, WEIGHTS_FILE)}
+    return LoadedModel(learner, model.eval(), found, reference, extra)
 
 
 def _description(content: bytes) -> tuple[str, dict[str, Any]]:
@@ -198,7 +211,7 @@ def _load_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
         raise refuse(f"The weights do not fit the learner: {error}.", file=WEIGHTS_FILE) from error
 
 
-def _manifest(folder: Path, digest: str | None, max_bytes: int) -> tuple[dict[str, _Entry], str]:
+def _manifest(folder: Path, digest: str | None, max_bytes: int) -> tuple[dict[str, Entry], str]:
     names = _names(folder)
     if MANIFEST_FILE not in names:
         raise refuse(f"{MANIFEST_FILE} is missing.", file=MANIFEST_FILE)
@@ -206,6 +219,21 @@ def _manifest(folder: Path, digest: str | None, max_bytes: int) -> tuple[dict[st
     found = hashlib.sha256(content).hexdigest()
     if digest is not None and digest != found:
         raise refuse(f"The digest is {found}, but {digest} was registered.", digest=found)
+    entries = parse_manifest(content, max_bytes)
+    if missing := sorted(set(entries) - names):
+        raise refuse(f"Missing: {', '.join(missing)}.", files=missing)
+    if unexpected := sorted(names - set(entries) - {MANIFEST_FILE}):
+        raise refuse(f"Not in the manifest: {', '.join(unexpected)}.", files=unexpected)
+    return entries, found
+
+
+def parse_manifest(content: bytes, max_bytes: int = MAX_FOLDER_BYTES) -> dict[str, Entry]:
+    """The files that a manifest names, before anything of it is believed or asked for.
+
+    Raises:
+        SuspectArtifact: it is not one, names a file that no version has, or more than
+            `max_bytes` together.
+    """
     manifest = parse_object(content, MANIFEST_FILE)
     # One value, one text: a manifest in other words would have a second digest.
     if content != _canonical_or_empty(manifest) or set(manifest) != {"schema", "files"}:
@@ -213,34 +241,38 @@ def _manifest(folder: Path, digest: str | None, max_bytes: int) -> tuple[dict[st
     if manifest["schema"] != SCHEMA or not isinstance(manifest["files"], dict):
         raise refuse(f"{MANIFEST_FILE} is not of schema {SCHEMA}.", file=MANIFEST_FILE)
     entries = {name: _entry(name, value) for name, value in manifest["files"].items()}
-    if missing := sorted(set(entries) - names):
-        raise refuse(f"Missing: {', '.join(missing)}.", files=missing)
-    if unexpected := sorted(names - set(entries) - {MANIFEST_FILE}):
-        raise refuse(f"Not in the manifest: {', '.join(unexpected)}.", files=unexpected)
+    if len({name.lower() for name in entries}) < len(entries) or MANIFEST_FILE in entries:
+        # On some disks the second would be written over the first.
+        raise refuse(f"{MANIFEST_FILE} names one file twice, or itself.", file=MANIFEST_FILE)
     total = sum(entry.size for entry in entries.values())
     if total > max_bytes:
         raise refuse(f"The files have {total} bytes; at most {max_bytes} are read.", bytes=total)
-    return entries, found
+    return entries
 
 
 def _canonical_or_empty(value: object) -> bytes:
     try:
         return canonical(value)
-    except ValueError:  # NaN, which JSON does not have
+    except (
+        ValueError,
+        RecursionError,
+    ):  # NaN, which JSON does not have; too deep to be one of ours
         return b""
 
 
-def _entry(name: str, value: object) -> _Entry:
+def _entry(name: str, value: object) -> Entry:
     if _NAME.fullmatch(name) and isinstance(value, dict) and set(value) == {"sha256", "bytes"}:
         sha256, size = value["sha256"], value["bytes"]
         whole = isinstance(size, int) and not isinstance(size, bool) and size >= 0
         if whole and isinstance(sha256, str) and _HEX.fullmatch(sha256):
-            return _Entry(sha256, size)
+            return Entry(sha256, size)
     raise refuse(f"{MANIFEST_FILE} has no valid entry for '{name[:128]}'.", file=MANIFEST_FILE)
 
 
 def _names(folder: Path) -> set[str]:
     """The names in a flat folder of regular files."""
+    if folder.is_symlink():
+        raise refuse(f"{folder.name} is a link.", file=folder.name)
     try:
         found = list(os.scandir(folder))
     except OSError as error:
@@ -251,7 +283,7 @@ def _names(folder: Path) -> set[str]:
     return {item.name for item in found}
 
 
-def _read(folder: Path, name: str, entry: _Entry) -> bytes:
+def _read(folder: Path, name: str, entry: Entry) -> bytes:
     content = read_bounded(folder / name, entry.size)
     if len(content) != entry.size or hashlib.sha256(content).hexdigest() != entry.sha256:
         raise refuse(f"{name} is not what the manifest says: it was changed or cut.", file=name)

@@ -13,19 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-from safetensors import SafetensorError
 from torch import Tensor
 
-from homeostat.errors import ArtifactError
+from homeostat.errors import SuspectArtifact
 
 MAX_JSON_BYTES = 16 * 1024 * 1024
 MAX_TENSOR_BYTES = 2 * 1024**3
+MAX_HEADER_BYTES = 4 * 1024 * 1024  # of a safetensors file: some 40,000 tensors
 FETCH_AGAIN = "Fetch the version again, or register it anew from a run that you trust."
 
 
-def refuse(message: str, **fields: object) -> ArtifactError:
+def refuse(message: str, **fields: object) -> SuspectArtifact:
     """The error of a stored file that is not what it should be."""
-    return ArtifactError(message, remedy=FETCH_AGAIN, **fields)
+    return SuspectArtifact(message, remedy=FETCH_AGAIN, **fields)
 
 
 def canonical(value: object) -> bytes:
@@ -40,7 +40,7 @@ def read_bounded(path: Path, limit: int) -> bytes:
     The size is that of the opened file, so a file swapped after a check is not read either.
 
     Raises:
-        ArtifactError: it is missing, a link, no regular file, or larger.
+        SuspectArtifact: it is missing, a link, no regular file, or larger.
     """
     try:
         # Without NONBLOCK, opening a pipe in place of a file would wait for ever.
@@ -64,13 +64,15 @@ def read_bounded(path: Path, limit: int) -> bytes:
 
 
 def parse_object(content: bytes, name: str) -> dict[str, Any]:
-    """A JSON object.
+    """A JSON object, each of its names once: what is read is what a person reads.
 
     Raises:
-        ArtifactError: it is not one.
+        SuspectArtifact: it is not one.
     """
     try:
-        value = json.loads(content, parse_constant=_refuse_constant)
+        value = json.loads(
+            content, parse_constant=_refuse_constant, object_pairs_hook=_refuse_doubles
+        )
     except (ValueError, RecursionError) as error:
         raise refuse(f"{name} is not JSON: {error}.", file=name) from error
     if not isinstance(value, dict):
@@ -82,15 +84,31 @@ def _refuse_constant(name: str) -> object:
     raise ValueError(f"it holds {name}, which JSON does not have")
 
 
+def _refuse_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("it names one thing twice")
+    return found
+
+
 def parse_tensors(content: bytes, name: str) -> dict[str, Tensor]:
     """The tensors of a safetensors file.
 
     Raises:
-        ArtifactError: it is not one (a pickle, say), or is cut short.
+        SuspectArtifact: it is not one (a pickle, say), or is cut short.
     """
+    header = int.from_bytes(content[:8], "little")
+    if not 2 <= header <= min(MAX_HEADER_BYTES, len(content) - 8):
+        raise refuse(
+            f"{name} is not a safetensors file: its header would have {header} bytes.", file=name
+        )
+    if "__metadata__" in parse_object(content[8 : 8 + header], name):
+        raise refuse(f"{name} carries more than tensors.", file=name)
     try:
         return safetensors.torch.load(content)
-    except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
+    except Exception as error:
+        # The parser is foreign code over foreign bytes: an empty tensor of a huge shape, say,
+        # fails an assertion of its own.
         raise refuse(f"{name} is not a safetensors file: {error}.", file=name) from error
 
 

@@ -173,7 +173,14 @@ class Profile:
         """
         try:
             return cls._read(json.loads(text))
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except (
+            LookupError,
+            TypeError,
+            ValueError,
+            ArithmeticError,
+            AttributeError,
+            RecursionError,
+        ) as error:
             raise ArtifactError(
                 f"The profile cannot be read: {type(error).__name__}: {error}.",
                 remedy="Register the version again with a profile made by this release.",

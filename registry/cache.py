@@ -11,7 +11,6 @@ It is verified again at every use all the same: a disk can change what it keeps.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -19,10 +18,9 @@ import tempfile
 from collections.abc import Callable, Collection
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote, unquote
 
-from homeostat.errors import ArtifactError
+from homeostat.errors import ArtifactError, SuspectArtifact
 
 MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 256 * 1024
@@ -61,12 +59,12 @@ class ArtifactCache:
         from models.artifact import verify  # torch comes with it: only who loads models pays
 
         copy = self._copy(digest, part)
-        if not copy.is_dir():
+        if not os.path.lexists(copy):
             return None
         try:
             verify(copy, digest if part == "model" else None, max_bytes=MAX_BYTES)
         except ArtifactError:
-            shutil.rmtree(copy, ignore_errors=True)
+            _remove(copy)
             return None
         return copy
 
@@ -74,9 +72,9 @@ class ArtifactCache:
         """Download a part by its manifest, verify it, and put it in its place in one step.
 
         Raises:
-            ArtifactError: it is not the part that was registered.
+            SuspectArtifact: it is not the part that was registered.
         """
-        from models.artifact import verify
+        from models.artifact import parse_manifest, verify
 
         wanted = digest if part == "model" else None
         copy = self._copy(digest, part)
@@ -86,20 +84,23 @@ class ArtifactCache:
         try:
             manifest = download(MANIFEST, MAX_MANIFEST_BYTES)
             if wanted is not None and hashlib.sha256(manifest).hexdigest() != wanted:
-                raise ArtifactError(
+                raise SuspectArtifact(
                     f"The artifact in MLflow is not the one with digest {wanted}.",
                     remedy="Do not use it; register the version again.",
                     digest=wanted,
                 )
             (making / MANIFEST).write_bytes(manifest)
-            for name, size in _files(manifest).items():
-                (making / name).write_bytes(download(name, size))
+            for name, entry in parse_manifest(manifest, MAX_BYTES).items():
+                (making / name).write_bytes(download(name, entry.size))
             verify(making, wanted, max_bytes=MAX_BYTES)
             try:
                 making.rename(copy)
             except OSError:  # somebody else put it there in the meantime
                 if self.find(digest, part) is None:
                     raise
+        except SuspectArtifact as error:
+            error.fields["digest"] = digest
+            raise
         finally:
             shutil.rmtree(making, ignore_errors=True)
         return copy
@@ -154,23 +155,12 @@ class ArtifactCache:
         return self._folder / "names" / quote(model, safe="").replace(".", "%2E") / str(version)
 
 
-def _files(manifest: bytes) -> dict[str, int]:
-    """The files that a manifest names with their sizes, before anything of it is believed."""
-    try:
-        content: Any = json.loads(manifest)
-        sizes = {name: int(entry["bytes"]) for name, entry in content["files"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ArtifactError(
-            f"The artifact's manifest cannot be read: {error}.",
-            remedy="Do not use it; register the version again.",
-        ) from error
-    bad = [name for name in sizes if not _PLAIN.fullmatch(name) or name == MANIFEST]
-    if bad or min(sizes.values(), default=0) < 0 or sum(sizes.values()) > MAX_BYTES:
-        raise ArtifactError(
-            f"The artifact's manifest names files that no version has: {bad or 'too large'}.",
-            remedy="Do not use it; register the version again.",
-        )
-    return sizes
+def _remove(copy: Path) -> None:
+    """Take away what stands in the place of a copy, whatever it is; nothing behind a link."""
+    if copy.is_dir() and not copy.is_symlink():
+        shutil.rmtree(copy, ignore_errors=True)
+    else:
+        copy.unlink(missing_ok=True)
 
 
 def _write_whole(path: Path, content: bytes) -> None:

@@ -7,13 +7,18 @@ under /api/2.0/mlflow and the artifact route of MLflow's own page, as of MLflow 
 
 from __future__ import annotations
 
+import json
+import time
 from typing import Any
 
 import httpx
 
-from homeostat.errors import ArtifactError, HomeostatError, Unavailable
+from homeostat.errors import ArtifactError, HomeostatError, SuspectArtifact, Unavailable
 
 API = "/api/2.0/mlflow"
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+DOWNLOAD_SECONDS = 600.0  # of one file, however it drips
+PLAIN = {"accept-encoding": "identity"}  # what unfolds on arrival cannot be bounded
 MISSING = "RESOURCE_DOES_NOT_EXIST"
 EXISTS = "RESOURCE_ALREADY_EXISTS"
 
@@ -75,12 +80,13 @@ class MlflowApi:
 
         Raises:
             Unavailable: the server is away or broken.
-            ArtifactError: there is no such artifact, or it is larger than `limit`.
+            ArtifactError: there is no such artifact.
+            SuspectArtifact: it is larger than `limit`.
         """
         query = {"run_id": run_id, "path": path}
         try:
             with self._client.stream(
-                "GET", "/get-artifact", params=query, timeout=self._patience
+                "GET", "/get-artifact", params=query, headers=PLAIN, timeout=self._patience
             ) as answer:
                 if answer.status_code in (400, 404, 500) and not _away(answer):
                     raise ArtifactError(
@@ -89,28 +95,26 @@ class MlflowApi:
                         remedy="Register the version again, or restore MLflow's artifacts.",
                     )
                 _refuse_broken(answer)
-                content = bytearray()
-                for chunk in answer.iter_bytes():
-                    content += chunk
-                    if len(content) > limit:
-                        raise ArtifactError(
-                            f"The artifact '{path}' is larger than the {limit} bytes that it"
-                            " was registered with.",
-                            remedy="Do not use it; register the version again.",
-                        )
+                content = _read(answer, limit)
         except httpx.HTTPError as error:
             raise self._unavailable(error) from error
-        return bytes(content)
+        if content is None:
+            raise SuspectArtifact(
+                f"The artifact '{path}' is larger than the {limit} bytes that it was registered"
+                " with.",
+                remedy="Do not use it; register the version again.",
+            )
+        return content
 
     def _call(self, method: str, route: str, **options: Any) -> dict[str, Any]:  # noqa: ANN401 - httpx's own
         try:
-            answer = self._client.request(method, f"{API}/{route}", **options)
-            answer.read()
+            with self._client.stream(method, f"{API}/{route}", headers=PLAIN, **options) as answer:
+                body = _read(answer, MAX_ANSWER_BYTES)
         except httpx.HTTPError as error:
             raise self._unavailable(error) from error
         try:
-            content: Any = answer.json()
-        except ValueError:
+            content: Any = json.loads(body or b"")
+        except (ValueError, RecursionError):
             content = None
         # MLflow's own errors carry a code; a proxy's, a login page's or a redirect's do not.
         if not isinstance(content, dict) or (not answer.is_success and "error_code" not in content):
@@ -149,3 +153,22 @@ def _away(answer: httpx.Response) -> bool:
 def _refuse_broken(answer: httpx.Response) -> None:
     if not answer.is_success:
         raise Unavailable(f"MLflow answers HTTP {answer.status_code}.", remedy="See MLflow's log.")
+
+
+def _read(answer: httpx.Response, limit: int) -> bytes | None:
+    """The body as it came, or None where it is more than `limit` bytes.
+
+    Raises:
+        HTTPError: it was cut off, packed though nobody asked for that, or took too long.
+    """
+    if answer.headers.get("content-encoding", "identity").lower() != "identity":
+        raise httpx.DecodingError("it is packed, which was not asked for")
+    content = bytearray()
+    until = time.monotonic() + DOWNLOAD_SECONDS
+    for chunk in answer.iter_raw():
+        content += chunk
+        if len(content) > limit:
+            return None
+        if time.monotonic() > until:
+            raise httpx.ReadTimeout(f"it took more than {DOWNLOAD_SECONDS:.0f} s")
+    return bytes(content)

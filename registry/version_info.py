@@ -10,6 +10,7 @@ from typing import Any
 DIGEST_TAG = "homeostat.digest"
 WORK_TAG = "homeostat.work_key"
 NUMBER_TAG = "homeostat.semver"
+SCAN_TAG = "homeostat.scan"
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from serving.parts import Parts
 from serving.reconcile import Reconciler
 from serving.respond import Responder
 from serving.rollout import Rollout
+from serving.suspects import Suspects
 
 JITTER = 0.1  # of the poll interval
 SAMPLE_EVERY = timedelta(seconds=1)
@@ -48,6 +49,7 @@ class Hands:
         guard: Rolls back.
         reconciler: Answers alias moves.
         rollout: Moves trials on.
+        suspects: Bars artifacts that are not what was registered.
         responder: Acts on signals.
         feedback: Releases labels that were held back.
         keeper: Saves and restores detectors.
@@ -58,6 +60,7 @@ class Hands:
     guard: Guard
     reconciler: Reconciler
     rollout: Rollout
+    suspects: Suspects
     responder: Responder
     feedback: Feedback
     keeper: Keeper
@@ -120,6 +123,7 @@ class Controller:
         self._step("lease", hands.lease.hold)
         for model in self._parts.watches:
             self._act_step(f"reconcile {model}", hands.reconciler.run, model)
+            self._act_step(f"suspects {model}", hands.suspects.run, model)
             self._act_step(f"act {model}", self._act, model)
         for name, every, step in (
             ("evidence", SAMPLE_EVERY, self._sample),

@@ -36,6 +36,7 @@ from serving.reconcile import Reconciler
 from serving.respond import Prefect, Responder
 from serving.rollout import Rollout
 from serving.shadows import Shadows
+from serving.suspects import Suspects
 from serving.telling import Teller
 from serving.watch import Watch
 from serving.writer import Writer
@@ -156,6 +157,7 @@ class Gateway:
             guard=guard,
             reconciler=Reconciler(parts, moves, teller, self._store, self.lease, self._stopping),
             rollout=Rollout(parts, moves, teller, acting),
+            suspects=Suspects(parts, teller, acting),
             responder=Responder(parts, guard, teller, acting, self._prefect),
             feedback=self.feedback,
             keeper=self.keeper,

@@ -9,13 +9,15 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
 
-from homeostat.errors import HomeostatError, Unavailable
+from homeostat.errors import ArtifactError, HomeostatError, SuspectArtifact, Unavailable
 from homeostat.settings import Settings
 from models.catalog import known_learners
 from models.learner import Learner
@@ -26,6 +28,7 @@ from serving.runtime import Loaded, load
 
 ROUTING_FILE = "routing.json"
 VERSIONS_FOLDER = "versions"
+SUSPECT_SECONDS = 30.0  # before the files of a suspect are read again
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +66,16 @@ class KeptSplit(msgspec.Struct, frozen=True):
     canary_share: float
 
 
+@dataclass(frozen=True)
+class Suspect:
+    """A version whose artifact is not what was registered, and why it is thought so."""
+
+    model: str
+    version: int
+    digest: str
+    reason: str
+
+
 class Library:
     """Loads versions and builds splits of them.
 
@@ -78,6 +91,7 @@ class Library:
         self._kept_path = settings.state_dir / ROUTING_FILE
         self._loaded: dict[tuple[str, int], Loaded] = {}
         self._learners: dict[tuple[str, int], Learner] = {}
+        self._suspects: dict[tuple[str, int], tuple[Suspect, float]] = {}
         self._lock = threading.RLock()
 
     def load(self, model: str, version: int, digest: str = "") -> Loaded:
@@ -89,7 +103,9 @@ class Library:
             digest: Of its files, where known: then a kept copy serves with MLflow away.
 
         Raises:
-            ArtifactError: its files are not what was registered.
+            SuspectArtifact: its files are not what was registered; asked again, this is said
+                for a while without another look at them.
+            ArtifactError: it cannot be served here.
             LearnerError: its learner failed.
             UnknownVersion: there is no such version.
             Unavailable: MLflow is away and there is no copy.
@@ -98,15 +114,22 @@ class Library:
             present = self._loaded.get((model, version))
             if present is not None and digest in ("", present.digest):
                 return present
-            allowed = {*known_learners(), self._settings.policy(model).learner}
-            folder = self._folder(model, version, digest)
-            loaded = load(folder, model, version, digest, allowed)
-            # Its bets are designed now: when it takes traffic there is no time for that.
-            rules = self._settings.policy(model).monitor
-            InputDetector(loaded.profile, rules.budget_predictions, rules.tolerance_inputs)
+            self._refuse_known(model, version, digest)
+            try:
+                loaded = self._read(model, version, digest)
+            except SuspectArtifact as error:
+                found = Suspect(model, version, str(error.fields["digest"]), error.message)
+                self._suspects[model, version] = found, time.monotonic()
+                raise
+            self._suspects.pop((model, version), None)
             self._loaded[model, version] = loaded
             self._learners[model, version] = loaded.learner
             return loaded
+
+    def suspects(self, model: str) -> list[Suspect]:
+        """The versions of a model whose artifact was not what was registered, when last read."""
+        with self._lock:
+            return [one for one, _ in self._suspects.values() if one.model == model]
 
     def learner(self, model: str, version: int) -> Learner | None:
         """The learner of a version that was loaded here at some time; it is configuration only."""
@@ -169,6 +192,39 @@ class Library:
             except HomeostatError as error:
                 logger.warning("the kept version of %s cannot serve: %s", model, error)
         return splits
+
+    def _read(self, model: str, version: int, digest: str) -> Loaded:
+        policy = self._settings.policy(model)
+        folder = self._folder(model, version, digest)
+        try:
+            loaded = load(folder, model, version, digest, {*known_learners(), policy.learner})
+        except SuspectArtifact as error:
+            error.fields["digest"] = folder.name  # what the copy was kept as
+            raise
+        # Its bets are designed now: when it takes traffic there is no time for that.
+        rules = policy.monitor
+        try:
+            InputDetector(loaded.profile, rules.budget_predictions, rules.tolerance_inputs)
+        except Exception as error:
+            raise ArtifactError(
+                f"{model}:{version} cannot be watched by its profile: {error}.",
+                remedy="Register the version again with a profile made by this release.",
+            ) from error
+        return loaded
+
+    def _refuse_known(self, model: str, version: int, digest: str) -> None:
+        """A look at every poll would fetch gigabytes for nothing, and be an attack by itself."""
+        known, at = self._suspects.get((model, version), (None, 0.0))
+        if known is None or time.monotonic() > at + SUSPECT_SECONDS:
+            return
+        if digest in ("", known.digest):
+            raise SuspectArtifact(
+                known.reason,
+                remedy="Register the version again from a run that you trust.",
+                digest=known.digest,
+                model=model,
+                version=version,
+            )
 
     def _restore(self, model: str, kept: KeptSplit) -> Split:
         def optional(one: KeptVersion | None) -> Loaded | None:

@@ -130,42 +130,45 @@ def load(folder: Path, model: str, version: int, digest: str, allowed: Collectio
         LearnerError: it cannot answer at all.
     """
     found = load_model(folder, allowed=allowed, digest=digest or None)
-    path = folder / PROFILE_FILE
-    try:
-        profile = Profile.from_json(path.read_text())
-    except OSError as error:
-        raise ArtifactError(f"{model}:{version} has no {PROFILE_FILE}: {error}.") from error
-    found.model.eval()
+    if PROFILE_FILE not in found.files:
+        raise ArtifactError(
+            f"{model}:{version} has no {PROFILE_FILE}.", remedy="Register it through the pipeline."
+        )
     loaded = Loaded(
         model=model,
         version=version,
         digest=found.digest,
         learner=found.learner,
         module=found.model,
-        profile=profile,
+        profile=Profile.from_json(found.files[PROFILE_FILE]),
         encoding=f"{found.reference}:{json.dumps(found.learner.config(), sort_keys=True)}",
     )
-    check_golden(loaded, folder)
+    if GOLDEN_FILE in found.files:
+        check_golden(loaded, found.files[GOLDEN_FILE])
     return loaded
 
 
-def check_golden(loaded: Loaded, folder: Path) -> None:
-    """Ask the version for the rows that it was judged by, if its files hold some.
+def check_golden(loaded: Loaded, content: bytes) -> None:
+    """Ask the version for the rows that it was judged by.
+
+    Args:
+        loaded: The version.
+        content: Its `golden.json`.
 
     Raises:
         ArtifactError: the answers differ from the recorded ones.
         LearnerError: it cannot answer.
     """
-    path = folder / GOLDEN_FILE
-    if not path.exists():
-        return
     try:
-        golden = msgspec.json.decode(path.read_bytes(), type=Golden)
+        golden = msgspec.json.decode(content, type=Golden)
         rows = [msgspec.json.decode(row) for row in golden.rows]
-    except msgspec.MsgspecError as error:
-        raise ArtifactError(f"{path.name} of {loaded.digest} cannot be read: {error}") from error
+        expected = np.asarray(golden.outputs, dtype=np.float32)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise ArtifactError(
+            f"{GOLDEN_FILE} of {loaded.model}:{loaded.version} cannot be read: {error}.",
+            remedy="Register the version again.",
+        ) from error
     outputs = loaded.predict(loaded.encode(rows))
-    expected = np.asarray(golden.outputs, dtype=np.float32)
     if outputs.shape != expected.shape or not np.allclose(
         outputs, expected, atol=GOLDEN_TOLERANCE, rtol=GOLDEN_TOLERANCE
     ):

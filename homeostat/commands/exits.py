@@ -46,6 +46,7 @@ BY_ERROR: Mapping[str, int] = MappingProxyType(
         "conflicting-label": REFUSED,
         "unauthorized": REFUSED,
         "artifact-refused": REFUSED,
+        "artifact-suspect": REFUSED,
         "ledger-broken": REFUSED,
         "refused": REFUSED,
         "stale-generation": REFUSED,
