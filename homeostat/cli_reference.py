@@ -7,7 +7,7 @@ import inspect
 import pkgutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -60,10 +60,8 @@ def settings() -> str:
         "## A model's policy: `[models.NAME]`",
         _summary(Policy),
         _fields(Policy),
+        *_tables_below("models.NAME", Policy),
     ]
-    for name, field in Policy.model_fields.items():
-        if (table := _table_of(field)) is not None:
-            parts += [f"## `[models.NAME.{name}]`", _summary(table), _fields(table)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -121,6 +119,18 @@ def _paths(command: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:  #
         yield from _paths(each, (*path, name))
 
 
+def _tables_below(path: str, table: type[BaseModel]) -> Iterator[str]:
+    """The sections of the tables in a table, and of those in them."""
+    for name, field in table.model_fields.items():
+        inner = _table_of(field)
+        where = f"{path}.{name}"
+        if inner is None and (inner := _table_of_each(field)) is not None:
+            where += ".COLUMN"
+        if inner is not None:
+            yield from (f"## `[{where}]`", _summary(inner), _fields(inner))
+            yield from _tables_below(where, inner)
+
+
 def _fields(table: type[BaseModel], skip: tuple[str, ...] = ()) -> str:
     return _table(
         ("key", "default", "meaning"),
@@ -146,6 +156,13 @@ def _default(field: FieldInfo) -> str:
 def _table_of(field: FieldInfo) -> type[BaseModel] | None:
     kind = field.annotation
     return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+
+
+def _table_of_each(field: FieldInfo) -> type[BaseModel] | None:
+    """The table that each value of a dict is."""
+    inner = get_args(field.annotation)[-1:]
+    found = inner[0] if inner else None
+    return found if isinstance(found, type) and issubclass(found, BaseModel) else None
 
 
 def _summary(table: type[BaseModel]) -> str:

@@ -5,9 +5,10 @@ Every field has a default that works; `[models.NAME]` in homeostat.toml changes 
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import itertools
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(gt=0)]
@@ -21,6 +22,25 @@ class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
+class SlicePolicy(_Table):
+    """How one column cuts the held-out rows into slices: by its values, or by cut points."""
+
+    values: tuple[str, ...] = ()
+    """Each of these values is a slice; a number or truth value is written as JSON writes it."""
+    cuts: tuple[float, ...] = ()
+    """A numeric column is cut here: `[30, 60]` gives below 30, 30 to 60, and 60 and more."""
+    budget: Share = 0.1
+    """How much worse than the champion a candidate may be on each of the slices."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if bool(self.values) == bool(self.cuts):
+            raise ValueError("give either values or cuts")
+        if any(a >= b for a, b in itertools.pairwise(self.cuts)):
+            raise ValueError("cuts must ascend")
+        return self
+
+
 class GatePolicy(_Table):
     """What a candidate must show before it may take traffic."""
 
@@ -28,8 +48,27 @@ class GatePolicy(_Table):
     """1 - mean loss that a candidate must reach on its own newest held-out rows."""
     forgetting: Share = 0.03
     """How much worse than the champion a candidate may be on any earlier regime."""
-    error_rate: Share = 0.05
-    """How often each paired test of the gates may err."""
+    error_rate: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.05
+    """How often a candidate that is worse than the champion by `forgetting` or more may pass the
+    test on the newest regime; and how often, over all slices together, one that keeps their
+    budgets may be refused.
+    """
+    class_budget: Share = 0.1
+    """How much worse than the champion a candidate may be on the rows of any one class; 1: as much
+    as it likes.
+    """
+    slices: dict[str, SlicePolicy] = Field(default_factory=dict)
+    """More slices: one table for each column, `[models.NAME.gates.slices.COLUMN]`."""
+    slice_rows: Count = 30
+    """Held-out rows that a slice needs to be judged; with fewer it is only reported."""
+    max_latency_ms: Annotated[float, Field(gt=0.0)] | None = 500.0
+    """What 99 of 100 single rows must be answered within by the serving code, in milliseconds."""
+    max_memory_mb: Annotated[float, Field(gt=0.0)] | None = 2048.0
+    """Resident memory that the version may add to the gateway, in MiB."""
+    extra: tuple[str, ...] = ()
+    """More gates, as module:function, besides those of the entry-point group homeostat.gates."""
+    approvals: Annotated[int, Field(ge=0, le=100)] = 0
+    """How many people must approve a version's verdict before it may take traffic."""
 
 
 class MonitorPolicy(_Table):

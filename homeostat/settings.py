@@ -8,7 +8,7 @@ import os
 import secrets
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel, Field, SecretStr, ValidationError
 from pydantic_settings import (
@@ -197,13 +197,19 @@ def _explain(error: ValidationError) -> str:
 
 
 def _known_keys(path: list[str]) -> set[str]:
+    """The keys of the table at a path; a step below a dict of tables is a name, not a key."""
     table: type[BaseModel] = Settings
+    named: type[BaseModel] | None = None  # what each value of the dict that we are in is
     for step in path:
+        if named is not None:
+            table, named = named, None
+            continue
         field = table.model_fields.get(step)
-        if field is None:  # the name of a model: its table is a policy
-            table = Policy
-        elif isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            table = field.annotation
+        annotation = field.annotation if field else None
+        if get_origin(annotation) is dict:
+            named = get_args(annotation)[1]
+        elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            table = annotation
     return set(table.model_fields)
 
 

@@ -2,6 +2,7 @@
 
 from monitoring.columns import Column
 from monitoring.delivery import Alert, DeliveryFailed, deliver, masked
+from monitoring.exact import holm, p_at_least
 from monitoring.inputs import FeatureEvidence, InputDetector
 from monitoring.losses import LossDetector, LossReference
 from monitoring.paired import PairedOutcome, compare_losses
@@ -52,8 +53,10 @@ __all__ = [
     "deliver",
     "draw",
     "drift_report",
+    "holm",
     "masked",
     "mean_interval",
+    "p_at_least",
     "read_signal",
     "triage",
     "write_page",

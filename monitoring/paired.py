@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -11,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from homeostat.errors import InputError
 from monitoring.evidence import Floats, checked
+from monitoring.exact import lost_and_won, p_at_least, score
 
 _HALVINGS = 50
 
@@ -25,7 +27,6 @@ class PairedOutcome:
         low: Lower end of the two-sided interval of that mean at the error rate.
         high: Its upper end.
         p_not_worse: Of "worse by the margin or more": small means shown to be not worse.
-        p_worse: Of "not worse at all": small means shown to be worse.
         passed: `p_not_worse` is at most the error rate.
     """
 
@@ -34,7 +35,6 @@ class PairedOutcome:
     low: float
     high: float
     p_not_worse: float
-    p_worse: float
     passed: bool
 
 
@@ -43,24 +43,26 @@ def compare_losses(
 ) -> PairedOutcome:
     r"""Has the candidate been shown to be not worse than the champion by `margin`?
 
-    A test for one look at a frozen set (the sequential sibling is `PairedTest`). With
-    :math:`d_i` the differences of losses, both hypotheses are judged by the score
+    A test for one look at a frozen set (the sequential sibling is `PairedTest`). Its p-value
+    holds at every n, whatever the losses are distributed like: for 0/1 losses by the exact
+    unconditional test on Tango's (1998) score
 
     .. math:: z(\delta) = (\bar d - \delta) / \sqrt{V(\delta) / n},
 
-    where V is the variance fitted under the hypothesis: for 0/1 losses Tango's (1998), which is
-    McNemar's test at :math:`\delta = 0` and works without a single disagreement; for other losses
-    the mean square about :math:`\delta`. The interval holds the :math:`\delta` that the score does
-    not refuse.
+    which is McNemar's at :math:`\delta = 0`; V is the variance of the differences of losses
+    :math:`d_i` fitted with their mean held at :math:`\delta`. For other losses by betting. The
+    interval is for people: it holds the :math:`\delta` that the score does not refuse, V being
+    the mean square about :math:`\delta` where losses are not 0/1, and is approximate.
 
     Args:
         candidate: (n,) losses in [0, 1].
         champion: (n,) losses of the same rows.
         margin: How much worse still counts as not worse, in [0, 1].
-        error_rate: Of the test, and of the interval, in (0, 1).
+        error_rate: Of `passed` (a candidate that is worse by the margin or more passes no more
+            often), and of the interval; in (0, 1).
 
     Returns:
-        The outcome; with n = 0 nothing is shown: interval (-1, 1), p-values 1, not passed.
+        The outcome; with n = 0 nothing is shown: interval (-1, 1), p-value 1, not passed.
 
     Raises:
         InputError: lengths that differ, losses outside [0, 1], or such a margin or error rate.
@@ -80,48 +82,44 @@ def compare_losses(
     differences = ours - theirs
     n = len(differences)
     if not n:
-        return PairedOutcome(0, 0.0, -1.0, 1.0, 1.0, 1.0, passed=False)
+        return PairedOutcome(0, 0.0, -1.0, 1.0, 1.0, passed=False)
     mean = float(differences.mean())
     normal = NormalDist()
-    p_not_worse = normal.cdf(_score(differences, margin))
-    p_worse = normal.cdf(-_score(differences, 0.0))
+    margin = min(margin, 1.0 - 1e-9)
+    p_not_worse = p_at_least(differences, margin)
     critical = normal.inv_cdf(1.0 - error_rate / 2.0)
-    low = _end(differences, mean, -1.0, critical)
-    high = _end(differences, mean, 1.0, critical)
-    return PairedOutcome(n, mean, low, high, p_not_worse, p_worse, p_not_worse <= error_rate)
+    score_of = _scorer(differences)
+    low = _end(score_of, mean, -1.0, critical)
+    high = _end(score_of, mean, 1.0, critical)
+    return PairedOutcome(n, mean, low, high, p_not_worse, p_not_worse <= error_rate)
 
 
-def _score(differences: Floats, delta: float) -> float:
-    """The score of "the mean difference is `delta`"; 0 where it is met exactly."""
-    n = len(differences)
-    excess = float(differences.mean()) - delta
-    if abs(excess) < 1e-12:
-        return 0.0
-    if np.isin(differences, (-1.0, 0.0, 1.0)).all():
-        variance = _tango_variance(differences, delta)
-    else:
-        variance = float(((differences - delta) ** 2).mean())
-    return excess / math.sqrt(max(variance, 1e-12) / n)
+def _scorer(differences: Floats) -> Callable[[float], float]:
+    """The score of "the mean difference is delta", by delta; 0 where it is met exactly."""
+    n, counts = len(differences), lost_and_won(differences)
+    if counts is not None:
+        lost, won = np.array([counts[0]]), np.array([counts[1]])
+        return lambda delta: float(score(n, lost, won, delta)[0])
+    mean, square = float(differences.mean()), float((differences**2).mean())
+
+    def by_spread(delta: float) -> float:
+        excess = mean - delta
+        if abs(excess) < 1e-12:
+            return 0.0
+        variance = square - 2.0 * delta * mean + delta * delta
+        return excess / math.sqrt(max(variance, 1e-12) / n)
+
+    return by_spread
 
 
-def _tango_variance(differences: Floats, delta: float) -> float:
-    """Variance of one difference, its parameters fitted with the mean held at `delta`."""
-    n = len(differences)
-    worse, better = int((differences > 0).sum()), int((differences < 0).sum())
-    slope = -worse - better + (2 * n - worse + better) * delta
-    constant = -better * delta * (1 - delta)
-    root = math.sqrt(max(slope * slope - 8 * n * constant, 0.0))
-    return 2 * (root - slope) / (4 * n) + delta * (1 - delta)
-
-
-def _end(differences: Floats, mean: float, limit: float, critical: float) -> float:
+def _end(score_of: Callable[[float], float], mean: float, limit: float, critical: float) -> float:
     """The end of the interval between `mean` and `limit`, by halving."""
     inside, outside = mean, limit
-    if abs(_score(differences, limit)) <= critical:
+    if abs(score_of(limit)) <= critical:
         return limit
     for _ in range(_HALVINGS):
         middle = (inside + outside) / 2
-        if abs(_score(differences, middle)) <= critical:
+        if abs(score_of(middle)) <= critical:
             inside = middle
         else:
             outside = middle

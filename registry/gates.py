@@ -10,25 +10,36 @@ table, `GATES`, and are asked in its order:
 | `newest-regime` | there, it is shown to be not worse than the champion (paired test) |
 | `regime-K` | on each earlier regime it lost no more than the policy's bound to the champion |
 | `documents` | card and bill of materials are there, whole, and about this artifact |
+| `slices` | on no slice it is shown to have lost more than the slice's budget (paired tests) |
+| `golden` | the serving code loads it, and its golden rows are answered as when it was made |
+| `latency`, `memory` | what the serving code measured is within the policy's bounds |
 
-The first version of a model has no champion to be compared with: only the floor counts.
+The first version of a model has no champion to be compared with: what compares does not apply.
+Users' own gates follow (`registry.gate_extra`).
+
+Errors. A candidate that is worse than the champion by `forgetting` or more on the newest regime
+passes with a chance of at most `error_rate`: that test is exact, and as every gate must pass, no
+other one adds to the chance. A candidate that keeps every slice's budget is refused by the slices
+gate with a chance of at most `error_rate`, over all slices together. `accuracy` and `regime-K` are
+bounds on what was measured on the frozen rows, no tests; the intervals of all `regime-K` hold
+together at `error_rate` (Bonferroni).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
 
 from monitoring import compare_losses
 from registry.gate_documents import documents
-from registry.gate_evidence import Evidence
+from registry.gate_evidence import Evidence, Losses
+from registry.gate_extra import Answer, Gate, ask_extra
+from registry.gate_measured import golden, latency, memory
+from registry.gate_slices import slices
 from registry.verdicts import GateFigure, Verdict
 
 __all__ = ["GATES", "Answer", "Gate", "GateFigure", "Verdict", "judge"]
-
-Answer = GateFigure | Sequence[GateFigure] | None
-Gate = Callable[[Evidence], Answer]
 
 
 def judge(evidence: Evidence, at: datetime) -> Verdict:
@@ -38,11 +49,15 @@ def judge(evidence: Evidence, at: datetime) -> Verdict:
         evidence: The two versions, the rows, the bounds.
         at: When.
 
+    Returns:
+        All figures, the users' gates' too; what one of those does wrong refuses the candidate.
+
     Raises:
         DataError: no rows to judge by, or the two were not judged on the same rows.
     """
     evidence.check()
     figures = [figure for gate in GATES.values() for figure in _listed(gate(evidence))]
+    figures += ask_extra(evidence, [figure.name for figure in figures])
     return Verdict(
         passed=all(figure.passed for figure in figures),
         figures=tuple(figures),
@@ -92,14 +107,13 @@ def forgetting(evidence: Evidence) -> Sequence[GateFigure]:
     if evidence.champion is None:
         return ()
     earlier = sorted(set(evidence.candidate.losses) - {evidence.newest})
-    return [_kept(evidence, number) for number in earlier]
+    theirs = evidence.champion.losses
+    return [_kept(evidence, number, theirs[number], len(earlier)) for number in earlier]
 
 
-def _kept(evidence: Evidence, number: int) -> GateFigure:
-    assert evidence.champion is not None
-    policy = evidence.policy
-    ours, theirs = evidence.candidate.losses[number], evidence.champion.losses[number]
-    outcome = compare_losses(ours, theirs, policy.forgetting, policy.error_rate)
+def _kept(evidence: Evidence, number: int, theirs: Losses, regimes: int) -> GateFigure:
+    policy, ours = evidence.policy, evidence.candidate.losses[number]
+    outcome = compare_losses(ours, theirs, policy.forgetting, policy.error_rate / regimes)
     lost = float(ours.mean() - theirs.mean())
     passed = lost <= policy.forgetting
     return GateFigure(
@@ -119,6 +133,10 @@ GATES: Mapping[str, Gate] = MappingProxyType(
         "newest-regime": not_worse,
         "forgetting": forgetting,
         "documents": documents,
+        "slices": slices,
+        "golden": golden,
+        "latency": latency,
+        "memory": memory,
     }
 )
 
