@@ -6,28 +6,28 @@ Plain functions over the rooms below; the flows' tasks are a few lines over thes
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from flows.bom import bom
 from flows.cards import Story, card, describe
-from flows.learning import Champion, Judged, Trained, save
+from flows.learning import Champion, Judged, Trained
 from flows.lineage import trace
 from flows.origin import Origin
 from flows.placement import Place, place
-from flows.runs import LINEAGE_FILE, ROWS_FILE, SUMMARY_FILE, Tried, as_text
+from flows.probing import FIGURES
+from flows.runs import LINEAGE_FILE, ROWS_FILE, SUMMARY_FILE, VERDICT_FILE, Tried, as_text
 from flows.site import Site
 from homeostat.policy import Policy
 from models.scan import scan
-from monitoring.profile import Profile
 from registry.documents import BOM_FILE, CARD_FILE
-from registry.gate_evidence import Contender, Evidence
+from registry.gate_evidence import Contender, Evidence, Measured
 from registry.gates import judge
 from registry.lineage import open_regime, record_edge
 from registry.lineage_records import bind_lineage, keep_lineage
-from registry.verdicts import Verdict, record_verdict, verdict_for
+from registry.verdicts import Verdict, record_verdict, verdict_for, verdict_tags
 from registry.version_info import NUMBER_TAG, SCAN_TAG
 
 
@@ -40,6 +40,7 @@ class Candidate:
         origin: Which work made it.
         ids: Of the predictions that it learnt or is judged by; empty for a data set.
         story: What there is to tell of it; its lineage is not yet numbered.
+        verdict: Of the gates.
         params: What it was made with.
         metrics: Its figures.
         curves: Its figures by epoch.
@@ -49,6 +50,7 @@ class Candidate:
     origin: Origin
     ids: Sequence[str]
     story: Story
+    verdict: Verdict
     params: Mapping[str, object]
     metrics: Mapping[str, float]
     curves: Mapping[str, Sequence[float]]
@@ -59,40 +61,43 @@ def assemble(
     origin: Origin,
     trained: Trained,
     judged: Judged,
-    profile: Profile,
+    saved: str,
+    measured: Measured,
     champion: Champion | None,
     policy: Policy,
 ) -> Candidate:
-    """Write a candidate's files under `folder`, judge it, and gather its figures.
+    """Judge a candidate whose files are under `folder`, and gather its figures.
 
     Args:
-        folder: Empty.
+        folder: Holds `model/` and `replay/`.
         origin: Which work made it.
         trained: The module with its lesson.
         judged: Its losses and the champion's.
-        profile: Of what the stream looks like now.
+        saved: Digest of `model/`.
+        measured: What the serving code says of it.
         champion: What it was compared with, or None.
         policy: Of the model.
     """
-    digest = save(folder, trained, profile, champion, policy)
     lesson = trained.lesson
     story = Story(
-        lineage=trace(folder, origin, trained, judged, champion, policy, digest),
+        lineage=trace(folder, origin, trained, judged, champion, policy, saved),
         task=trained.learner.task,
         accuracy={n: 1.0 - float(losses.mean()) for n, losses in judged.candidate.items()},
         facts=policy.card,
     )
     evidence = Evidence(
-        candidate=Contender(digest, judged.candidate, folder / "model"),
+        candidate=Contender(saved, judged.candidate, folder / "model"),
         champion=_contender(champion, judged),
         policy=policy.gates,
         task=trained.learner.task,
         regime=lesson.regime,
         rows=lesson.held_out.rows,
         labels=lesson.held_out.labels,
+        measured=measured,
         documents=documents_of(story),
     )
-    story = replace(story, verdict=judge(evidence, origin.at))
+    verdict = judge(evidence, origin.at)
+    story = replace(story, verdict=verdict)
     params: dict[str, object] = {
         "learner": trained.reference,
         "seed": policy.seed,
@@ -104,9 +109,13 @@ def assemble(
         **origin.facts,
     }
     curves = {"train_loss": trained.fit.losses}
-    metrics = figures(trained, judged) | {"parameters": float(story.lineage.weights)}
+    metrics = {
+        **figures(trained, judged),
+        **measures(measured),
+        "parameters": float(story.lineage.weights),
+    }
     ids = (*lesson.train_ids, *lesson.held_out_ids)
-    return Candidate(folder, origin, ids, story, params, metrics, curves)
+    return Candidate(folder, origin, ids, story, verdict, params, metrics, curves)
 
 
 def documents_of(story: Story) -> dict[str, str]:
@@ -147,6 +156,14 @@ def figures(trained: Trained, judged: Judged) -> dict[str, float]:
     return found
 
 
+def measures(measured: Measured) -> dict[str, float]:
+    """The metrics of what the serving code measured; none where it could not."""
+    if measured.failure:
+        return {}
+    found = asdict(measured)
+    return {name: float(found[name]) for name in FIGURES}
+
+
 def log_candidate(site: Site, candidate: Candidate) -> Tried:
     """Log a candidate as a finished MLflow run that a version can be registered from.
 
@@ -157,7 +174,8 @@ def log_candidate(site: Site, candidate: Candidate) -> Tried:
     with site.session() as session:
         lineage = keep_lineage(session, origin.key, candidate.story.lineage, origin.at)
     story = replace(candidate.story, lineage=lineage)
-    tags = {"homeostat.flow": origin.flow}
+    verdict = candidate.verdict
+    tags = {"homeostat.flow": origin.flow, **verdict_tags(verdict)}
     if parent is not None:
         run_id = site.versions.version(origin.model, parent.version).run_id
         # MLflow's page then shows the retrain below the run that it goes on from.
@@ -171,7 +189,7 @@ def log_candidate(site: Site, candidate: Candidate) -> Tried:
         "made_by": origin.made_by,
         "description": describe(story),
         "accuracy": story.newest,
-        "verdict": story.verdict.to_json() if story.verdict else None,
+        "verdict": verdict.to_json(),
         "scan": scan(candidate.folder / "model", lineage.digest).to_json(),
         "parent": {"version": parent.version, "digest": parent.digest} if parent else None,
         "facts": dict(origin.facts),
@@ -185,6 +203,7 @@ def log_candidate(site: Site, candidate: Candidate) -> Tried:
         digest=lineage.digest,
         documents={
             SUMMARY_FILE: as_text(summary),
+            VERDICT_FILE: as_text(verdict.to_json()),
             **documents_of(story),
             LINEAGE_FILE: as_text(lineage.to_json()),
             ROWS_FILE: as_text({"schema": 1, "ids": list(candidate.ids)}),
@@ -202,7 +221,7 @@ def register_candidate(site: Site, model: str, key: str, tried: Tried) -> int:
     Raises:
         Unavailable: MLflow is away.
     """
-    tags = {"homeostat.flow": str(tried.summary["flow"])}
+    tags = {"homeostat.flow": str(tried.summary["flow"]), **verdict_tags(verdict_of(tried))}
     if scanned := tried.summary.get("scan"):
         tags[SCAN_TAG] = str(scanned["summary"])
     if number := tried.summary.get("number"):

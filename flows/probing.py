@@ -66,7 +66,7 @@ def _read(answer: bytes, code: int, said: str, seconds: float) -> Measured:
         found = None
     if isinstance(found, dict) and "failure" in found:
         return Measured(failure=f"The serving code refused it: {found['failure']}")
-    if code == 0 and isinstance(found, dict) and FIGURES <= set(found):
+    if code == 0 and isinstance(found, dict) and set(found) >= FIGURES:
         return Measured(**found)
     last = " ".join(said.split())[-TOLD:]
     if "Timeout (" in said:  # faulthandler's word, above where each thread was

@@ -19,7 +19,8 @@ from homeostat.errors import ArtifactError, Unavailable
 from registry.mlflow_api import MlflowApi, MlflowRefused
 from registry.versions import DIGEST_TAG, WORK_TAG
 
-SUMMARY_FILE = "verdict.json"
+SUMMARY_FILE = "summary.json"  # what a run that is found again is told by
+VERDICT_FILE = "verdict.json"
 LINEAGE_FILE = "lineage.json"
 ROWS_FILE = "rows.json"  # the ids of the predictions that a retrain learnt
 MAX_SUMMARY_BYTES = 4 * 1024 * 1024
@@ -36,7 +37,7 @@ class Tried:
     Args:
         run_id: Of MLflow.
         digest: Of the candidate's `model/`.
-        summary: `verdict.json`: plain JSON.
+        summary: `summary.json`: plain JSON.
     """
 
     run_id: str
@@ -102,7 +103,7 @@ class Runs:
             name: Of the run, for people.
             folder: Holds `model/` and `replay/`.
             digest: Of `model/`.
-            documents: Texts by file name, `verdict.json` among them: what `find` answers with.
+            documents: Texts by file name, `summary.json` among them: what `find` answers with.
             params: What it was made with.
             metrics: Its figures.
             curves: Its figures by epoch.

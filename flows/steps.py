@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from flows.runs import Tried
     from flows.site import Site
     from monitoring.profile import Profile
+    from registry.gate_evidence import Measured
 
 
 @task(**SERVED)
@@ -59,8 +60,17 @@ def judge_and_log(
     """
     judged = evaluate(whole(trained), whole(champion))
     seen = profile(whole(trained), whole(judged))
-    candidate = save(
-        folder, whole(origin), whole(trained), whole(judged), whole(seen), whole(champion), policy
+    saved = save(folder, whole(trained), whole(seen), whole(champion), policy)
+    measured = probe(folder, saved, trained.reference)
+    candidate = judge(
+        folder,
+        whole(origin),
+        whole(trained),
+        whole(judged),
+        saved,
+        measured,
+        whole(champion),
+        policy,
     )
     return log_run(site, whole(candidate))
 
@@ -83,18 +93,37 @@ def profile(trained: Trained, judged: Judged) -> Profile:
 
 @task(**LOCAL)
 def save(
+    folder: Path, trained: Trained, seen: Profile, champion: Champion | None, policy: Policy
+) -> str:
+    """Write the candidate's files; the digest of `model/`."""
+    from flows.learning import save as write
+
+    return write(folder, trained, seen, champion, policy)
+
+
+@task(**LOCAL)
+def probe(folder: Path, saved: str, learner: str) -> Measured:
+    """Load and measure the candidate in the real serving code, in a process of its own."""
+    from flows.probing import probe as ask
+
+    return ask(folder / "model", saved, learner)
+
+
+@task(**LOCAL)
+def judge(
     folder: Path,
     origin: Origin,
     trained: Trained,
     judged: Judged,
-    seen: Profile,
+    saved: str,
+    measured: Measured,
     champion: Champion | None,
     policy: Policy,
 ) -> Candidate:
-    """Write the candidate's files and judge it by the gates."""
+    """Judge the candidate by every gate."""
     from flows.candidates import assemble
 
-    return assemble(folder, origin, trained, judged, seen, champion, policy)
+    return assemble(folder, origin, trained, judged, saved, measured, champion, policy)
 
 
 @task(**SERVED)

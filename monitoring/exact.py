@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from statistics import NormalDist
 
 import numpy as np
@@ -20,6 +21,7 @@ _DOUBT = 1e-4  # of the p-value, spent on not knowing how often a row is won
 _POINTS = 30  # of the grid over what is not known of that
 _SPREAD = 6.5  # standard deviations: what is further out is less than _TAIL
 _TAIL = 1e-9
+_NOTHING = -40.0  # logarithm of a chance: so many such outcomes together are less than _TAIL
 _BETS = 0.6 ** np.arange(8)  # shares of the largest stake
 
 Counts = NDArray[np.int64]
@@ -64,6 +66,7 @@ def score(n: int, lost: Counts, won: Counts, delta: float) -> Floats:
     return np.where(np.abs(excess) < 1e-12 * n, 0.0, found)
 
 
+@lru_cache(maxsize=4096)  # slices of one size meet the same few counts again and again
 def _p_of_counts(n: int, lost: int, won: int, delta: float) -> float:
     """Exact and unconditional (Suissa and Shuster 1991, Berger and Boos 1994).
 
@@ -82,10 +85,10 @@ def _p_of_counts(n: int, lost: int, won: int, delta: float) -> float:
     rest = rest[extreme]
     ways = _log_factorials(n)
     ways = ways[n] - ways[b] - ways[c] - ways[rest]
-    sums = [
-        float(np.exp(ways + _times(b, p) + _times(c, q) + _times(rest, 1.0 - p - q)).sum())
-        for p, q in zip(losing.tolist(), chances.tolist(), strict=True)
-    ]
+    sums = []
+    for p, q in zip(losing.tolist(), chances.tolist(), strict=True):
+        mass = ways + _times(b, p) + _times(c, q) + _times(rest, 1.0 - p - q)
+        sums.append(float(np.exp(mass[mass > _NOTHING]).sum()))
     return min(1.0, max(sums) + _DOUBT + _TAIL)
 
 

@@ -14,7 +14,7 @@ from homeostat.errors import InputError
 from monitoring.evidence import Floats, checked
 from monitoring.exact import lost_and_won, p_at_least, score
 
-_HALVINGS = 50
+_HALVINGS = 30
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -21,6 +22,8 @@ from registry.json_text import canonical
 from registry.tables import VerdictRow
 
 SCHEMA = 2
+MAX_TAGS = 50
+_NO_KEY = re.compile(r"[^/\w.\- ]")  # what MLflow takes in no tag's key
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,16 @@ class Verdict:
         """Why it failed, gate by gate; or that every gate passed."""
         refused = [f"{gate.name}: {gate.reason}" for gate in self.figures if not gate.passed]
         return " ".join(refused) or "Every gate passed."
+
+
+def verdict_tags(verdict: Verdict) -> dict[str, str]:
+    """What MLflow's page says of a verdict: its outcome, and each gate's figure and bound."""
+    tags = {"lifecycle.verdict": "passed" if verdict.passed else "refused"}
+    for gate in verdict.figures[:MAX_TAGS]:
+        outcome = "passed" if gate.passed else "REFUSED"
+        key = _NO_KEY.sub("_", f"gate.{gate.name}")
+        tags[key] = f"{outcome}: {gate.figure:.4g} (bound {gate.bound:.4g})"
+    return tags
 
 
 def record_verdict(

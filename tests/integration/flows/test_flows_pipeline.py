@@ -48,6 +48,7 @@ def test_the_pipeline_makes_a_judged_champion_that_mlflow_shows(site: Site) -> N
         "lineage.json",
         "model_card.md",
         "rows.json",
+        "summary.json",
         "verdict.json",
     }
     with transaction(site.maker) as session:
