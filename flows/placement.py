@@ -9,6 +9,7 @@ from typing import Literal
 from flows.site import Site
 from homeostat.errors import StaleGeneration
 from homeostat.policy import Policy
+from registry.approvals import approvals_of, waiting
 from registry.promotion import promote, rollback, wanted_aliases
 from registry.routing import Routing, current_routing
 from registry.verdicts import Verdict
@@ -61,22 +62,33 @@ def place(
     """
     with site.session() as session:
         routing = current_routing(session, model)
-    where = decide_place(policy, version, verdict, routing)
+        approvals = approvals_of(session, model, version, verdict)
+    missing = waiting([each.person for each in approvals], policy.gates.approvals)
+    where = decide_place(policy, version, verdict, routing, missing)
     if where == "champion" and routing is None:
         where = _first_champion(site, policy, model, version, verdict, actor, reason, now)
     if where in ("champion", "challenger"):
         site.versions.set_alias(model, where, version)
     why = verdict.reason if where == "rejected" else REASONS[where]
+    if where == "candidate" and missing:
+        why = f"It passed its gates. {missing}"
     site.versions.tag(model, version, lifecycle_tags(STATES[where], why, now))
     return where
 
 
-def decide_place(policy: Policy, version: int, verdict: Verdict, routing: Routing | None) -> Place:
-    """The place that a version's verdict, the policy and the present routing give it."""
+def decide_place(
+    policy: Policy, version: int, verdict: Verdict, routing: Routing | None, missing: str = ""
+) -> Place:
+    """The place that a version's verdict, the policy and the present routing give it.
+
+    `missing` says which approvals it waits for; empty: none.
+    """
     if routing is not None and routing.champion == version:
         return "champion"
     if not verdict.passed:
         return "rejected"
+    if missing:
+        return "candidate"
     if routing is None:
         return "champion"
     return "challenger" if policy.mode == "act" else "candidate"

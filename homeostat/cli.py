@@ -17,6 +17,7 @@ from homeostat.commands import (
     release,
     servers,
     show,
+    verdicts,
     versions,
 )
 from homeostat.commands.exits import UNEXPECTED, exit_code
@@ -64,6 +65,7 @@ for group in (
     lineage,
     documents,
     incidents,
+    verdicts,
     show,
     database,
 ):

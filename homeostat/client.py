@@ -20,6 +20,7 @@ from homeostat.settings import Settings
 Json = dict[str, Any]
 
 _SECONDS = 30.0
+_HERE = " (command line)"
 _PROBLEM_KEYS = ("type", "code", "title", "status", "detail", "remedy")
 
 
@@ -29,7 +30,7 @@ def caller() -> str:
         user = getpass.getuser()
     except (OSError, KeyError):  # a container's user without a name
         user = f"user {os.getuid()}"
-    return f"{user} (command line)"
+    return f"{user}{_HERE}"
 
 
 class Gateway:
@@ -52,6 +53,7 @@ class Gateway:
     ) -> None:
         self._address = address
         self._actor = actor
+        self._user = actor.removesuffix(_HERE)
         self._http = httpx.Client(
             base_url=address,
             headers={"Authorization": f"Bearer {token}"},
@@ -150,6 +152,13 @@ class Gateway:
         """Allow a version to be moved without its gates for some hours."""
         body = {"version": version, "reason": reason, "expires_hours": expires_hours}
         return self._act(f"/v1/models/{model}/overrides", body)
+
+    def approve(
+        self, model: str, version: int, reason: str, *, person: str = "", seen: str = ""
+    ) -> Json:
+        """Approve the verdict on a version; as the user of this process where no name is given."""
+        body = {"version": version, "reason": reason, "person": person or self._user, "seen": seen}
+        return self._post(f"/v1/models/{model}/approvals", body)
 
     def rollback(self, model: str, reason: str) -> Json:
         """Give the traffic back to the standby."""

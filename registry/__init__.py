@@ -4,6 +4,7 @@ Domain functions take a session first; they flush and never commit: `transaction
 """
 
 from registry import leases
+from registry.approvals import Approval, approvals_of, approve, waiting
 from registry.database import (
     check_schema,
     connect,
@@ -105,6 +106,7 @@ from registry.verdicts import GateFigure, Verdict, record_verdict, verdict_for
 from registry.versions import MlflowVersions, VersionInfo
 
 __all__ = [
+    "Approval",
     "Contender",
     "Decision",
     "Delivery",
@@ -137,6 +139,8 @@ __all__ = [
     "active_override",
     "active_overrides",
     "adopt_orphans",
+    "approvals_of",
+    "approve",
     "check_schema",
     "children",
     "connect",
@@ -202,6 +206,7 @@ __all__ = [
     "upgrade",
     "verdict_for",
     "verify_ledger",
+    "waiting",
     "wanted_aliases",
     "write_routing",
 ]

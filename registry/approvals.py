@@ -79,7 +79,7 @@ def approve(
         token: `fingerprint` of the token that they came with.
         reason: Why.
         now: When.
-        seen: Hash of the verdict that the person saw; empty: the one that stands.
+        seen: How the hash of the verdict that the person saw begins; empty: the one that stands.
 
     Returns:
         Every approval of that verdict, oldest first.
@@ -182,6 +182,6 @@ def _fault(verdict: Verdict | None, digest: str, seen: str) -> str:
         return "No gate has judged it."
     if verdict.digest != digest:
         return "Its verdict is on another artifact."
-    if seen and seen != verdict.hash:
+    if not verdict.hash.startswith(seen):
         return "It was judged again since you looked: that is another verdict."
     return "" if verdict.passed else f"Its gates refused it. {verdict.reason}"

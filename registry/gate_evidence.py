@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,6 +34,13 @@ class Contender:
     digest: str
     losses: Mapping[int, Losses]
     folder: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Freeze the losses: a gate must not change what the next one is given."""
+        frozen = {number: np.array(each) for number, each in self.losses.items()}
+        for each in frozen.values():
+            each.setflags(write=False)
+        object.__setattr__(self, "losses", MappingProxyType(frozen))
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import importlib
 import json
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -58,7 +58,8 @@ def references(extra: Sequence[str]) -> Mapping[str, str]:
 def _ask(name: str, path: str, evidence: Evidence, taken: set[str]) -> list[GateFigure]:
     try:
         answer: Any = _find(path)(evidence)
-        figures = [] if answer is None else [answer] if isinstance(answer, GateFigure) else answer
+        several = isinstance(answer, Iterable) and not isinstance(answer, str)
+        figures = answer if several else [] if answer is None else [answer]
         checked: list[GateFigure] = []
         for figure in figures:
             checked.append(_checked(figure, {*taken, *(each.name for each in checked)}))
@@ -105,7 +106,7 @@ def _checked(figure: object, taken: set[str]) -> GateFigure:
 
 def _failed(name: str, fault: str) -> GateFigure:
     return GateFigure(
-        name[:MAX_NAME],
+        name[:MAX_NAME] or "?",
         0.0,
         1.0,
         False,

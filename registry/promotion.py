@@ -6,7 +6,7 @@ commit (`MlflowVersions.follow`), and are verified by reading them again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Protocol
@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from homeostat.errors import GateRefused, NoTarget
 from homeostat.policy import Policy
+from registry.approvals import approvals_of, waiting
 from registry.permits import (
     Override,
     Quarantined,
@@ -70,6 +71,7 @@ def decide_alias_move(
     override: Override | None,
     quarantined: Quarantined | None,
     digest: str | None = None,
+    approved_by: Sequence[str] = (),
 ) -> Decision:
     """Answer a request to give a version traffic.
 
@@ -79,18 +81,13 @@ def decide_alias_move(
         override: In force now, or None.
         quarantined: Of the version's digest; neither verdict nor override lifts it.
         digest: What the version's artifact is now: a verdict on another one does not count.
+        approved_by: People who approved exactly this verdict; the policy says how many it takes.
     """
     if quarantined is not None:
         return Decision("restore", f"Its artifact is in quarantine: {quarantined.reason}")
-    fits = verdict is not None and (digest is None or verdict.digest == digest)
-    if verdict is not None and fits and verdict.passed:
+    fault = _fault(policy, verdict, digest, approved_by)
+    if verdict is not None and not fault:
         return Decision("accept", verdict.reason)
-    if verdict is None:
-        fault = "No gate has judged it."
-    elif not fits:
-        fault = "Its verdict is on another artifact."
-    else:
-        fault = verdict.reason
     if override is not None:
         leave = f"{override.actor} allows it until {override.expires_at:%Y-%m-%d %H:%M} UTC"
         return Decision("accept", f"{fault} {leave}: {override.reason}", warn=True)
@@ -103,13 +100,29 @@ def decide(
     session: Session, policy: Policy, model: str, version: int, digest: str, now: datetime
 ) -> Decision:
     """`decide_alias_move` with what the database knows of the version."""
+    verdict = verdict_for(session, model, version)
+    approvals = approvals_of(session, model, version, verdict) if verdict is not None else []
     return decide_alias_move(
         policy,
-        verdict_for(session, model, version),
+        verdict,
         active_override(session, model, version, now),
         quarantined(session, model, digest) if digest else None,
         digest or None,
+        [each.person for each in approvals],
     )
+
+
+def _fault(
+    policy: Policy, verdict: Verdict | None, digest: str | None, approved_by: Sequence[str]
+) -> str:
+    """What keeps a version from traffic but for an override; empty: nothing does."""
+    if verdict is None:
+        return "No gate has judged it."
+    if digest is not None and verdict.digest != digest:
+        return "Its verdict is on another artifact."
+    if not verdict.passed:
+        return verdict.reason
+    return waiting(approved_by, policy.gates.approvals)
 
 
 class Digests(Protocol):

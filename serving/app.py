@@ -23,6 +23,7 @@ from registry.incidents import acknowledge
 from registry.labels import LabelItem
 from registry.promotion import grant_override
 from serving import handlers, openapi, requests, views
+from serving.approving import approve_version
 from serving.bodies import parse, read_body
 from serving.feedback import LabelResult
 from serving.gateway import Gateway
@@ -209,6 +210,13 @@ def _routes(gateway: Gateway) -> APIRouter:
             }
 
         return await run_in_threadpool(act)
+
+    @router.post("/models/{model}/approvals", openapi_extra=requests.takes(requests.ApprovalBody))
+    async def approvals(model: str, request: Request) -> dict[str, Any]:
+        """Approve the verdict that stands on a version, as one of the people whom policy asks."""
+        gateway.fleet.get(model)
+        body = await body_of(request, requests.ApprovalBody)
+        return await run_in_threadpool(approve_version, gateway, model, body)
 
     return router
 

@@ -105,6 +105,16 @@ class Gateway:
             max_rows=settings.max_rows,
         )
 
+    def digest(self, model: str, version: int) -> str:
+        """The digest that a version was registered with.
+
+        Raises:
+            UnknownVersion: there is no such version.
+            ArtifactError: it was registered without one.
+            Unavailable: MLflow is away.
+        """
+        return self._store.digest(model, version)
+
     def start(self) -> None:
         """Serve what served last, and begin to follow what is wanted now."""
         torch.set_num_threads(1)  # the event loop is one thread; more would only fight over cores

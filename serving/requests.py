@@ -63,13 +63,30 @@ class OverrideBody(Strict):
     actor: Text = "API"
 
 
+class ApprovalBody(Strict):
+    """A person approves the verdict that stands on a version; `seen` begins its hash."""
+
+    version: Number
+    reason: Text
+    person: Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
+    seen: Annotated[str, msgspec.Meta(pattern="^([0-9a-f]{8,64})?$")] = ""
+
+
 class AcknowledgeBody(Strict):
     """Somebody has seen it."""
 
     actor: Text = "API"
 
 
-BODIES = (PredictBody, LabelsBody, PromoteBody, RollbackBody, OverrideBody, AcknowledgeBody)
+BODIES = (
+    PredictBody,
+    LabelsBody,
+    PromoteBody,
+    RollbackBody,
+    OverrideBody,
+    ApprovalBody,
+    AcknowledgeBody,
+)
 
 
 def takes(kind: type[Strict]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from homeostat.commands.output import AsJson, say, show_json, show_table
+from homeostat.commands.output import AsJson, say, show_json, show_table, when
 
 if TYPE_CHECKING:
     from homeostat.settings import Settings
@@ -78,7 +78,7 @@ def down() -> None:
 
 
 def status(as_json: AsJson = False) -> None:
-    """Show what runs, where, and whether it answers.
+    """Show what runs, where, whether it answers, and which overrides are in force.
 
     Exits with 5 where a part does not answer.
     """
@@ -91,6 +91,7 @@ def status(as_json: AsJson = False) -> None:
     supervised = bool(state and state.is_alive())
     parts = _states(settings)
     well = all(part["answers"] for part in parts)
+    overrides = _overrides(settings)
     if as_json:
         show_json(
             {
@@ -99,6 +100,7 @@ def status(as_json: AsJson = False) -> None:
                 "ready": well,
                 "state_dir": str(settings.state_dir.resolve()),
                 "parts": parts,
+                "overrides": overrides,
             }
         )
     else:
@@ -107,6 +109,12 @@ def status(as_json: AsJson = False) -> None:
             for part in parts
         ]
         show_table(("part", "state", "address"), rows)
+        for each in overrides:
+            say(
+                f"OVERRIDE  {each['model']} version {each['version']} may take traffic whatever its"
+                f" gates say, until {when(each['expires_at'])} UTC: {each['reason']}"
+                f" ({each['actor']})"
+            )
         if not supervised:
             say("No supervisor runs with this state folder: `homeostat up` starts one.")
     if not well:
@@ -125,6 +133,18 @@ def _states(settings: Settings) -> list[dict[str, Any]]:
         for part in parts(settings, {})
         if not part.once
     ]
+
+
+def _overrides(settings: Settings) -> list[dict[str, Any]]:
+    """Every override in force, as the gateway tells it; none where it does not answer."""
+    from homeostat.client import Gateway
+    from homeostat.errors import HomeostatError
+
+    try:
+        with Gateway.of(settings) as gateway:
+            return [each for name in settings.models for each in gateway.model(name)["overrides"]]
+    except HomeostatError:
+        return []
 
 
 def _show_addresses(settings: Settings) -> None:

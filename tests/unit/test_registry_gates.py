@@ -14,6 +14,8 @@ from homeostat.policy import GatePolicy, Policy
 from registry import (
     Contender,
     Evidence,
+    GateFigure,
+    Measured,
     Override,
     Quarantined,
     Routing,
@@ -23,6 +25,7 @@ from registry import (
     wanted_aliases,
 )
 from registry.gate_evidence import Losses
+from registry.verdicts import verdict_tags
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 POLICY = GatePolicy(min_accuracy=0.8, forgetting=0.03, error_rate=0.05)
@@ -150,6 +153,34 @@ def test_an_alias_move_is_answered_by_verdict_override_quarantine_and_policy(
     assert decision.reason
 
 
+APPROVING = Policy.model_validate({"gates": {"approvals": 3}})
+
+
+@pytest.mark.parametrize(
+    ("people", "accepts", "says"),
+    [
+        ([], False, "0 of 3 approvals: waits for 3 more people."),
+        (["ann"], False, "1 of 3 approvals: waits for 2 more people (approved by ann)."),
+        (["ann", "bob", "ann"], False, "2 of 3 approvals: waits for 1 more person"),
+        (["ann", "bob", "cy"], True, "Every gate passed."),
+    ],
+)
+def test_a_version_waits_for_as_many_people_as_the_policy_asks(
+    people: list[str], accepts: bool, says: str
+) -> None:
+    decision = decide_alias_move(APPROVING, PASSED, None, None, DIGEST, people)
+    assert (decision.action == "accept") is accepts
+    assert says in decision.reason
+
+
+def test_approvals_lift_no_refusal_and_an_override_needs_none() -> None:
+    people = ["ann", "bob", "cy"]
+    refused = Verdict(False, (), DIGEST)
+    assert decide_alias_move(APPROVING, refused, None, None, DIGEST, people).action == "restore"
+    passed = decide_alias_move(APPROVING, PASSED, OVERRIDE, None, DIGEST, [])
+    assert (passed.action, passed.warn) == ("accept", True)
+
+
 def test_the_reason_of_an_override_names_who_allowed_it() -> None:
     decision = decide_alias_move(Policy(), None, OVERRIDE, None)
     assert "ann" in decision.reason
@@ -159,3 +190,45 @@ def test_the_reason_of_an_override_names_who_allowed_it() -> None:
 def test_a_role_without_a_version_wants_no_alias() -> None:
     routing = Routing("digits", 4, 2, None, 1, "steady", 0.0, NOON, "ann", "because", {}, "0" * 64)
     assert wanted_aliases(routing) == {"champion": 2, "challenger": None, "standby": 1}
+
+
+MEASURED = Measured("", 8, 1.5, 20.0, 9000.0, 12.5, 74_000)
+
+
+def measured(found: Measured | None, **bounds: float | None) -> dict[str, GateFigure]:
+    """The figures of the gates on what the serving code measured."""
+    policy = GatePolicy.model_validate(bounds)
+    evidence = Evidence(Contender(DIGEST, {0: losses(0)}), None, policy, measured=found)
+    return {figure.name: figure for figure in judge(evidence, NOON).figures}
+
+
+def test_latency_and_memory_are_held_to_the_policy() -> None:
+    found = measured(MEASURED, max_latency_ms=20.0, max_memory_mb=12.0)
+    assert found["golden"].passed
+    assert (found["latency"].figure, found["latency"].passed) == (20.0, True)
+    assert (found["memory"].figure, found["memory"].passed) == (12.5, False)
+    assert "more than 12 MiB" in found["memory"].reason
+    assert not measured(MEASURED, max_latency_ms=19.9)["latency"].passed
+
+
+def test_without_a_bound_or_a_probe_nothing_is_judged() -> None:
+    assert {"latency", "memory"}.isdisjoint(
+        measured(MEASURED, max_latency_ms=None, max_memory_mb=None)
+    )
+    assert set(measured(None)) == {"accuracy"}
+
+
+def test_a_candidate_that_the_serving_code_cannot_load_is_refused_with_the_reason() -> None:
+    found = measured(Measured(failure="The serving code hung for 60 s."))
+    assert set(found) == {"accuracy", "golden"}
+    assert not found["golden"].passed
+    assert "hung for 60 s" in found["golden"].reason
+
+
+def test_a_verdict_as_tags_says_each_figure_and_bound() -> None:
+    tags = verdict_tags(told({0: losses(10), 1: losses(26)}, {0: losses(10), 1: losses(90)}))
+    assert tags["lifecycle.verdict"] == "passed"
+    assert tags["gate.accuracy"] == "passed: 0.948 (bound 0.8)"
+    assert tags["gate.regime-0"] == "passed: 0 (bound 0.03)"
+    odd = Verdict(False, (GateFigure("a|b = \u00fc", 1.0, 0.5, False, ""),), DIGEST)
+    assert verdict_tags(odd)["gate.a_b _ \u00fc"] == "REFUSED: 1 (bound 0.5)"
