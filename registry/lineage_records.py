@@ -98,13 +98,16 @@ def find_lineage(session: Session, model: str, version: int) -> Kept:
 def ancestry(session: Session, model: str, version: int) -> list[Kept]:
     """A version's lineage, then its parent's, back to the one that was trained anew.
 
-    The walk ends early where a parent has no lineage here: it was made before lineage was kept.
+    Parents are followed by digest: MLflow may have given them another number since, where they
+    were restored. The walk ends early where a parent has no lineage here: it was made before
+    lineage was kept.
 
     Raises:
         UnknownVersion: none is known of the version itself.
     """
-    known = {each.version: each for each in lineages(session, model)}
-    if version not in known:
+    every = lineages(session, model)
+    mine = next((each for each in every if each.version == version), None)
+    if mine is None:
         raise UnknownVersion(
             f"No lineage of version {version} of '{model}' is known.",
             remedy=f"See `homeostat versions {model}`: it was adopted, or made by an older"
@@ -112,13 +115,18 @@ def ancestry(session: Session, model: str, version: int) -> list[Kept]:
             model=model,
             version=version,
         )
-    line = [known[version]]
-    while (parent := line[-1].record.parent) is not None and parent.version in known:
-        # A parent was registered before its child, so this ends.
-        if parent.version >= (line[-1].version or 0):
-            break
-        line.append(known[parent.version])
+    line, digests = [mine], {each.digest: each for each in reversed(every)}
+    while (parent := line[-1].record.parent) is not None and parent.digest in digests:
+        line.append(digests.pop(parent.digest))  # each digest once, so this ends
     return line
+
+
+def rebind_lineage(session: Session, model: str, digest: str, version: int) -> None:
+    """Tie the lineage of an artifact to the version that it was restored as; none is no fault."""
+    found = [each for each in lineages(session, model) if each.digest == digest and each.version]
+    if found and all(each.version != version for each in found):
+        change = update(LineageRow).where(*_of_work(model, found[-1].work_key))
+        session.execute(change, {"version": version})
 
 
 def set_number(session: Session, model: str, version: int, number: Number) -> Number:
@@ -151,7 +159,7 @@ def set_number(session: Session, model: str, version: int, number: Number) -> Nu
 def _number_for(record: Lineage, known: list[Kept]) -> Number:
     """After its parent, or after the newest that the same flow made."""
     if record.parent is not None:
-        earlier = [each for each in known if each.version == record.parent.version]
+        earlier = [each for each in known if each.digest == record.parent.digest]
     else:
         earlier = [each for each in known if each.record.flow == record.flow and each.version]
     taken = {each.number for each in known}

@@ -28,6 +28,7 @@ from registry.lineage_records import (
     find_lineage,
     keep_lineage,
     lineages,
+    rebind_lineage,
     set_number,
 )
 from registry.matrix import matrix
@@ -133,6 +134,18 @@ def test_a_line_is_walked_back_to_the_version_that_was_trained_anew(session: Ses
 
     assert [each.version for each in line] == [4, 2, 1]
     assert [str(each.number) for each in line] == ["1.0.3", "1.0.1", "1.0.0"]
+
+
+def test_a_restored_version_takes_its_lineage_along_and_its_children_find_it(
+    session: Session,
+) -> None:
+    made_of(session, 1, ONE)
+    made_of(session, 2, TWO, parent=1)
+
+    rebind_lineage(session, "digits", ONE, 3)
+
+    assert [each.version for each in ancestry(session, "digits", 2)] == [2, 3]
+    assert [str(each.number) for each in ancestry(session, "digits", 3)] == ["1.0.0"]
 
 
 def test_a_version_without_a_lineage_is_told_from_one_that_has_it(session: Session) -> None:

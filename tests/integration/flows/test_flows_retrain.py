@@ -103,14 +103,15 @@ def test_a_version_made_by_a_retrain_is_the_parent_of_the_next(site: Site) -> No
     assert edge.parent == second["digest"]
     assert verdict is not None
     gates = [gate.name for gate in verdict.figures]
-    assert gates == ["accuracy", "newest-regime", "regime-0", "regime-1"]
+    assert gates == ["accuracy", "newest-regime", "regime-0", "regime-1", "documents"]
 
     fresh = pipeline(site.model, key="afresh")  # it learns the memory of all regimes too
 
     with transaction(site.maker) as session:
         verdict = verdict_for(session, site.model, fresh["version"])
     assert verdict is not None
-    assert [gate.name for gate in verdict.figures] == ["accuracy", "newest-regime", "regime-0"]
+    gates = [gate.name for gate in verdict.figures]
+    assert gates == ["accuracy", "newest-regime", "regime-0", "documents"]
 
 
 def test_a_retrain_without_rows_fails_and_frees_the_lock(site: Site) -> None:
