@@ -298,14 +298,17 @@ def mlflow_folder(mlflow_server: MlflowServer) -> Path:
     return mlflow_server.folder
 
 
-@pytest.fixture
-def run_mlflow() -> Callable[[Path], AbstractContextManager[str]]:
-    """For tests that stop their server: runs one that keeps everything in a folder."""
+@pytest.fixture(scope="session")
+def run_mlflow() -> Callable[..., AbstractContextManager[str]]:
+    """For tests that stop or set their server: runs one that keeps everything in a folder.
+
+    What is given by name is its environment besides ours.
+    """
     return _run_mlflow
 
 
 @contextmanager
-def _run_mlflow(folder: Path) -> Iterator[str]:
+def _run_mlflow(folder: Path, **variables: str) -> Iterator[str]:
     port = _free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--workers", "1"]
     command += ["--port", str(port), "--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"]
@@ -313,7 +316,7 @@ def _run_mlflow(folder: Path) -> Iterator[str]:
     url = f"http://127.0.0.1:{port}"
     with (folder / "mlflow.log").open("ab") as log:
         process = subprocess.Popen(
-            command, stdout=log, stderr=log, cwd=folder, env=os.environ | QUIET
+            command, stdout=log, stderr=log, cwd=folder, env=os.environ | QUIET | variables
         )
         try:
             _wait_for(f"{url}/health", process, folder / "mlflow.log")
