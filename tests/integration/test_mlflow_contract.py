@@ -38,7 +38,6 @@ EVENTS = [
     "model_version_tag.deleted",
 ]
 LIST_SECONDS = 2  # how long the server of these tests believes its list of webhooks
-SECRET = "a-secret-of-this-test"
 OPEN = {
     "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
     "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http",
@@ -175,7 +174,7 @@ def courier(
     folder = tmp_path_factory.mktemp("courier")
     with run_mlflow(folder, **OPEN) as url:
         client = MlflowClient(url, url)  # before any event, so that the server's list has it
-        client.create_webhook("facts", receiver.url, list(EVENTS), secret=SECRET)
+        client.create_webhook("facts", receiver.url, list(EVENTS), secret=uuid4().hex)
         yield Courier(url, folder)
 
 
