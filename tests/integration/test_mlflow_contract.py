@@ -24,12 +24,15 @@ import pytest
 from click.testing import CliRunner
 from mlflow import MlflowClient
 from mlflow.cli import gc
+from mlflow.entities.webhook import WebhookEvent, WebhookEventStr
 from mlflow.environment_variables import MLFLOW_WEBHOOK_CACHE_TTL
 from mlflow.exceptions import MlflowException
 from mlflow.webhooks.delivery import _create_webhook_session
+from requests.adapters import HTTPAdapter
 
-ALIAS_SET, ALIAS_GONE = "model_version_alias.created", "model_version_alias.deleted"
-EVENTS = [
+ALIAS_SET: WebhookEventStr = "model_version_alias.created"
+ALIAS_GONE: WebhookEventStr = "model_version_alias.deleted"
+EVENTS: list[WebhookEventStr | WebhookEvent] = [
     ALIAS_SET,
     ALIAS_GONE,
     "registered_model.created",
@@ -174,7 +177,7 @@ def courier(
     folder = tmp_path_factory.mktemp("courier")
     with run_mlflow(folder, **OPEN) as url:
         client = MlflowClient(url, url)  # before any event, so that the server's list has it
-        client.create_webhook("facts", receiver.url, list(EVENTS), secret=uuid4().hex)
+        client.create_webhook("facts", receiver.url, EVENTS, secret=uuid4().hex)
         yield Courier(url, folder)
 
 
@@ -209,7 +212,7 @@ def test_l2_moving_an_alias_changes_no_timestamp(page: Page) -> None:
     def stamps() -> list[int]:
         model = page.client.get_registered_model(page.model)
         versions = [page.client.get_model_version(page.model, one) for one in ("1", "2")]
-        return [one.last_updated_timestamp for one in (model, *versions)]
+        return [model.last_updated_timestamp, *(one.last_updated_timestamp for one in versions)]
 
     before = stamps()
     page.set(1)
@@ -288,6 +291,7 @@ def test_l6_a_delivery_that_keeps_failing_is_dropped_for_good(
 ) -> None:
     """By default it is tried four times in about 7 s; the server of this test tries twice."""
     adapter = _create_webhook_session().get_adapter("https://example.org")
+    assert isinstance(adapter, HTTPAdapter)
     assert adapter.max_retries.total == 3
     receiver.answer = lambda _: 500
     armed.set(1)
