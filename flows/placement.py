@@ -9,6 +9,7 @@ from typing import Literal
 from flows.site import Site
 from homeostat.errors import StaleGeneration
 from homeostat.policy import Policy
+from registry.alias_moves import note_made
 from registry.approvals import approvals_of, waiting
 from registry.promotion import promote, rollback, wanted_aliases
 from registry.routing import Routing, current_routing
@@ -69,6 +70,9 @@ def place(
         where = _first_champion(site, policy, model, version, verdict, actor, reason, now)
     if where in ("champion", "challenger"):
         site.versions.set_alias(model, where, version)
+        with site.session() as session:
+            made: dict[str, int | None] = {where: version}
+            note_made(session, model, made, actor=actor, reason=REASONS[where], at=now)
     why = verdict.reason if where == "rejected" else REASONS[where]
     if where == "candidate" and missing:
         why = f"It passed its gates. {missing}"
@@ -121,7 +125,17 @@ def follow_rollback(site: Site, routing: Routing, withdrawn: int) -> None:
         Unavailable: MLflow is away; the controller moves the aliases when it is back.
     """
     nobody: dict[str, int | None] = dict.fromkeys(("champion", "challenger", "standby"))
-    site.versions.follow(routing.model, nobody | wanted_aliases(routing))
+    made = nobody | wanted_aliases(routing)
+    site.versions.follow(routing.model, made)
+    with site.session() as session:
+        note_made(
+            session,
+            routing.model,
+            made,
+            actor=routing.actor,
+            reason=routing.reason,
+            at=routing.at,
+        )
     for version, state in ((withdrawn, "rolled_back"), (routing.champion, "serving")):
         site.versions.tag(routing.model, version, lifecycle_tags(state, routing.reason, routing.at))
 

@@ -66,6 +66,10 @@ class Settings(BaseSettings):
     """The gateway's bearer token; empty: made at the first `up`, kept in the file token of the
     state folder.
     """
+    webhook_secret: SecretStr = SecretStr("")
+    """What MLflow signs its webhook with, which then wakes the controller; empty: there is no
+    such route, and polling alone sees what moved.
+    """
     telemetry: bool = False
     """Whether the parts (MLflow, Prefect, Evidently) may report their use to their makers."""
     max_body_bytes: Annotated[int, Field(gt=0)] = 8 * 1024 * 1024

@@ -66,6 +66,10 @@ class MlflowApi:
         """A writing call; it waits longer, as the server may write slowly. Raises as `get`."""
         return self._call("POST", route, json=body, timeout=self._patience)
 
+    def patch(self, route: str, body: dict[str, Any]) -> dict[str, Any]:
+        """A call that changes what is there. Raises as `get`."""
+        return self._call("PATCH", route, json=body, timeout=self._patience)
+
     def delete(self, route: str, body: dict[str, Any]) -> dict[str, Any]:
         """A removing call. Raises as `get`."""
         return self._call("DELETE", route, json=body, timeout=self._patience)

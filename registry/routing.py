@@ -37,6 +37,7 @@ __all__ = [
     "Routing",
     "current_routing",
     "releases",
+    "routing_before",
     "routing_history",
     "routing_of_line",
     "write_routing",
@@ -172,6 +173,13 @@ def routing_history(session: Session, model: str) -> list[Routing]:
     """Every routing of a model, oldest first."""
     lines = session.execute(_routings(model).order_by(LedgerRow.generation)).mappings()
     return [routing_of_line(line) for line in lines]
+
+
+def routing_before(session: Session, routing: Routing) -> Routing | None:
+    """The routing that a routing followed, or None where it is the first."""
+    query = _routings(routing.model).where(LedgerRow.generation == routing.generation - 1)
+    line = session.execute(query).mappings().one_or_none()
+    return None if line is None else routing_of_line(line)
 
 
 def routing_of_line(line: Mapping[Any, Any]) -> Routing:

@@ -162,6 +162,28 @@ class MlflowVersions:
             with _known(model, version):
                 self._api.post("model-versions/set-tag", body)
 
+    def delete_tag(self, model: str, version: int, key: str) -> None:
+        """Take a tag of a version away; where there is none, nothing happens.
+
+        Raises:
+            UnknownVersion: there is no such version.
+            Unavailable: MLflow is away.
+        """
+        with _known(model, version):
+            body = {"name": model, "version": str(version), "key": key}
+            self._api.delete("model-versions/delete-tag", body)
+
+    def describe(self, model: str, version: int, text: str) -> None:
+        """Replace the description of a version: Markdown, at most 5,000 characters.
+
+        Raises:
+            UnknownVersion: there is no such version.
+            Unavailable: MLflow is away.
+        """
+        body = {"name": model, "version": str(version), "description": text}
+        with _known(model, version):
+            self._api.patch("model-versions/update", body)
+
     def version_tags(self, model: str, version: int) -> dict[str, str]:
         """The tags of a version.
 

@@ -22,7 +22,7 @@ from homeostat.settings import Settings
 from registry.incidents import acknowledge
 from registry.labels import LabelItem
 from registry.promotion import grant_override
-from serving import handlers, openapi, requests, views
+from serving import handlers, openapi, requests, views, webhook
 from serving.approving import approve_version
 from serving.bodies import parse, read_body
 from serving.feedback import LabelResult
@@ -80,6 +80,7 @@ def create_app(settings: Settings, gateway: Gateway | None = None) -> GatewayApp
     )
     app.gateway = parts
     app.include_router(_open_routes(parts))
+    app.include_router(_hook_routes(parts))
     app.include_router(_routes(parts), dependencies=[Depends(_authorize)])
     handlers.install(app)
     return app
@@ -103,6 +104,20 @@ def _open_routes(gateway: Gateway) -> APIRouter:
     def metrics() -> Response:
         """Figures for Prometheus."""
         return Response(gateway.metrics.render(), media_type=CONTENT_TYPE)
+
+    return router
+
+
+def _hook_routes(gateway: Gateway) -> APIRouter:
+    router = APIRouter(tags=["webhook"])
+
+    @router.post(webhook.PATH, status_code=204)
+    async def mlflow_webhook(request: Request) -> Response:
+        """MLflow's webhook, signed with webhook_secret: the aliases are read now."""
+        gateway.webhook.check_open()
+        body = await read_body(request.headers.raw, request.receive, webhook.LONGEST_BODY)
+        gateway.webhook.take(request.headers, body)
+        return Response(status_code=204)
 
     return router
 

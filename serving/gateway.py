@@ -39,6 +39,7 @@ from serving.shadows import Shadows
 from serving.suspects import Suspects
 from serving.telling import Teller
 from serving.watch import Watch
+from serving.webhook import Webhook
 from serving.writer import Writer
 
 FOLD_SECONDS = 0.1
@@ -95,6 +96,8 @@ class Gateway:
         self._courier = Courier(self.parts, lambda: self.lease.held, self._stopping)
         self._folder = threading.Thread(target=self._fold, name="monitors", daemon=True)
         self.access = Access(settings.secret_token())
+        hint = settings.webhook_secret.get_secret_value()
+        self.webhook = Webhook(hint, clock, self.parts.wake.set)
         batcher = Batcher(self.fleet, self._spool, self.metrics, self._observe, clock)
         self.predictor = Predictor(
             self.access,

@@ -62,18 +62,17 @@ class Moves:
         check_recent(loaded, self._parts.watches[model].recent_rows, champion)
         return loaded
 
-    def judge(self, loaded: Loaded) -> Decision:
-        """Whether gates, overrides and quarantine let a version take traffic."""
-        parts, now = self._parts, self._parts.clock()
+    def judge(self, model: str, version: int, digest: str) -> Decision:
+        """Whether gates, overrides and quarantine let a version take traffic.
+
+        Args:
+            model: The model's name.
+            version: Its number.
+            digest: That it was registered with, and that its files will be checked against.
+        """
+        parts = self._parts
         with parts.reading() as session:
-            return decide(
-                session,
-                parts.policy(loaded.model),
-                loaded.model,
-                loaded.version,
-                loaded.digest,
-                now,
-            )
+            return decide(session, parts.policy(model), model, version, digest, parts.clock())
 
     def request(
         self,
@@ -153,13 +152,13 @@ class Moves:
         """
         return self._promote(loaded, before, ROLLOUT_ACTOR, reason, figures)
 
-    def start_trial(self, loaded: Loaded, before: Routing, reason: str) -> Routing:
+    def start_trial(self, loaded: Loaded, before: Routing, actor: str, reason: str) -> Routing:
         """Let a judged version answer everything unseen.
 
         Raises:
             StaleGeneration: somebody moved the routing since `before`.
         """
-        return self._trial(loaded, before, "shadow", MLFLOW_ACTOR, reason, {})
+        return self._trial(loaded, before, "shadow", actor, reason, {})
 
     def start_canary(
         self, loaded: Loaded, before: Routing, reason: str, figures: Mapping[str, Any]

@@ -2,40 +2,38 @@
 
 An alias is the human face of the routing. Where the two differ, either the routing moved and the
 alias has to follow, or somebody moved the alias, which is a request. Which of the two it is, is
-known from whether this routing was ever written back: the champion then carries its generation
-as a tag. Polling is the truth; nothing is told, everything is read.
+known from whether this routing was ever written back (the champion then carries its generation
+as a tag) and from the ledger, which has every alias where it was seen last. Polling is the
+truth; nothing is told, everything is read.
 """
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Mapping
 
-from homeostat.errors import HomeostatError, StaleGeneration, Unavailable, UnknownVersion
+from homeostat.errors import UnknownVersion
 from monitoring.signals import triage
-from registry.promotion import wanted_aliases
-from registry.routing import Routing, routing_history
+from registry.alias_moves import AliasMove, last_mover
+from registry.routing import Routing, routing_before
 from registry.versions import MlflowVersions
-from serving.advice import promote_command, rollback_command
+from serving.asked import Asked, Wish
 from serving.lease import Lease
 from serving.moves import MLFLOW_ACTOR, Moves
 from serving.parts import Parts
+from serving.pointers import CHALLENGER, CHAMPION, ROLES, STANDBY, Pointers
 from serving.telling import Teller, registry_signal
 from serving.writeback import Writeback
 
-CHAMPION, CHALLENGER, STANDBY = "champion", "challenger", "standby"
 QUIET_SECONDS = 0.3  # an edit on MLflow's page is several calls
 NEAR_MISSES = frozenset(
     {"prod", "production", "live", "main", "stable", "staging", "candidate", "canary", "shadow"}
 )
-ROLES = frozenset({CHAMPION, CHALLENGER, STANDBY})
-
-logger = logging.getLogger(__name__)
+SEEN = "Seen in MLflow."
 
 
 class Reconciler:
-    """Answers alias moves, and writes back what became of them.
+    """Sees alias moves, has them answered, and brings aliases and tags after the routing.
 
     Args:
         parts: The gateway's.
@@ -56,15 +54,13 @@ class Reconciler:
         stopping: threading.Event,
     ) -> None:
         self._parts = parts
-        self._lease = lease
-        self._moves = moves
         self._teller = teller
-        self._store = store
         self._stopping = stopping
         self._writeback = Writeback(store)
+        self._pointers = Pointers(parts, store, lease)
+        self._asked = Asked(parts, moves, teller, store, self._writeback, self._pointers)
         self._settled: dict[str, int] = {}  # generation whose aliases and tags are written
-        self._put_back: set[tuple[str, str, int]] = set()
-        self._told: set[tuple[str, str]] = set()
+        self._standing: dict[str, list[Wish]] = {}  # answered, and not to be answered again
 
     def run(self, model: str) -> None:
         """One look at a model; does what is needed and no more.
@@ -72,45 +68,29 @@ class Reconciler:
         Raises:
             Unavailable: MLflow or the database is away; the next look finds the same.
         """
-        aliases = self._read(model)
-        if aliases is None:  # no model of that name: custody tells of one that was there
+        seen = self._pointers.read(model)
+        if seen is None:  # no model of that name: custody tells of one that was there
             return
-        self._tell_near_misses(model, aliases)
         routing = self._parts.follow(model)
-        if routing is None:
-            if CHAMPION in aliases and self._quiet(model, aliases):
-                self._consider_champion(model, aliases[CHAMPION], None)
+        if moves := self._pointers.moved(model, seen):
+            self._tell_near_misses(model, moves)
+            self._pointers.note(model, seen, MLFLOW_ACTOR, SEEN)
+        if routing is not None and not self._is_settled(routing):
+            self._settle(routing, seen)
             return
-        if not self._is_settled(routing):
-            if not self._follows(routing, aliases):
-                self._settle(routing, aliases)
-                return
-            self._settled[model] = routing.generation
-        if self._differs(aliases, routing) and self._quiet(model, aliases):
-            self._answer(routing, aliases)
+        wishes = self._asked.wishes(model, seen, routing)
+        standing = [wish for wish in self._standing.get(model, []) if wish in wishes]
+        new = [wish for wish in wishes if wish not in standing]
+        if new and self._is_quiet(model, seen):
+            if self._asked.answer(new[0], routing):
+                standing.append(new[0])
+            self._parts.wake.set()  # the other wishes, or what this one led to
+        self._standing[model] = standing
 
-    def _read(self, model: str) -> dict[str, int] | None:
-        try:
-            aliases = self._store.registered(model)
-        except Unavailable:
-            self._parts.metrics.part_up.labels("mlflow").set(0)
-            raise
-        self._parts.metrics.part_up.labels("mlflow").set(1)
-        return aliases
-
-    def _quiet(self, model: str, aliases: Mapping[str, int]) -> bool:
+    def _is_quiet(self, model: str, seen: Mapping[str, int]) -> bool:
         """Whether nobody is in the middle of an edit."""
         self._stopping.wait(QUIET_SECONDS)
-        return self._read(model) == aliases
-
-    @staticmethod
-    def _differs(aliases: Mapping[str, int], routing: Routing) -> bool:
-        return (
-            aliases.get(CHAMPION) != routing.champion
-            or aliases.get(CHALLENGER) != routing.challenger
-        )
-
-    # The routing moved: the aliases follow.
+        return not self._stopping.is_set() and self._pointers.read(model) == seen
 
     def _is_settled(self, routing: Routing) -> bool:
         if self._settled.get(routing.model) == routing.generation:
@@ -120,184 +100,73 @@ class Reconciler:
         self._settled[routing.model] = routing.generation
         return True
 
-    def _follows(self, routing: Routing, aliases: Mapping[str, int]) -> bool:
-        """Whether somebody moved the champion alias to where no routing of ours had it."""
-        seen = aliases.get(CHAMPION)
-        if seen is None or seen == routing.champion:
-            return False
-        before = self._before(routing)
-        if before is not None and before.champion == seen:
-            return routing.actor == MLFLOW_ACTOR  # then it was at the champion already
-        if before is not None:
-            logger.warning(
-                "the champion alias of %s was moved to %d while ours was to be written",
-                routing.model,
-                seen,
-            )
-        return before is not None
-
-    def _before(self, routing: Routing) -> Routing | None:
-        with self._parts.reading() as session:
-            history = routing_history(session, routing.model)
-        return next((r for r in reversed(history) if r.generation < routing.generation), None)
-
-    def _settle(self, routing: Routing, aliases: Mapping[str, int]) -> None:
+    def _settle(self, routing: Routing, seen: Mapping[str, int]) -> None:
+        """The routing moved: aliases and tags follow, but for an alias that a person moved."""
         model = routing.model
-        self._lease.check()
-        before = self._before(routing)
-        wanted: dict[str, int | None] = {CHAMPION: None, STANDBY: None}
-        wanted |= {role: v for role, v in wanted_aliases(routing).items() if role != CHALLENGER}
-        asked = aliases.get(CHALLENGER)
+        with self._parts.reading() as session:
+            before = routing_before(session, routing)
+        targets: dict[str, int | None] = {}
+        if self._asked_since(routing, before, seen):
+            self._tell_conflict(routing, seen[CHAMPION])
+        else:
+            targets[CHAMPION] = routing.champion
+        targets[STANDBY] = routing.standby
         ours = before.challenger if before is not None else None
-        if asked is not None and routing.challenger is None and asked in (ours, routing.champion):
-            wanted[CHALLENGER] = None
+        asked = seen.get(CHALLENGER)
+        if routing.challenger is None and asked in (ours, routing.champion):
+            targets[CHALLENGER] = None  # another one is somebody's new request
+        targets = {one: there for one, there in targets.items() if seen.get(one) != there}
+        if self._pointers.read(model) != seen:
+            return  # somebody is moving them just now: the next look sees what became of it
+        why = f"Follows routing {routing.generation}: {routing.reason}"
         try:
-            self._store.follow(model, wanted)
+            self._pointers.move(model, targets, why)
             self._writeback.write(routing, before)
         except UnknownVersion as error:
-            self._tell(
-                model,
-                routing.champion,
-                f"A version that serves is gone from MLflow: {error.message} It serves on from "
-                "the copy on disk.",
-                severity="page",
-            )
+            text = f"A version that serves is gone from MLflow: {error.message}"
+            self._tell_on_call(model, routing.champion, text, severity="page", done="")
         self._settled[model] = routing.generation
+        self._parts.wake.set()
 
-    # An alias moved: it is a request.
+    def _asked_since(
+        self, routing: Routing, before: Routing | None, seen: Mapping[str, int]
+    ) -> bool:
+        """Whether a person moved the champion alias while this routing was not written back."""
+        there = seen.get(CHAMPION)
+        if there is None or there == routing.champion:
+            return False
+        if before is not None and there != before.champion:
+            return True  # where no routing of ours had it
+        with self._parts.reading() as session:
+            last = last_mover(session, routing.model, CHAMPION)
+        if last is None:
+            return False
+        actor, generation = last
+        return actor == MLFLOW_ACTOR and generation >= routing.generation
 
-    def _answer(self, routing: Routing, aliases: Mapping[str, int]) -> None:
-        model = routing.model
-        champion = aliases.get(CHAMPION)
-        if champion is None:
-            self._restore(routing, CHAMPION, routing.champion, "The alias champion was taken away.")
-        elif champion != routing.champion:
-            self._consider_champion(model, champion, routing)
-            return
-        challenger = aliases.get(CHALLENGER)
-        if challenger == routing.challenger:
-            return
-        if challenger is None:
-            assert routing.challenger is not None
-            if not self._store.exists(model, routing.challenger):  # not the alias: its version
-                return  # the trial goes on from the copy here, and custody tells of it
-            reason = "Somebody took the alias challenger away."
-            self._moves.abort_trial(routing, MLFLOW_ACTOR, reason, {}, bar=False)
-        elif challenger == routing.champion:
-            self._lease.check()
-            self._store.delete_alias(model, CHALLENGER)
-        else:
-            self._consider_challenger(model, challenger, routing)
-
-    def _consider_champion(self, model: str, version: int, routing: Routing | None) -> None:
-        try:
-            loaded = self._moves.prepare(model, version)
-            decision = self._moves.judge(loaded)
-        except Unavailable:
-            raise
-        except HomeostatError as error:
-            self._refuse(model, CHAMPION, version, routing, str(error))
-            return
-        if decision.action == "restore":
-            self._refuse(model, CHAMPION, version, routing, decision.reason)
-            return
-        reason = f"The alias champion was moved to it in MLflow. {decision.reason}"
-        try:
-            self._moves.accept(loaded, routing, decision, MLFLOW_ACTOR, reason)
-        except StaleGeneration as error:
-            logger.info("%s: %s", model, error)
-            return
-        self._put_back.clear()
-        if decision.warn:
-            self._tell(
-                model,
-                version,
-                f"It serves without a passing verdict. {decision.reason}",
-                next_step="labels will judge it; this takes it back at once: "
-                f"{rollback_command(model)}",
-            )
-
-    def _consider_challenger(self, model: str, version: int, routing: Routing) -> None:
-        try:
-            loaded = self._moves.prepare(model, version)
-            decision = self._moves.judge(loaded)
-        except Unavailable:
-            raise
-        except HomeostatError as error:
-            self._refuse(model, CHALLENGER, version, routing, str(error))
-            return
-        if decision.action == "restore":
-            self._refuse(model, CHALLENGER, version, routing, decision.reason)
-            return
-        try:
-            self._moves.start_trial(loaded, routing, f"On trial. {decision.reason}")
-        except StaleGeneration as error:
-            logger.info("%s: %s", model, error)
-
-    def _refuse(
-        self, model: str, alias: str, version: int, routing: Routing | None, reason: str
-    ) -> None:
-        """Leave the traffic, put the alias back once, and say why where the person looks."""
-        key = (model, alias, version)
-        leave = promote_command(model, version, override=True)
-        if key in self._put_back:  # moved again: hold and page rather than fight
-            text = f"The alias {alias} was moved to version {version} again. {reason}"
-            step = f"the alias stands, the traffic stays; to let it pass: {leave}"
-            self._tell(model, version, text, severity="page", next_step=step)
-            return
-        self._lease.check()
-        self._put_back.add(key)
-        remedy = "An override with a reason and an expiry lets it pass."
-        now = self._parts.clock()
-        self._writeback.tag(model, version, "rejected", f"{reason} {remedy}", now)
-        text = f"Version {version} may not be {alias}. {reason}"
-        present = routing.champion if routing is not None and alias == CHAMPION else None
-        if present is not None:
-            self._store.set_alias(model, alias, present)
-        else:
-            self._store.delete_alias(model, alias)
-        done = "The alias was put back; the traffic did not move."
-        self._tell(
-            model, version, text, done=done, next_step=f"nothing, or to let it pass: {leave}"
+    def _tell_conflict(self, routing: Routing, version: int) -> None:
+        text = (
+            f"The alias champion was moved to version {version} while routing "
+            f"{routing.generation} (champion {routing.champion}) was to be written to it."
         )
+        done = "The alias was left to the person who moved it; it is answered as a request."
+        self._tell_on_call(routing.model, version, text, severity="page", done=done)
 
-    def _restore(self, routing: Routing, alias: str, version: int, text: str) -> None:
-        self._lease.check()
-        try:
-            self._store.set_alias(routing.model, alias, version)
-        except UnknownVersion:
-            gone = f"{text} Version {version} is gone from MLflow; it serves on from the copy here."
-            self._tell(routing.model, version, gone, severity="page")
-            return
-        done = "The alias was put back; the traffic did not move."
-        self._tell(routing.model, version, text, done=done, next_step="nothing.")
+    def _tell_near_misses(self, model: str, moves: list[AliasMove]) -> None:
+        """A name that is nearly right moves nothing, and whoever set it is told so there."""
+        for move in moves:
+            if move.alias in ROLES or move.alias.lower() not in NEAR_MISSES.union(ROLES):
+                continue
+            if move.before is not None:
+                self._writeback.notice(model, move.before, "")
+            if move.after is not None:
+                known = f"only {CHAMPION} and {CHALLENGER} do, in small letters."
+                text = f"The alias '{move.alias}' moves no traffic: {known}"
+                self._writeback.notice(model, move.after, text)
+                self._tell_on_call(model, move.after, text, done="No traffic was moved.")
 
-    def _tell_near_misses(self, model: str, aliases: Mapping[str, int]) -> None:
-        for alias in aliases:
-            near = alias.lower() in ROLES | NEAR_MISSES and alias not in ROLES
-            if near and (model, alias) not in self._told:
-                self._told.add((model, alias))
-                logger.warning(
-                    "the alias '%s' of %s moves no traffic: only %s do",
-                    alias,
-                    model,
-                    ", ".join(sorted(ROLES - {STANDBY})),
-                )
-
-    def _tell(
-        self,
-        model: str,
-        version: int,
-        text: str,
-        *,
-        severity: str = "ticket",
-        done: str = "",
-        next_step: str = "",
+    def _tell_on_call(
+        self, model: str, version: int, text: str, *, severity: str = "ticket", done: str
     ) -> None:
-        """Open a registry incident, once for each text; `done` says how its harm ended."""
-        if (model, text) in self._told and not done:
-            return
-        self._told.add((model, text))
         signal = registry_signal("reconciler", text, severity=severity)
-        verdict = triage(signal)
-        self._teller.open(model, version, signal, verdict, next_step=next_step, done=done)
+        self._teller.open(model, version, signal, triage(signal), next_step="nothing.", done=done)

@@ -108,7 +108,7 @@ def test_a_holder_that_slept_through_its_lease_cannot_act(
         teller = Teller(old.parts, old.lease.acting)
         loaded = old.parts.library.load("digits", 3)
         for act in (
-            lambda: moves.start_trial(loaded, before, "late"),
+            lambda: moves.start_trial(loaded, before, "late", "late"),
             lambda: moves.finish_trial(loaded, before, "late", {}),
             lambda: moves.abort_trial(before, "late", "late", {}, bar=True),
             lambda: teller.open("digits", 2, LOSS, triage(LOSS)),

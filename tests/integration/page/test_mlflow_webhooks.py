@@ -1,34 +1,44 @@
-"""What we build on in MLflow, and what we guard against: facts of the installed server.
+"""Facts of MLflow's webhooks, of the installed server, and why they are only a hint.
 
-A test here that fails says that an upgrade of MLflow changed one: read what of ours leans on it
-before its bound is moved. The names L1 to L12 are those of docs/registry.md.
+The server of these tests may deliver to the loopback, believes its list of webhooks for two
+seconds and tries twice; the defaults, which the facts are about, are read from its source.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
-import httpx
-import mlflow
 import psutil
 import pytest
-from click.testing import CliRunner
+import uvicorn
 from mlflow import MlflowClient
-from mlflow.cli import gc
 from mlflow.entities.webhook import WebhookEvent, WebhookEventStr
 from mlflow.environment_variables import MLFLOW_WEBHOOK_CACHE_TTL
 from mlflow.exceptions import MlflowException
 from mlflow.webhooks.delivery import _create_webhook_session
+from pydantic import SecretStr
 from requests.adapters import HTTPAdapter
+
+from homeostat.policy import Policy
+from homeostat.settings import Settings
+from serving.app import GatewayApp, create_app
+from serving.webhook import PATH
+
+if TYPE_CHECKING:
+    from tests.integration.page.conftest import Page, Runner
+
+    PageOf = Callable[[str], Page]
 
 ALIAS_SET: WebhookEventStr = "model_version_alias.created"
 ALIAS_GONE: WebhookEventStr = "model_version_alias.deleted"
@@ -120,48 +130,6 @@ def receiver() -> Iterator[Receiver]:
 
 
 @dataclass(frozen=True)
-class Page:
-    """MLflow as its page drives it, with a model of this test's own."""
-
-    client: MlflowClient
-    url: str
-    model: str
-
-    def versions(self, count: int) -> None:
-        """Register the model with so many versions of one and the same run."""
-        self.client.create_registered_model(self.model)
-        run = self.client.create_run("0")
-        source = f"{run.info.artifact_uri}/model"
-        for _ in range(count):
-            self.client.create_model_version(self.model, source, run.info.run_id)
-
-    def set(self, version: int, alias: str = "champion") -> None:
-        self.client.set_registered_model_alias(self.model, alias, str(version))
-
-    def aliases(self) -> dict[str, int]:
-        found = self.client.get_registered_model(self.model).aliases
-        return {alias: int(version) for alias, version in found.items()}
-
-    def call(self, method: str, route: str, **body: str) -> httpx.Response:
-        """A call as the page makes it: raw REST."""
-        place = f"{self.url}/api/2.0/mlflow/{route}"
-        return httpx.request(method, place, json=body, timeout=30.0, trust_env=False)
-
-
-def a_page(url: str) -> Page:
-    return Page(MlflowClient(url, url), url, f"facts-{uuid4().hex[:8]}")
-
-
-@pytest.fixture
-def page(mlflow_url: str) -> Page:
-    """A page of the server that all tests share: it delivers no webhooks to the loopback."""
-    return a_page(mlflow_url)
-
-
-Runner = Callable[..., AbstractContextManager[str]]
-
-
-@dataclass(frozen=True)
 class Courier:
     """A server that may deliver to the loopback, warm, with a webhook to the receiver."""
 
@@ -182,81 +150,24 @@ def courier(
 
 
 @pytest.fixture
-def armed(courier: Courier, receiver: Receiver) -> Iterator[Page]:
+def armed(courier: Courier, receiver: Receiver, page_of: PageOf) -> Iterator[Page]:
     """A page of the delivering server, with two versions."""
-    page = a_page(courier.url)
+    page = page_of(courier.url)
     page.versions(2)
     yield page
     receiver.answer = lambda _: 200
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():
-            return
-        time.sleep(0.02)
-    raise AssertionError("it did not come true in time")
-
-
-def test_l1_the_same_work_logged_again_is_another_version(page: Page) -> None:
-    page.versions(3)
-    found = page.client.search_model_versions(f"name = '{page.model}'")
-    assert sorted(int(one.version) for one in found) == [1, 2, 3]
-    assert len({one.source for one in found}) == 1
-
-
-def test_l2_moving_an_alias_changes_no_timestamp(page: Page) -> None:
-    page.versions(2)
-
-    def stamps() -> list[int]:
-        model = page.client.get_registered_model(page.model)
-        versions = [page.client.get_model_version(page.model, one) for one in ("1", "2")]
-        return [model.last_updated_timestamp, *(one.last_updated_timestamp for one in versions)]
-
-    before = stamps()
-    page.set(1)
-    page.set(2)
-    assert page.aliases() == {"champion": 2}
-    assert stamps() == before
 
 
 def test_l3_the_champions_version_can_be_deleted_and_its_alias_goes_without_an_event(
     armed: Page, receiver: Receiver
 ) -> None:
     armed.set(1)
-    wait_for(lambda: len(receiver.of(armed.model)) == 4)  # one model, two versions, one alias
+    armed.wait_for(lambda: len(receiver.of(armed.model)) == 4)  # one model, two versions, one alias
     armed.client.delete_model_version(armed.model, "1")
     assert armed.aliases() == {}
     armed.set(2)  # deliveries keep their order where none fails: this one comes after any other
-    wait_for(lambda: receiver.moves(armed.model) == [1, 2])
+    armed.wait_for(lambda: receiver.moves(armed.model) == [1, 2])
     assert len(receiver.of(armed.model)) == 5
-
-
-def test_l4_a_live_versions_files_can_be_collected_while_the_registry_says_ready(
-    page: Page, mlflow_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", page.url)
-    mlflow.set_tracking_uri(page.url)
-    try:
-        info = mlflow.pyfunc.log_model(
-            name="net",
-            python_model=lambda model_input: model_input,
-            pip_requirements=[],
-            registered_model_name=page.model,
-        )
-        page.set(1)
-        page.client.delete_logged_model(info.model_id)
-        options = ["--backend-store-uri", f"sqlite:///{mlflow_folder / 'mlflow.db'}"]
-        options += ["--logged-model-ids", info.model_id, "--tracking-uri", page.url]
-        done = CliRunner().invoke(gc, options)
-        assert done.exit_code == 0, done.output
-        assert page.client.get_model_version(page.model, "1").status == "READY"
-        assert page.aliases() == {"champion": 1}
-        with pytest.raises(MlflowException):
-            mlflow.pyfunc.load_model(f"models:/{page.model}@champion")
-    finally:
-        mlflow.set_tracking_uri("")
 
 
 def test_l5_a_webhook_is_deaf_until_the_servers_list_runs_out(
@@ -274,16 +185,10 @@ def test_l5_a_webhook_is_deaf_until_the_servers_list_runs_out(
     second = armed.client.create_webhook("second", f"{receiver.url}/second", [ALIAS_GONE])
     try:
         fire()
-        wait_for(lambda: fire() and receiver.at("/hook/second"))
+        armed.wait_for(lambda: fire() and receiver.at("/hook/second"))
         assert receiver.at("/hook/second")[0].at - listed >= LIST_SECONDS
     finally:
         armed.client.delete_webhook(second.webhook_id)
-
-
-@pytest.mark.parametrize("scheme", ["http", "https"])
-def test_l5b_a_receiver_on_the_loopback_is_refused_by_default(page: Page, scheme: str) -> None:
-    with pytest.raises(MlflowException, match=r"scheme|public"):
-        page.client.create_webhook("loopback", f"{scheme}://127.0.0.1:9/hook", [ALIAS_SET])
 
 
 def test_l6_a_delivery_that_keeps_failing_is_dropped_for_good(
@@ -295,10 +200,10 @@ def test_l6_a_delivery_that_keeps_failing_is_dropped_for_good(
     assert adapter.max_retries.total == 3
     receiver.answer = lambda _: 500
     armed.set(1)
-    wait_for(lambda: receiver.moves(armed.model) == [1, 1])
+    armed.wait_for(lambda: receiver.moves(armed.model) == [1, 1])
     receiver.answer = lambda _: 200
     armed.set(2)
-    wait_for(lambda: receiver.moves(armed.model) == [1, 1, 2])
+    armed.wait_for(lambda: receiver.moves(armed.model) == [1, 1, 2])
     time.sleep(0.3)  # a first retry comes at once
     assert receiver.moves(armed.model) == [1, 1, 2]
 
@@ -318,90 +223,80 @@ def test_l7_a_retry_brings_a_stale_event_last_under_its_first_id_and_time(
 
     receiver.answer = answer
     armed.set(1)
-    wait_for(lambda: receiver.moves(armed.model) == [1])
+    armed.wait_for(lambda: receiver.moves(armed.model) == [1])
     armed.set(2)
-    wait_for(lambda: receiver.moves(armed.model) == [1, 2, 1])
+    armed.wait_for(lambda: receiver.moves(armed.model) == [1, 2, 1])
     first, _, last = [one for one in receiver.of(armed.model) if one.moved_to]
     for name in ("x-mlflow-delivery-id", "x-mlflow-timestamp", "x-mlflow-signature"):
         assert last.headers[name] == first.headers[name]
     assert armed.aliases() == {"champion": 2}
 
 
-@pytest.mark.parametrize("attempt", range(3))
-def test_l9_of_three_that_set_one_alias_the_last_wins_and_none_is_told(
-    page: Page, attempt: int
-) -> None:
-    page.versions(3)
-    answers: list[httpx.Response] = []
-
-    def move(version: int) -> None:
-        body = {"name": page.model, "alias": "champion", "version": str(version)}
-        answers.append(page.call("POST", "registered-models/alias", **body))
-
-    page.set(1)
-    movers = [threading.Thread(target=move, args=(version,)) for version in (1, 2, 3)]
-    for mover in movers:
-        mover.start()
-    for mover in movers:
-        mover.join()
-    assert [answer.status_code for answer in answers] == [200, 200, 200], attempt
-    assert page.aliases()["champion"] in (1, 2, 3)
-
-
-def test_l10_alias_names_are_told_apart_by_case_and_two_kinds_are_reserved(page: Page) -> None:
-    page.versions(2)
-    page.set(1, "champion")
-    page.set(2, "Champion")
-    page.set(1, "modèle")
-    page.set(1, "a" * 255)
-    assert {"champion": 1, "Champion": 2, "modèle": 1}.items() <= page.aliases().items()
-    for reserved in ("latest", "v1", "V12"):
-        with pytest.raises(MlflowException, match="reserved"):
-            page.set(1, reserved)
-
-
 def test_l11_a_renamed_model_leaves_nothing_at_its_old_name_and_no_event(
     armed: Page, receiver: Receiver
 ) -> None:
     armed.set(1)
-    wait_for(lambda: len(receiver.of(armed.model)) == 4)
+    armed.wait_for(lambda: len(receiver.of(armed.model)) == 4)
     renamed = f"{armed.model}-renamed"
     armed.client.rename_registered_model(armed.model, renamed)
     with pytest.raises(MlflowException, match="not found"):
         armed.client.get_registered_model(armed.model)
     assert armed.client.get_registered_model(renamed).aliases == {"champion": "1"}
     armed.client.set_registered_model_alias(renamed, "champion", "2")
-    wait_for(lambda: receiver.moves(renamed) == [2])
+    armed.wait_for(lambda: receiver.moves(renamed) == [2])
     assert len(receiver.of(renamed)) == 1  # of the move, not of the renaming
     assert len(receiver.of(armed.model)) == 4
-
-
-def test_l12_a_stale_tab_takes_away_the_alias_of_another_version(page: Page) -> None:
-    page.versions(2)
-    page.set(1)
-    page.set(2)  # by somebody else; the first tab still shows it on version 1
-    gone = {"name": page.model, "alias": "champion", "version": "1"}
-    assert page.call("DELETE", "registered-models/alias", **gone).status_code == 200
-    assert page.aliases() == {}
 
 
 def test_setting_an_alias_to_where_it_is_fires_an_event(armed: Page, receiver: Receiver) -> None:
     armed.set(1)
     armed.set(1)
-    wait_for(lambda: receiver.moves(armed.model) == [1, 1])
+    armed.wait_for(lambda: receiver.moves(armed.model) == [1, 1])
+
+
+def test_a_signed_delivery_has_the_gateway_look_long_before_its_next_poll(
+    courier: Courier, page_of: PageOf, tmp_path: Path, migrated_sqlite: Path
+) -> None:
+    """MLflow's own delivery, to a gateway that by itself would look again after an hour."""
+    page = page_of(courier.url)
+    page.versions(1)
+    shutil.copy(migrated_sqlite, tmp_path / "lifecycle.db")
+    secret = uuid4().hex
+    settings = Settings(
+        state_dir=tmp_path,
+        mlflow_url=courier.url,
+        prefect_url="http://127.0.0.1:9/api",
+        poll_seconds=3600.0,
+        webhook_secret=SecretStr(secret),
+        models={page.model: Policy()},
+    )
+    with _running(create_app(settings)) as url:
+        hook = page.client.create_webhook("hint", f"{url}{PATH}", [ALIAS_SET], secret=secret)
+
+        def answered() -> bool:
+            page.set(1)  # as often as the server may still hold its old list of webhooks; see L5
+            time.sleep(0.5)
+            return not page.aliases()
+
+        try:
+            page.wait_for(answered, seconds=60.0)
+        finally:
+            page.client.delete_webhook(hook.webhook_id)
+    said = page.client.get_model_version(page.model, "1").tags
+    assert said["lifecycle.state"] == "rejected"  # nobody registered it with us
 
 
 def test_l8_what_was_not_delivered_dies_with_the_server(
-    courier: Courier, receiver: Receiver
+    courier: Courier, receiver: Receiver, page_of: PageOf
 ) -> None:
     """The last of this file: it ends the server as a crash does.
 
     A start of MLflow is too dear to look whether the next one delivers: it has nothing to do so
     from, as no table keeps a delivery.
     """
-    page = a_page(courier.url)
+    page = page_of(courier.url)
     page.versions(2)
-    wait_for(lambda: len(receiver.of(page.model)) == 3)
+    page.wait_for(lambda: len(receiver.of(page.model)) == 3)
     release = threading.Event()
     receiver.answer = lambda _: 200 if release.wait(10) else 500
     moves = 30
@@ -416,6 +311,23 @@ def test_l8_what_was_not_delivered_dies_with_the_server(
         tables = kept.execute("select name from sqlite_master where type = 'table'")
         about = {name for (name,) in tables if "webhook" in name or "deliver" in name}
     assert about == {"webhooks", "webhook_events"}
+
+
+@contextmanager
+def _running(app: GatewayApp) -> Iterator[str]:
+    """A gateway on a port of the loopback, in a thread."""
+    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 30.0
+    while not server.started and time.monotonic() < deadline:
+        time.sleep(0.02)
+    try:
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
 
 
 def _kill(url: str) -> None:
