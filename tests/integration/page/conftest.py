@@ -276,8 +276,12 @@ class Person:
     def settled(self, version: int) -> None:
         """Wait until a version serves and MLflow's page says so."""
         self.wait_for(lambda: self.serves() == version)
-        generation = str(self.routing()["generation"])
-        self.wait_for(lambda: self.tags(version).get("lifecycle.generation") == generation)
+
+        def written() -> bool:
+            generation = str(self.routing()["generation"])
+            return self.tags(version).get("lifecycle.generation") == generation
+
+        self.wait_for(written)
         assert self.state(version) == "serving"
 
     def first_champion(self, description: str = "") -> int:

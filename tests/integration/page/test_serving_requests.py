@@ -41,13 +41,14 @@ def test_put_back_once_is_remembered_by_the_next_gateway(someone: Person) -> Non
         assert someone.aliases()["champion"] == bad
         assert someone.predict()["version"] == first
         assert "stands where it was put" in someone.reason(bad)
-    with someone.gateway():  # and it is not put back, nor paged again, by the one after
-        pages = len(someone.incidents())
-        assert someone.predict()["version"] == first
+    with someone.gateway():  # nor is it put back by the one after
+        assert someone.aliases()["champion"] == bad
         someone.ask("overrides", version=bad, reason="I know better", expires_hours=1)
         someone.settled(bad)  # the alias stands: leave is all that was missing
-        assert len(someone.incidents()) == pages
-        assert someone.incidents()[0]["state"] == "resolved"
+        assert {one["severity"]: one["state"] for one in someone.incidents()} == {
+            "page": "resolved",
+            "ticket": "open",
+        }
 
 
 def test_the_page_says_what_became_of_it_beside_what_the_author_wrote(person: Person) -> None:
@@ -160,13 +161,13 @@ def test_a_standby_alias_moved_by_hand_is_put_back_and_explained(person: Person)
 def test_a_stale_tab_that_removes_the_live_alias_stops_nothing(person: Person) -> None:
     first = person.first_champion()
     person.drop("champion")
-    person.wait_for(lambda: person.aliases() == {"champion": first})
+    person.wait_for(lambda: "was taken away" in person.told())
+    assert person.aliases() == {"champion": first}
     assert person.predict()["version"] == first
     assert moves(person)[-2:] == [
         (PERSON, f"champion={first}", None),
         (US, None, f"champion={first}"),
     ]
-    person.wait_for(lambda: "was taken away" in person.told())
     person.drop("champion")  # again: it is put back again, and somebody is called
     person.wait_for(lambda: any(one["severity"] == "page" for one in person.incidents()))
     person.wait_for(lambda: person.aliases() == {"champion": first})
@@ -223,9 +224,7 @@ def test_a_person_who_moves_the_alias_while_ours_is_to_be_written_wins(person: P
     assert "left to the person" in person.told()
 
 
-def test_a_person_who_moves_the_alias_back_before_ours_is_written_wins_too(
-    person: Person,
-) -> None:
+def test_an_alias_moved_back_goes_back_to_the_champion_before(person: Person) -> None:
     first = person.first_champion()
     second = person.register("better", passed=True)
     person.alias("champion", second)
@@ -255,14 +254,14 @@ def test_a_move_is_seen_within_two_seconds_at_the_default_pace(someone: Person) 
     with someone.gateway():
         first = someone.first_champion()
         bad = someone.register("bad", passed=False)
-        took = []
-        for _ in range(3):  # the best of three: a busy machine must not fail it
-            someone.alias("prod", bad)
+        took: list[float] = []
+        while len(took) < 3 and min(took, default=9.0) >= 2.0:  # a busy machine must not fail it
+            lines = len(someone.alias_lines())
+            someone.alias("note", bad)
             began = time.monotonic()
-            before = len(someone.alias_lines())
-            someone.wait_for(lambda n=before: len(someone.alias_lines()) > n)  # type: ignore[misc]
+            someone.wait_for(lambda n=lines: len(someone.alias_lines()) > n)  # type: ignore[misc]
             took.append(time.monotonic() - began)
-            someone.drop("prod")
-            someone.wait_for(lambda n=before: len(someone.alias_lines()) > n + 1)  # type: ignore[misc]
+            someone.drop("note")
+            someone.wait_for(lambda n=lines: len(someone.alias_lines()) > n + 1)  # type: ignore[misc]
         assert min(took) < 2.0
         assert someone.serves() == first
