@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,6 +15,10 @@ PERSON, US = "unknown (MLflow)", "homeostat"
 
 def moves(person: Person) -> list[tuple[str, str | None, str | None]]:
     return [(line.actor, line.before, line.after) for line in person.alias_lines()]
+
+
+def longer(person: Person, lines: int) -> Callable[[], bool]:
+    return lambda: len(person.alias_lines()) > lines
 
 
 def test_every_alias_move_is_a_line_of_the_ledger_with_who_made_it(person: Person) -> None:
@@ -259,9 +264,9 @@ def test_a_move_is_seen_within_two_seconds_at_the_default_pace(someone: Person) 
             lines = len(someone.alias_lines())
             someone.alias("note", bad)
             began = time.monotonic()
-            someone.wait_for(lambda n=lines: len(someone.alias_lines()) > n)  # type: ignore[misc]
+            someone.wait_for(longer(someone, lines))
             took.append(time.monotonic() - began)
             someone.drop("note")
-            someone.wait_for(lambda n=lines: len(someone.alias_lines()) > n + 1)  # type: ignore[misc]
+            someone.wait_for(longer(someone, lines + 1))
         assert min(took) < 2.0
         assert someone.serves() == first
