@@ -141,9 +141,16 @@ class Gateway:
         *,
         override: bool = False,
         expires_hours: float = 24.0,
+        expected: int | None = None,
     ) -> Json:
-        """Ask for a version to become champion; with an override also without its gates."""
+        """Ask for a version to become champion; with an override also without its gates.
+
+        Raises:
+            StaleGeneration: another generation than `expected` serves; `winner` says whose.
+        """
         body: Json = {"version": version, "reason": reason, "override": override}
+        if expected is not None:
+            body["expected_generation"] = expected
         if override:
             body["expires_hours"] = expires_hours
         return self._act(f"/v1/models/{model}/promote", body)
@@ -160,9 +167,16 @@ class Gateway:
         body = {"version": version, "reason": reason, "person": person or self._user, "seen": seen}
         return self._post(f"/v1/models/{model}/approvals", body)
 
-    def rollback(self, model: str, reason: str) -> Json:
-        """Give the traffic back to the standby."""
-        return self._act(f"/v1/models/{model}/rollback", {"reason": reason})
+    def rollback(self, model: str, reason: str, expected: int | None = None) -> Json:
+        """Give the traffic back to the standby.
+
+        Raises:
+            StaleGeneration: another generation than `expected` serves; `winner` says whose.
+        """
+        body: Json = {"reason": reason}
+        if expected is not None:
+            body["expected_generation"] = expected
+        return self._act(f"/v1/models/{model}/rollback", body)
 
     def _get(self, path: str) -> Json:
         return _checked(self._send("GET", path))

@@ -27,7 +27,7 @@ from registry.permits import (
     release_quarantine,
 )
 from registry.release_history import find_release
-from registry.routing import Routing, current_routing, write_routing
+from registry.routing import Routing, current_routing, expect, write_routing
 from registry.verdicts import Verdict, verdict_for
 
 __all__ = [
@@ -250,6 +250,8 @@ def rollback(
         NoTarget: there is no standby, or its artifact is in quarantine.
         StaleGeneration: somebody moved the routing first.
     """
+    if expected is not None:
+        expect(session, model, expected)  # who came late learns who won, not that nothing is left
     present = current_routing(session, model)
     if present is None or present.standby is None:
         raise NoTarget(

@@ -36,6 +36,7 @@ __all__ = [
     "Role",
     "Routing",
     "current_routing",
+    "expect",
     "releases",
     "routing_before",
     "routing_history",
@@ -90,6 +91,17 @@ def current_routing(session: Session, model: str) -> Routing | None:
     """The routing with the highest number, or None before the first."""
     row = _current(session, model)
     return None if row is None else routing_of_line(row)
+
+
+def expect(session: Session, model: str, generation: int) -> None:
+    """Refuse to go on where the present routing has another number than a caller decided on.
+
+    Raises:
+        StaleGeneration: somebody else moved it; `winner` says who.
+    """
+    present = _current(session, model)
+    if (present["generation"] if present else 0) != generation:
+        raise _stale(model, generation, present)
 
 
 def write_routing(

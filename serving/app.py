@@ -192,6 +192,7 @@ def _routes(gateway: Gateway) -> APIRouter:
                 body.reason,
                 override=body.override,
                 expires_hours=body.expires_hours,
+                expected=body.expected_generation,
             )
             return views.routing(routing)
 
@@ -202,7 +203,9 @@ def _routes(gateway: Gateway) -> APIRouter:
         """Give the traffic back to the standby."""
         gateway.fleet.get(model)
         body = await body_of(request, requests.RollbackBody)
-        routing = await run_in_threadpool(gateway.moves.roll_back, model, body.actor, body.reason)
+        routing = await run_in_threadpool(
+            gateway.moves.roll_back, model, body.actor, body.reason, body.expected_generation
+        )
         return views.routing(routing)
 
     @router.post("/models/{model}/overrides", openapi_extra=requests.takes(requests.OverrideBody))

@@ -24,7 +24,7 @@ from registry.promotion import (
     release_quarantine,
     rollback,
 )
-from registry.routing import Phase, Routing, current_routing, write_routing
+from registry.routing import Phase, Routing, current_routing, expect, write_routing
 from serving.advice import promote_command, rollback_command
 from serving.lease import Acting
 from serving.parts import Parts
@@ -83,13 +83,15 @@ class Moves:
         *,
         override: bool = False,
         expires_hours: float = 24.0,
+        expected: int | None = None,
     ) -> Routing:
         """Make a version champion because a person asked through the API.
 
         With `override` the gates are set aside until it expires, and a quarantine is lifted: this
-        is how a rollback is undone.
+        is how a rollback is undone. With `expected` it is done only while that generation serves.
 
         Raises:
+            StaleGeneration: another generation than `expected` serves.
             HomeostatError: it cannot serve, or may not.
         """
         parts = self._parts
@@ -97,6 +99,8 @@ class Moves:
         loaded = self.prepare(model, version)
         now = parts.clock()
         with self._acting() as session:
+            if expected is not None:
+                expect(session, model, expected)
             if override:
                 until = now + timedelta(hours=expires_hours)
                 grant_override(session, model, version, actor, reason, until, now)
@@ -126,6 +130,7 @@ class Moves:
                 evidence={"decision": decision.reason},
                 now=now,
                 digest=loaded.digest,
+                expected=expected,
             )
             told = f"Version {version} was promoted by {actor}: {reason}"
             self._settle(session, routing, told)
@@ -218,17 +223,20 @@ class Moves:
         parts.wake.set()
         return routing
 
-    def roll_back(self, model: str, actor: str, reason: str) -> Routing:
+    def roll_back(
+        self, model: str, actor: str, reason: str, expected: int | None = None
+    ) -> Routing:
         """Give traffic back to the standby because a person asked.
 
         Raises:
             NoTarget: there is none.
+            StaleGeneration: another generation than `expected` serves.
         """
         parts = self._parts
         now = parts.clock()
         with self._acting() as session:
             before = current_routing(session, model)
-            routing = rollback(session, model, actor, reason, {}, now)
+            routing = rollback(session, model, actor, reason, {}, now, expected)
             assert before is not None  # else there was nothing to roll back
             for incident in open_incidents(session, model):
                 if incident.version == before.champion:

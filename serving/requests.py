@@ -9,6 +9,7 @@ import msgspec
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=2000)]
 Hours = Annotated[float, msgspec.Meta(gt=0, le=24 * 365)]
 Number = Annotated[int, msgspec.Meta(ge=1)]
+Generation = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class Strict(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -38,19 +39,24 @@ class LabelsBody(Strict):
 
 
 class PromoteBody(Strict):
-    """Make a version champion; with `override` whatever the gates say, until it expires."""
+    """Make a version champion; with `override` whatever the gates say, until it expires.
+
+    With `expected_generation` only while that generation serves: else 409 names who was first.
+    """
 
     version: Number
     reason: Text
     override: bool = False
     expires_hours: Hours = 24.0
+    expected_generation: Generation | None = None
     actor: Text = "API"
 
 
 class RollbackBody(Strict):
-    """Give the traffic back to the standby."""
+    """Give the traffic back to the standby; `expected_generation` as in a promotion."""
 
     reason: Text
+    expected_generation: Generation | None = None
     actor: Text = "API"
 
 

@@ -9,6 +9,12 @@ import typer
 
 from homeostat.commands.output import AsJson, ModelName, Reason, say, show_json
 
+Expect = Annotated[
+    int | None,
+    typer.Option(
+        "--expect", min=0, help="Only while this generation serves: who was first is told."
+    ),
+]
 ROLES = ("champion", "challenger", "standby")
 
 
@@ -28,6 +34,7 @@ def promote(
     expires_hours: Annotated[
         float, typer.Option("--expires-hours", min=0.01, help="How long the override holds.")
     ] = 24.0,
+    expect: Expect = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a version champion, if its gates passed or an override says so."""
@@ -36,18 +43,25 @@ def promote(
 
     with Gateway.of(load_settings()) as gateway:
         said = gateway.promote(
-            model, version, reason, override=override, expires_hours=expires_hours
+            model,
+            version,
+            reason,
+            override=override,
+            expires_hours=expires_hours,
+            expected=expect,
         )
     _show_routing(said, as_json)
 
 
-def rollback(model: ModelName, reason: Reason, as_json: AsJson = False) -> None:
+def rollback(
+    model: ModelName, reason: Reason, expect: Expect = None, as_json: AsJson = False
+) -> None:
     """Give the traffic back to the standby."""
     from homeostat.client import Gateway
     from homeostat.settings import load_settings
 
     with Gateway.of(load_settings()) as gateway:
-        said = gateway.rollback(model, reason)
+        said = gateway.rollback(model, reason, expect)
     _show_routing(said, as_json)
 
 
