@@ -27,6 +27,7 @@ BYTES: Mapping[str, float] = MappingProxyType(
         "GiB": 1024.0**3,
     }
 )
+SIZES = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 _QUANTITY = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)\s*([A-Za-z%]*)")
 
 
@@ -170,7 +171,7 @@ def _faults(one: Standing, bounds: Bounds, regime: int | None) -> list[str]:
     elif not one.verdict.passed:
         faults.append("its gates refused it")
     faults += _above(one.latency_p99_ms, bounds.latency_ms, "latency p99", _milliseconds)
-    faults += _above(one.memory_bytes, bounds.memory_bytes, "memory", _megabytes)
+    faults += _above(one.memory_bytes, bounds.memory_bytes, "memory", _size)
     if bounds.accuracy is not None:
         reached = None if regime is None else one.accuracy.get(regime)
         if reached is None:
@@ -202,8 +203,8 @@ def _criteria(regime: int | None) -> tuple[_Criterion, ...]:
             f"the highest accuracy on regime {regime}", loss, lambda value: f"{1.0 - value:.4f}"
         ),
         _Criterion("the lowest latency p99", lambda one: one.latency_p99_ms, _milliseconds),
-        _Criterion("the least memory", lambda one: one.memory_bytes, _megabytes),
-        _Criterion("the smallest files", lambda one: one.size_bytes, _megabytes),
+        _Criterion("the least memory", lambda one: one.memory_bytes, _size),
+        _Criterion("the smallest files", lambda one: one.size_bytes, _size),
         _Criterion("the newest", lambda one: -one.version, lambda value: f"version {-value:g}"),
     )
 
@@ -225,5 +226,6 @@ def _milliseconds(value: float) -> str:
     return f"{value:.3g} ms"
 
 
-def _megabytes(value: float) -> str:
-    return f"{value / 1e6:.3g} MB"
+def _size(value: float) -> str:
+    unit, name = next((each for each in SIZES if value >= each[0]), (1.0, "B"))
+    return f"{value / unit:.3g} {name}"

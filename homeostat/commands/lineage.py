@@ -146,7 +146,7 @@ def facts(kept: Kept) -> list[tuple[str, str]]:
         (
             "data",
             f"{data.source}, {data.rows} rows ({data.trained_on} to learn,"
-            f" {data.held_out} held out), regime {data.regime} of"
+            f" {data.held_out} held out), regime {data.regime}, judged on regime"
             f" {', '.join(map(str, data.regimes))}, digest {data.digest}",
         ),
         *([("span", f"{when(data.begins)} to {when(data.ends)} UTC")] if data.begins else []),
