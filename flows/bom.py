@@ -61,6 +61,8 @@ def _model(story: Story) -> Part:
         "hashes": _sha256(record.digest),
         "licenses": licences(story.facts.license),
     }
+    if story.facts.contact:
+        part["authors"] = [{"name": story.facts.contact}]
     if record.parent is not None:
         part["pedigree"] = {"ancestors": [_ancestor(record.model, record.parent)]}
     part["components"] = [
@@ -104,8 +106,6 @@ def _card(story: Story) -> Part:
             "Inputs unlike those it was judged on are beyond what its figures say."
         ],
     }
-    if facts.contact:
-        considerations["users"] = [facts.contact]
     if facts.intended_use:
         considerations["useCases"] = [facts.intended_use]
     if facts.not_for:

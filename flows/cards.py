@@ -124,7 +124,7 @@ def front_matter(story: Story) -> str:
                     {
                         "task": dict(task),
                         "dataset": {
-                            "type": story.dataset,
+                            "type": f"{record.model}/regime-{number}",
                             "name": f"regime {number}",
                             "split": "held-out",
                         },

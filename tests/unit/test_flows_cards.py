@@ -169,6 +169,8 @@ def test_a_bill_names_the_model_its_files_its_data_its_libraries_and_its_parent(
     assert model["type"] == "machine-learning-model"
     assert model["hashes"] == [{"alg": "SHA-256", "content": "ac" * 32}]
     assert model["licenses"] == [{"expression": "Apache-2.0"}]
+    assert model["authors"] == [{"name": OWNER.contact}]
+    assert model["modelCard"]["considerations"]["useCases"] == [OWNER.intended_use]
     (ancestor,) = model["pedigree"]["ancestors"]
     assert ancestor["hashes"] == [{"alg": "SHA-256", "content": DIGEST}]
     (file,) = model["components"]
