@@ -3,7 +3,7 @@
 
 BIN := .venv/bin
 
-.PHONY: help setup demo test lint docs bench-serving clean
+.PHONY: help setup demo test lint docs bench-serving bench-ledger clean
 
 help:
 	@echo "make demo   the whole loop on real servers and real digits, about 4 minutes"
@@ -12,6 +12,7 @@ help:
 	@echo "make docs   write docs/{commands,settings,errors}.md anew"
 	@echo "make setup  the virtual environment only (TORCH_INDEX=URL: torch from there)"
 	@echo "make bench-serving  the gateway's speed beside a plain FastAPI route, about 2 minutes"
+	@echo "make bench-ledger   what served when, asked of a million releases, some minutes and 4 GB"
 	@echo "make clean  remove the virtual environment and all caches"
 
 setup:
@@ -34,6 +35,9 @@ docs: setup
 
 bench-serving: setup
 	@$(BIN)/python benchmarks/serving.py
+
+bench-ledger: setup
+	@$(BIN)/python benchmarks/ledger.py
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
