@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 
@@ -32,17 +33,17 @@ from registry.ledger import Line
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 WRITERS = 20
 OPERATIONS = 2_500  # on each database
+LONGEST_THOUGHT = 0.02  # seconds: about what another needs to act
 KINDS = ("promote", "rollback", "canary", "alias", "quarantine")
 VERSIONS = range(1, 9)
 
 
 class Writer:
-    """One writer: it looks, thinks for as long as another takes to act, and then acts.
+    """One writer: it decides on what it saw last, thinks while others act, and then acts.
 
     Args:
         name: The actor of its lines.
         maker: Writing sessions.
-        moments: Counts one up for each operation of all writers.
     """
 
     def __init__(self, name: str, maker: sessionmaker[Session]) -> None:
@@ -64,6 +65,7 @@ class Writer:
 
     def _act(self, kind: str, now: datetime) -> str:
         version = self._random.choice(VERSIONS)
+        time.sleep(self._random.random() * LONGEST_THOUGHT)
         try:
             with transaction(self._maker) as session:
                 getattr(self, f"_{kind}")(session, version, now)
@@ -154,7 +156,7 @@ def test_twenty_writers_make_one_linear_history(database_url: str) -> None:
     outcomes = sum((writer.outcomes for writer in writers), Counter[tuple[str, str]]())
     assert outcomes.total() == OPERATIONS
     assert {kind for kind, how in outcomes if how == "won"} == set(KINDS)
-    assert sum(count for (_, how), count in outcomes.items() if how == "lost") > OPERATIONS / 10
+    assert sum(count for (_, how), count in outcomes.items() if how == "lost") > OPERATIONS / 25
     assert all(kind in ("promote", "rollback", "canary") for kind, how in outcomes if how == "lost")
     with sessions(engine, read_only=True)() as session:
         report = verify_ledger(session, "digits")
