@@ -176,9 +176,7 @@ def write_routing(
         evidence=evidence,
     )
     move_releases(session, model, line.generation, roles, line.at, line.actor, line.reason, known)
-    routing = current_routing(session, model)
-    assert routing is not None
-    return routing
+    return routing_of_line(vars(line) | {"evidence": canonical(evidence)})
 
 
 def routing_history(session: Session, model: str) -> list[Routing]:
