@@ -17,8 +17,9 @@ from torch import nn
 
 from flows.golden import GOLDEN_FILE, golden
 from flows.lessons import Lesson
+from homeostat.errors import Refused
 from homeostat.policy import Policy
-from models.artifact import load_model, save_model, write_manifest
+from models.artifact import save_model, write_manifest
 from models.catalog import find_learner, known_learners
 from models.continual import retrain
 from models.data import Dataset
@@ -27,6 +28,7 @@ from models.learner import Budget, Examples, FitReport, Learner
 from models.memory import Memory, Regimes
 from models.torch_learner import guarded
 from monitoring.profile import Profile
+from registry.runtimes import open_version
 
 Losses = Mapping[int, NDArray[np.float64]]  # by regime: the loss of each held-out row, (N,)
 
@@ -92,7 +94,12 @@ def load_champion(version: int, folder: Path, replay: Path, policy: Policy) -> C
     Raises:
         ArtifactError: a folder is not what was registered.
     """
-    loaded = load_model(folder, allowed={policy.learner, *known_learners()})
+    loaded = open_version(
+        folder,
+        f"version {version}",
+        allowed={policy.learner, *known_learners()},
+        formats=policy.formats,
+    )
     memory, regimes = Memory.load(replay), Regimes.load(replay)
     return Champion(
         version,
@@ -154,9 +161,16 @@ def train_further(
         budget: What the training may spend; None: as the policy says.
 
     Raises:
+        Refused: the champion was adopted.
         DataError: the rows cannot be learnt from.
         LearnerError: the learner's own code failed.
     """
+    if champion.learner.format != "torch":
+        raise Refused(
+            f"Version {champion.version} was adopted: it is served and watched, and cannot be"
+            " trained.",
+            remedy="Train a version with a learner: homeostat train MODEL.",
+        )
     rules = policy.retrain
     started = time.process_time()
     module, fit = retrain(
@@ -288,7 +302,7 @@ def _shared_regimes(champion: Champion, learner: Learner, newest: int) -> Sequen
 
 def _other_regimes(champion: Champion | None, learner: Learner, newest: int) -> Examples | None:
     """The rows of the champion's memory that are of other regimes and that `learner` can read."""
-    if champion is None or not _same_encoding(champion, learner):
+    if champion is None or not _same_encoding(champion, learner) or not len(champion.memory):
         return None
     kept = champion.memory.examples()
     others = kept.regime != newest

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from homeostat.commands import (
+    adopt,
     database,
     documents,
     incidents,
@@ -58,6 +59,7 @@ def _root(
 
 for group in (
     servers,
+    adopt,
     loop,
     release,
     ledger,

@@ -162,6 +162,10 @@ class Policy(_Table):
     """A name of the entry-point group homeostat.learners, or module:Class."""
     learner_config: dict[str, object] = Field(default_factory=dict)
     """What the learner takes besides the data; see the learner."""
+    formats: tuple[Literal["torch", "pyfunc"], ...] = ("torch",)
+    """What versions may be made of. `torch` is weights and JSON; `pyfunc` lets in versions that
+    somebody else logged (`homeostat adopt`), whose code then runs in a process of its own.
+    """
     data: str = "builtin:digits"
     """`builtin:digits`, or the path of a Parquet or CSV file."""
     label: str = "label"

@@ -1,6 +1,6 @@
 """A version's folder: weights, readable JSON that rebuilds the learner, and a manifest.
 
-    learner.json        {"schema": 1, "learner": REFERENCE, "config": {...}}
+    learner.json        {"schema": 1, "learner": REFERENCE, "config": {...}}; "format" unless torch
     model.safetensors   weights
     manifest.json       {"schema": 1, "files": {NAME: {"sha256": HEX, "bytes": N}, ...}}
 
@@ -39,6 +39,7 @@ from models.stored import (
 from models.torch_learner import guarded
 
 SCHEMA = 1
+TORCH = "torch"
 LEARNER_FILE = "learner.json"
 WEIGHTS_FILE = "model.safetensors"
 MANIFEST_FILE = "manifest.json"
@@ -65,6 +66,31 @@ class LoadedModel:
     digest: str
     reference: str
     files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A version's folder, verified and read; nothing of it is built yet.
+
+    Args:
+        digest: Of the folder.
+        reference: How its learner is found.
+        config: What makes the learner.
+        format: What picks its runtime: `torch`, or another that `registry.runtimes` knows.
+        contents: Every file that the manifest names.
+    """
+
+    digest: str
+    reference: str
+    config: Mapping[str, Any]
+    format: str
+    contents: Mapping[str, bytes] = field(repr=False)
+
+    @property
+    def extra(self) -> dict[str, bytes]:
+        """The files beside the learner and the weights."""
+        ours = (LEARNER_FILE, WEIGHTS_FILE)
+        return {name: content for name, content in self.contents.items() if name not in ours}
 
 
 @dataclass(frozen=True)
@@ -104,6 +130,8 @@ def save_model(
                 remedy="Use a plain file name that the version does not use itself.",
             )
     description = {"schema": SCHEMA, "learner": reference, "config": guarded(learner.config)}
+    if learner.format != TORCH:
+        description["format"] = learner.format
     files[LEARNER_FILE] = canonical(description)
     files[WEIGHTS_FILE] = tensor_bytes(model.state_dict())
     folder.mkdir(parents=True, exist_ok=True)
@@ -156,8 +184,6 @@ def verify(folder: Path, digest: str | None = None, max_bytes: int = MAX_FOLDER_
 def load_model(folder: Path, *, allowed: Collection[str], digest: str | None = None) -> LoadedModel:
     """Rebuild a version: verify, import the allowed learner, load the weights strictly.
 
-    Each file is read once and what is checked is what is loaded.
-
     Args:
         folder: As `save_model` wrote it.
         allowed: Learner references that may be imported.
@@ -165,39 +191,64 @@ def load_model(folder: Path, *, allowed: Collection[str], digest: str | None = N
 
     Raises:
         SuspectArtifact: the folder is not what was registered.
-        ArtifactError: its learner is not allowed.
+        ArtifactError: its learner is not allowed, or it is of another format than `torch`.
         SettingsError: the learner is allowed but cannot be found here.
         LearnerError: the learner's own code failed on its configuration.
+    """
+    return build_torch(read_version(folder, digest), allowed)
+
+
+def read_version(folder: Path, digest: str | None = None) -> Stored:
+    """Verify a version's folder and read it, each file once: what is checked is what is used.
+
+    Args:
+        folder: As `save_model` wrote it.
+        digest: What was registered; None accepts any whole folder.
+
+    Raises:
+        SuspectArtifact: the folder is not what was registered.
     """
     entries, found = _manifest(folder, digest, MAX_FOLDER_BYTES)
     for needed in (LEARNER_FILE, WEIGHTS_FILE):
         if needed not in entries:
             raise refuse(f"{needed} is missing.", file=needed)
     contents = {name: _read(folder, name, entry) for name, entry in entries.items()}
-    reference, config = _description(contents[LEARNER_FILE])
-    if reference not in allowed:
+    reference, config, form = _description(contents[LEARNER_FILE])
+    return Stored(found, reference, config, form, contents)
+
+
+def build_torch(stored: Stored, allowed: Collection[str]) -> LoadedModel:
+    """Rebuild a version of the format `torch`. Raises as `load_model`."""
+    if stored.format != TORCH:
         raise ArtifactError(
-            f"The version asks for the learner '{reference}', which is not allowed here.",
-            remedy=f"Allowed: {', '.join(sorted(allowed)) or 'none'}. Set the policy's learner.",
-            learner=reference,
+            f"The version is of the format '{stored.format[:40]}', which is not loaded here.",
+            remedy="Ask for it through the gateway.",
+            format=stored.format[:40],
         )
-    learner = guarded(find_learner(reference).from_config, config)
+    if stored.reference not in allowed:
+        raise ArtifactError(
+            f"The version asks for the learner '{stored.reference}', which is not allowed here.",
+            remedy=f"Allowed: {', '.join(sorted(allowed)) or 'none'}. Set the policy's learner.",
+            learner=stored.reference,
+        )
+    learner = guarded(find_learner(stored.reference).from_config, stored.config)
     model = guarded(learner.build, torch.Generator().manual_seed(0))
-    _load_weights(model, parse_tensors(contents[WEIGHTS_FILE], WEIGHTS_FILE))
-    extra = {name: contents[name] for name in contents if name not in (LEARNER_FILE, WEIGHTS_FILE)}
-    return LoadedModel(learner, model.eval(), found, reference, extra)
+    _load_weights(model, parse_tensors(stored.contents[WEIGHTS_FILE], WEIGHTS_FILE))
+    return LoadedModel(learner, model.eval(), stored.digest, stored.reference, stored.extra)
 
 
-def _description(content: bytes) -> tuple[str, dict[str, Any]]:
+def _description(content: bytes) -> tuple[str, dict[str, Any], str]:
     if len(content) > MAX_JSON_BYTES:
         raise refuse(f"{LEARNER_FILE} has {len(content)} bytes; at most {MAX_JSON_BYTES} are read.")
     description = parse_object(content, LEARNER_FILE)
+    form = description.pop("format", TORCH)
     if set(description) != {"schema", "learner", "config"} or description["schema"] != SCHEMA:
         raise refuse(f"{LEARNER_FILE} is not of schema {SCHEMA}.", file=LEARNER_FILE)
     reference, config = description["learner"], description["config"]
-    if not isinstance(reference, str) or not isinstance(config, dict):
+    named = isinstance(reference, str) and isinstance(form, str)
+    if not named or not isinstance(config, dict):
         raise refuse(f"{LEARNER_FILE} names no learner and config.", file=LEARNER_FILE)
-    return reference, config
+    return reference, config, form
 
 
 def _load_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -92,7 +92,12 @@ class Learner(ABC):
     A learner is configuration only: everything learnt is in the module that `build` makes.
     `config()` is JSON and `from_config(config())` makes an equal learner: this is how a
     version is rebuilt from its artifact.
+
+    Attributes:
+        format: Of its versions' artifacts; it picks what loads them.
     """
+
+    format: ClassVar[str] = "torch"
 
     @property
     @abstractmethod

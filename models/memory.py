@@ -17,6 +17,7 @@ from models.learner import Examples
 from models.rows import SCHEMA, checked, joined, read_rows, take, whole, write_rows
 from models.stored import refuse
 
+_NO_REGIMES = torch.zeros(0, dtype=torch.int64)
 _MEMORY = "memory"
 _REGIMES = "regimes"
 Cell = tuple[int, int]  # regime, class
@@ -101,12 +102,8 @@ class Memory:
         return Examples(rows.x, rows.y, rows.ids, rows.regime, weight)
 
     def save(self, folder: Path) -> None:
-        """Write memory.safetensors and memory.json.
-
-        Raises:
-            DataError: nothing was ever added.
-        """
-        rows = self.examples()
+        """Write memory.safetensors and memory.json."""
+        rows = self._kept or Examples(torch.zeros(0, 1), torch.zeros(0), (), _NO_REGIMES)
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {"x": rows.x, "y": rows.y, "regime": rows.regime}
         tensors["key"] = torch.from_numpy(self._keys)
@@ -134,13 +131,14 @@ class Memory:
             raise refuse(f"{_MEMORY}.json has the capacity {capacity}.")
         memory = cls(capacity, seed)
         memory._passed = passed
-        memory._kept = checked(tensors, about.get("ids"), _MEMORY)
+        kept = checked(tensors, about.get("ids"), _MEMORY)
+        memory._kept = kept if len(kept) else None
         memory._seen = _counts(about.get("seen"))
         keys = tensors["key"]
         if keys.dtype != torch.float64 or keys.shape != tensors["y"].shape:
             raise refuse(f"{_MEMORY}.safetensors has no key for each row.")
         memory._keys = keys.numpy()
-        if not set(_cells(memory._kept)) <= set(memory._seen) or memory.capacity < len(keys):
+        if not set(_cells(kept)) <= set(memory._seen) or memory.capacity < len(keys):
             raise refuse(f"{_MEMORY}.json does not fit the rows.")
         return memory
 
@@ -212,6 +210,8 @@ class Regimes:
         """
         tensors, about = read_rows(folder, _REGIMES, {"x", "y", "regime"})
         rows = checked(tensors, about.get("ids"), _REGIMES)
+        if not len(rows):
+            raise refuse(f"{_REGIMES}.safetensors holds no row.")
         regimes = cls()
         for number in torch.unique(rows.regime).tolist():
             regimes._sets[number] = take(rows, torch.nonzero(rows.regime == number)[:, 0])

@@ -103,8 +103,8 @@ def checked(tensors: dict[str, Tensor], ids: object, name: str) -> Examples:
     """
     x, y, regime = tensors["x"], tensors["y"], tensors["regime"]
     rows = len(x) if x.ndim else 0
-    fits = x.ndim >= 2 and y.shape == regime.shape == (rows,) and rows > 0
-    kinds = x.dtype == torch.float32 and regime.dtype == torch.int64
+    fits = x.ndim >= 2 and y.shape == regime.shape == (rows,)
+    kinds = x.dtype in (torch.float32, torch.float64) and regime.dtype == torch.int64
     if not (fits and kinds and y.dtype in (torch.int64, torch.float32)):
         raise refuse(f"{name}.safetensors does not hold rows with their truths and regimes.")
     if not isinstance(ids, list) or len(ids) != rows or not all(isinstance(i, str) for i in ids):

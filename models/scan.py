@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from models.artifact import MANIFEST_FILE, parse_manifest, verify
+from models.artifact import MANIFEST_FILE, TORCH, parse_manifest, read_version, verify
 from models.stored import (
     MAX_JSON_BYTES,
     MAX_TENSOR_BYTES,
@@ -64,11 +64,12 @@ def scan(folder: Path, digest: str | None = None) -> Scan:
     """
     found = verify(folder, digest)
     entries = parse_manifest(read_bounded(folder / MANIFEST_FILE, MAX_JSON_BYTES))
+    made_of = read_version(folder, found).format
     files = []
     for name, entry in sorted(entries.items()):
         content = read_bounded(folder / name, MAX_TENSOR_BYTES)
         files.append(ScannedFile(name, entry.size, entry.sha256, _format(content, name)))
-    return Scan(found, tuple(files))
+    return Scan(found, tuple(files), code=made_of != TORCH)
 
 
 def _format(content: bytes, name: str) -> str:

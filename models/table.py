@@ -202,11 +202,11 @@ class Table(TorchLearner):
         )
         if not columns:
             raise DataError("Every column is ignored.", remedy="Ignore fewer columns.")
-        task: Task = options.get("task") or _guess_task(labels)
+        task: Task = options.get("task") or guess_task(labels)
         hidden = options.get("hidden", 64)
         if task == "classification":
             return cls(task, columns, ignore, find_classes(labels), hidden=hidden)
-        center, scale = _spread(cls(task).targets(labels))
+        center, scale = spread(cls(task).targets(labels))
         return cls(task, columns, ignore, (), center, scale, hidden)
 
     def build(self, generator: torch.Generator) -> nn.Module:
@@ -261,7 +261,8 @@ def _check_options(options: Mapping[str, Any]) -> None:
             raise bad_option("table", name, value, "a list of names of columns")
 
 
-def _guess_task(labels: Sequence[Label]) -> Task:
+def guess_task(labels: Sequence[Label]) -> Task:
+    """What labels are of: numbers with fractions, or of many values, make a regression."""
     numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v in labels)
     if not numeric:
         return "classification"
@@ -270,7 +271,7 @@ def _guess_task(labels: Sequence[Label]) -> Task:
     return "regression" if fractions or many else "classification"
 
 
-def _spread(values: Tensor) -> tuple[float, float]:
+def spread(values: Tensor) -> tuple[float, float]:
     """The median and the interquartile range; where that is 0, the standard deviation."""
     known = values.double().numpy()
     low, center, high = (float(v) for v in np.quantile(known, (0.25, 0.5, 0.75)))

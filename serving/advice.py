@@ -29,6 +29,14 @@ def retrain_command(model: str, prefect_api: str) -> str:
     )
 
 
+def adopted_step(model: str) -> str:
+    """What follows a loss of accuracy of a version that cannot be trained here."""
+    return (
+        "it was adopted and cannot be trained here: adopt a newer one, or train a version with a "
+        f"learner: homeostat train {shlex.quote(model)}"
+    )
+
+
 def next_step(
     model: str, policy: Policy, signal: Signal, triage: Triage, prefect_api: str, blocked: str = ""
 ) -> str:

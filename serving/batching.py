@@ -2,15 +2,18 @@
 
 There is no waiting for more: alone, a request is a batch of one and leaves at once; under load
 the batches grow by themselves. Everything runs on the event loop, so an answer costs no handover
-between threads, and a swap of the routing falls between two batches.
+between threads, and a swap of the routing falls between two batches. Only where a version runs in
+a process of its own another thread waits for it; a swap meanwhile has the batch asked again.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import msgspec
@@ -72,6 +75,8 @@ class Batcher:
         self._observe = observe
         self._clock = clock
         self._queues: dict[str, list[_Waiting]] = {}
+        self._away: set[str] = set()  # models whose batch is in another thread
+        self._threads = ThreadPoolExecutor(len(fleet.models) or 1, "apart")  # none until asked
         self._encoder = msgspec.json.Encoder()
 
     async def submit(self, model: str, request: Request, body: bytes) -> Reply:
@@ -104,22 +109,38 @@ class Batcher:
 
     def _run(self, model: str) -> None:
         queue = self._queues[model]
+        if model in self._away or not queue:  # what queues meanwhile is its next batch
+            return
         batch = _take(queue)
+        with _told(model, batch):
+            split = self._fleet.serving(model)  # the one look at the routing
+            requests = [waiting.request for waiting in batch]
+            if split.apart:
+                self._ask_apart(split, batch, requests)
+                return
+            self._finish(split, batch, answer(split, requests))
         if queue:
             asyncio.get_running_loop().call_soon(self._run, model)
-        try:
-            self._answer(model, batch)
-        except HomeostatError as error:
-            for waiting in batch:
-                waiting.done(error)
-        except Exception as error:
-            logger.exception("a batch of %s failed", model)
-            for waiting in batch:
-                waiting.done(internal(error))
 
-    def _answer(self, model: str, batch: list[_Waiting]) -> None:
-        split = self._fleet.serving(model)  # the one look at the routing
-        done = answer(split, [waiting.request for waiting in batch])
+    def _ask_apart(self, split: Split, batch: list[_Waiting], requests: list[Request]) -> None:
+        """Let another thread wait for a process: the loop and all other models go on."""
+        loop, model = asyncio.get_running_loop(), split.model
+        self._away.add(model)
+
+        def come_back(future: asyncio.Future[Answered]) -> None:
+            self._away.discard(model)
+            with _told(model, batch):
+                done = future.result()
+                if self._fleet.get(model) is split:
+                    self._finish(split, batch, done)
+                else:  # the routing moved meanwhile: what is withdrawn answers nobody
+                    self._queues[model][:0] = batch
+            self._run(model)
+
+        loop.run_in_executor(self._threads, answer, split, requests).add_done_callback(come_back)
+
+    def _finish(self, split: Split, batch: list[_Waiting], done: Answered) -> None:
+        """Log what was answered, and let it go."""
         at = round(self._clock().timestamp() * 1e6)
         ready: list[tuple[_Waiting, Reply, Answer]] = []
         spooled: list[Spooled] = []
@@ -172,6 +193,20 @@ def _unseen(split: Split, done: Answered) -> Unseen | None:
     if x is None or x.ndim != 2 or x.dtype != torch.float32:
         return Unseen(standby.version, standby.digest, places, 0, b"")
     return Unseen(standby.version, standby.digest, places, x.shape[1], x.numpy().tobytes())
+
+
+@contextlib.contextmanager
+def _told(model: str, batch: list[_Waiting]) -> Iterator[None]:
+    """Whatever goes wrong with a batch, each of its callers gets an answer."""
+    try:
+        yield
+    except HomeostatError as error:
+        for waiting in batch:
+            waiting.done(error)
+    except Exception as error:
+        logger.exception("a batch of %s failed", model)
+        for waiting in batch:
+            waiting.done(internal(error))
 
 
 def _take(queue: list[_Waiting]) -> list[_Waiting]:

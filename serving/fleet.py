@@ -55,6 +55,11 @@ class Split:
         present = (self.champion, self.challenger, self.standby)
         return tuple(loaded for loaded in present if loaded is not None)
 
+    @property
+    def apart(self) -> bool:
+        """Whether a version runs in a process of its own, and so may keep its caller waiting."""
+        return any(loaded.apart for loaded in self.versions)
+
     def release(self, version: int) -> str:
         """The name of a version's time in this routing."""
         return f"{self.model}:{version}@g{self.generation}"

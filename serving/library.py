@@ -110,6 +110,10 @@ class Library:
             UnknownVersion: there is no such version.
             Unavailable: MLflow is away and there is no copy.
         """
+        # Not behind the lock: another version's process may take seconds to start.
+        present = self._loaded.get((model, version))
+        if present is not None and digest in ("", present.digest):
+            return present
         with self._lock:
             present = self._loaded.get((model, version))
             if present is not None and digest in ("", present.digest):
@@ -197,7 +201,8 @@ class Library:
         policy = self._settings.policy(model)
         folder = self._folder(model, version, digest)
         try:
-            loaded = load(folder, model, version, digest, {*known_learners(), policy.learner})
+            allowed = {*known_learners(), policy.learner}
+            loaded = load(folder, model, version, digest, allowed, policy.formats)
         except SuspectArtifact as error:
             error.fields["digest"] = folder.name  # what the copy was kept as
             raise

@@ -20,7 +20,7 @@ from registry.retrains import (
     start_retrain,
 )
 from registry.routing import Routing
-from serving.advice import next_step
+from serving.advice import adopted_step, next_step
 from serving.guard import Guard
 from serving.lease import Acting
 from serving.parts import Parts
@@ -130,6 +130,8 @@ class Responder:
                 continue
             verdict = self._triage(model, signal)
             step = next_step(model, policy, signal, verdict, address, blocked)
+            if split.champion.apart and verdict.action == "retrain":
+                step = adopted_step(model)
             self._teller.open(model, routing.champion, signal, verdict, next_step=step)
             self._told.add(key)
             logger.warning("%s:%d: %s", model, routing.champion, signal.kind)
@@ -144,6 +146,9 @@ class Responder:
             Unavailable: the database is away.
         """
         policy, now = self._parts.policy(model), self._parts.clock()
+        split = self._parts.fleet.get(model)
+        if split is None or split.champion.apart:  # what was adopted cannot be trained
+            return
         self._watch_run(model)
         if policy.mode != "act" or routing.challenger is not None or not self._due(model, now):
             return

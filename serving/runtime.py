@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from homeostat.errors import ArtifactError, HomeostatError, LearnerError
-from models.artifact import load_model
 from models.learner import Learner, Row
+from models.pyfunc import Apart
 from monitoring.profile import Profile
+from registry.runtimes import open_version
 
 Outputs = NDArray[np.float32]
 
@@ -56,6 +57,11 @@ class Loaded:
     module: nn.Module
     profile: Profile
     encoding: str = field(repr=False)
+
+    @property
+    def apart(self) -> bool:
+        """Whether it runs in a process of its own, and so may keep its caller waiting."""
+        return isinstance(self.module, Apart)
 
     def encode(self, rows: Sequence[Row]) -> Tensor:
         """Rows as (N, D).
@@ -121,7 +127,14 @@ class Loaded:
         )
 
 
-def load(folder: Path, model: str, version: int, digest: str, allowed: Collection[str]) -> Loaded:
+def load(
+    folder: Path,
+    model: str,
+    version: int,
+    digest: str,
+    allowed: Collection[str],
+    formats: Collection[str] = ("torch",),
+) -> Loaded:
     """Load a version from its `model/` files, verified against `digest`, and warm it.
 
     Raises:
@@ -129,7 +142,9 @@ def load(folder: Path, model: str, version: int, digest: str, allowed: Collectio
             otherwise than when it was judged.
         LearnerError: it cannot answer at all.
     """
-    found = load_model(folder, allowed=allowed, digest=digest or None)
+    found = open_version(
+        folder, f"{model}:{version}", allowed=allowed, formats=formats, digest=digest or None
+    )
     if PROFILE_FILE not in found.files:
         raise ArtifactError(
             f"{model}:{version} has no {PROFILE_FILE}.", remedy="Register it through the pipeline."

@@ -25,7 +25,7 @@ ROWS_AT_ONCE = 256
 logger = logging.getLogger(__name__)
 
 Place = tuple[int, int]  # of a request: of its entry, and in it
-Rows = NDArray[np.float32]
+Rows = NDArray[np.float32 | np.float64]
 
 
 @dataclass(slots=True)
@@ -54,7 +54,7 @@ class _Group:
                 continue
             self.places.append((number, place))
             self.rows.append(request.rows)
-            self.parts.append(np.asarray(x.numpy(), dtype=np.float32))
+            self.parts.append(x.numpy())
 
 
 class Shadows:

@@ -159,13 +159,21 @@ def test_a_version_swapped_after_its_approval_never_answers(
 
         shelf.page.set_registered_model_alias(model, "champion", str(versions[1]))
         wait_for(lambda: answers() == versions[1])
-        shelf.page.set_registered_model_alias(model, "champion", str(versions[2]))
+        page = shelf.page
+        wait_for(
+            lambda: (
+                page.get_model_version(model, str(versions[1])).tags.get("lifecycle.state")
+                == "serving"
+            )
+        )
+        page.set_registered_model_alias(model, "champion", str(versions[2]))
 
         def pages() -> list[str]:
             found = client.get(f"/v1/incidents?every=true&model={model}").json()["incidents"]
-            return [str(one["details"]["reason"]) for one in found if one["severity"] == "page"]
+            paged = [one for one in found if one["severity"] == "page"]
+            return [str(event["text"]) for one in paged for event in one["events"]]
 
-        wait_for(lambda: any("suspect" in reason for reason in pages()))
+        wait_for(lambda: any("suspect" in text for text in pages()))
         assert answers() == versions[1]
         with transaction(maker) as session:
             barred = quarantined(session, model, untrained[2][1])

@@ -1,0 +1,399 @@
+"""Versions that somebody else logged: any MLflow model that `pyfunc` loads, as a learner of ours.
+
+The learner is configuration only, as every learner: which columns the model takes and what its
+answers are. The model itself never comes into this process: it runs in one of its own, and its
+module here (`Apart`) holds its files as bytes and asks it.
+
+Shapes: N rows, D columns, C classes. An encoded row holds float64: a number as it is, a text or
+truth value as its code, NaN where a value is missing.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from abc import abstractmethod
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from homeostat.errors import DataError, InvalidLabel, InvalidRow, LearnerError, Refused
+from homeostat.schema import Feature, Task
+from models.columns import as_object
+from models.configured import bad_config, is_classes, is_texts
+from models.learner import Budget, Examples, FitReport, Floats, Label, Row
+from models.table import guess_task, spread
+from models.torch_learner import TorchLearner, find_classes
+
+REFERENCE = "models.pyfunc:Pyfunc"
+NUMBERS = ("float64", "float32", "int64", "int32")
+KINDS = (*NUMBERS, "bool", "str")
+MAX_COLUMNS = 4096
+MAX_CLASSES = 10_000
+MAX_VALUES = 100_000  # distinct values of a column that a configuration holds
+MAX_TEXT = 10_000  # characters of one value
+WATCHED = 64  # categories that the monitors tell apart; the rest is one, "other"
+_FIELDS = {"task", "columns", "tensor", "classes", "scale"}
+
+Values = NDArray[Any] | list[Any]  # of one column, (N,)
+
+
+@dataclass(frozen=True)
+class Field:
+    """A column as the model takes it.
+
+    Args:
+        name: As rows name it.
+        kind: One of KINDS.
+        values: Of a text column, those of the reference data, the most frequent first: a value
+            is encoded by its place here.
+    """
+
+    name: str
+    kind: str
+    values: tuple[str, ...] = ()
+
+    @cached_property
+    def codes(self) -> dict[str, int]:
+        """The place of each known value."""
+        return {value: code for code, value in enumerate(self.values)}
+
+
+class Apart(nn.Module):
+    """A model that runs elsewhere; `state_dict` is its files by path, uint8 (bytes,)."""
+
+    def __init__(self, files: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.files = dict(files)
+
+    def state_dict(self, *_: Any, **__: Any) -> dict[str, Tensor]:  # type: ignore[override]  # noqa: ANN401 - torch's
+        """The files, as they are sealed into an artifact."""
+        return dict(self.files)
+
+    @abstractmethod
+    def ask(self, columns: Mapping[str, Values], tensor: str) -> Values:
+        """The model's answers to rows.
+
+        Args:
+            columns: Name to values, (N,) each.
+            tensor: The dtype of the (N, D) array that the model takes; empty: a table.
+
+        Returns:
+            Numbers (N,) or (N, C), or a list of N plain values.
+
+        Raises:
+            LearnerError: it failed on these rows.
+            Unavailable: its process is being started again.
+        """
+
+
+class Novel:
+    """Texts that no configuration holds, by number, so that a row of numbers can carry them.
+
+    Of one process: the numbers are never written down. Only the newest are kept; a batch is
+    answered long before its own are gone.
+    """
+
+    def __init__(self, most: int = 262_144) -> None:
+        self._most = most
+        self._numbers: dict[str, int] = {}
+        self._texts: OrderedDict[int, str] = OrderedDict()
+        self._next = 0
+        self._lock = threading.Lock()
+
+    def number(self, text: str) -> int:
+        """The number of a text."""
+        with self._lock:
+            known = self._numbers.get(text)
+            if known is not None:
+                self._texts.move_to_end(known)
+                return known
+            number, self._next = self._next, self._next + 1
+            self._numbers[text], self._texts[number] = number, text
+            if len(self._texts) > self._most:
+                _, oldest = self._texts.popitem(last=False)
+                del self._numbers[oldest]
+            return number
+
+    def text(self, number: int) -> str:
+        """The text of a number.
+
+        Raises:
+            LearnerError: it is long gone.
+        """
+        with self._lock:
+            found = self._texts.get(number)
+        if found is None:
+            raise LearnerError(
+                "The batch held more new texts than are kept.", remedy="Send fewer rows at once."
+            )
+        return found
+
+
+NOVEL = Novel()
+
+
+@dataclass(frozen=True)
+class Pyfunc(TorchLearner):
+    """A row is an object of the columns' values, or a list in their order; null is missing.
+
+    Args:
+        task: What it predicts.
+        fields: The D columns.
+        tensor: The dtype of the array that the model takes in place of a table, or empty.
+        classes: Of a classification.
+        scale: Of a regression: an error as large as this counts as wholly wrong.
+    """
+
+    format: ClassVar[str] = "pyfunc"
+
+    task: Task = "classification"
+    fields: tuple[Field, ...] = ()
+    tensor: str = ""
+    classes: tuple[Label, ...] = ()
+    scale: float = 1.0
+
+    @cached_property
+    def features(self) -> tuple[Feature, ...]:
+        """The D columns."""
+        return tuple(
+            Feature(field.name)
+            if field.kind in NUMBERS
+            else Feature(field.name, "categorical", _watched(field))
+            for field in self.fields
+        )
+
+    def config(self) -> dict[str, Any]:
+        """As `Learner.config`."""
+        return {
+            "task": self.task,
+            "columns": [[field.name, field.kind, list(field.values)] for field in self.fields],
+            "tensor": self.tensor,
+            "classes": list(self.classes),
+            "scale": self.scale,
+        }
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """As `Learner.from_config`."""
+        if set(config) != _FIELDS:
+            raise bad_config("pyfunc", f"it has the fields {sorted(config)}")
+        task, columns, classes = config["task"], config["columns"], config["classes"]
+        scale, tensor = config["scale"], config["tensor"]
+        if task not in ("classification", "regression"):
+            raise bad_config("pyfunc", f"its task is {task!r}")
+        if not isinstance(columns, list) or not 1 <= len(columns) <= MAX_COLUMNS:
+            raise bad_config("pyfunc", "it has no list of columns")
+        if not (is_classes(classes, MAX_CLASSES) if task == "classification" else classes == []):
+            raise bad_config("pyfunc", f"its classes are {str(classes)[:80]}")
+        if not isinstance(scale, int | float) or not 0 < scale < math.inf:
+            raise bad_config("pyfunc", f"scale is {scale!r}")
+        if tensor not in ("", *NUMBERS):
+            raise bad_config("pyfunc", f"its tensor is {str(tensor)[:80]}")
+        fields = tuple(_field(column) for column in columns)
+        if len({field.name for field in fields}) < len(fields):
+            raise bad_config("pyfunc", "two columns have one name")
+        return cls(task, fields, tensor, tuple(classes), float(scale))
+
+    @classmethod
+    def from_data(
+        cls, rows: Sequence[Row], labels: Sequence[Label], options: Mapping[str, Any]
+    ) -> Self:
+        """As `Learner.from_data`, without training: the shape of a model that exists.
+
+        Options: `kinds` (name to kind, for each column that the model takes), `tensor`,
+        `classes` (as the model names them) and `task`.
+
+        Raises:
+            DataError: a column that the model takes is not in the data, or not of its kind.
+        """
+        kinds: Mapping[str, str] = options["kinds"]
+        objects = [
+            as_object(index, row, tuple(kinds), tuple(row)) for index, row in enumerate(rows)
+        ]
+        fields = tuple(
+            _fit(name, kind, [row[name] for row in objects]) for name, kind in kinds.items()
+        )
+        task: Task = options.get("task") or guess_task(labels)
+        tensor = str(options.get("tensor", ""))
+        if task == "regression":
+            _, scale = spread(cls(task).targets(labels))
+            return cls(task, fields, tensor, (), scale)
+        classes = find_classes([*labels, *options.get("classes", ())])
+        named = tuple(options.get("classes", ()))
+        return cls(task, fields, tensor, named if len(named) == len(classes) else classes)
+
+    def build(self, generator: torch.Generator) -> nn.Module:  # noqa: ARG002 - the contract's
+        """There is nothing to build: the model was made elsewhere."""
+        raise _not_trained()
+
+    def fit(
+        self,
+        model: nn.Module,  # noqa: ARG002 - the contract's
+        data: Examples,  # noqa: ARG002
+        replay: Examples | None,  # noqa: ARG002
+        budget: Budget,  # noqa: ARG002
+        generator: torch.Generator,  # noqa: ARG002
+    ) -> FitReport:
+        """An adopted version is served and watched, never trained."""
+        raise _not_trained()
+
+    def encode(self, rows: Sequence[Row]) -> Tensor:
+        """As `Learner.encode`, as float64: whole numbers are exact up to 2^53."""
+        names = tuple(field.name for field in self.fields)
+        objects = [as_object(index, row, names) for index, row in enumerate(rows)]
+        batch = np.empty((len(rows), len(self.fields)), dtype=np.float64)
+        for at, field in enumerate(self.fields):
+            for index, row in enumerate(objects):
+                batch[index, at] = _encode(field, index, row[field.name])
+        return torch.from_numpy(batch)
+
+    def predict(self, model: nn.Module, batch: Tensor) -> NDArray[np.float32]:
+        """As `Learner.predict`: of class names the outputs are 1 for the one named."""
+        if not isinstance(model, Apart):
+            raise LearnerError("An adopted version has no module of its own.")
+        columns = {
+            field.name: _decode(field, batch[:, at].numpy()) for at, field in enumerate(self.fields)
+        }
+        return self._outputs(model.ask(columns, self.tensor), len(batch))
+
+    def observe(self, batch: Tensor) -> Floats:
+        """As `Learner.observe`; rare and new values are one."""
+        observed = batch.numpy().copy()
+        for at, feature in enumerate(self.features):
+            if feature.categories:
+                most = float(len(feature.categories))
+                column = observed[:, at]
+                column[column > most] = most
+        return np.asarray(observed, dtype=np.float64)
+
+    def _outputs(self, values: Values, rows: int) -> NDArray[np.float32]:
+        try:
+            given = np.asarray(values)
+        except ValueError as error:  # lists of different lengths
+            raise LearnerError(f"The model gave no values: {error}.") from error
+        if given.ndim == 2 and given.shape[1] == 1:
+            given = given[:, 0]
+        if len(given) != rows:
+            raise LearnerError(f"The model gave {len(given)} answers to {rows} rows.")
+        if self.task == "regression":
+            if given.ndim != 1 or given.dtype.kind not in "biuf":
+                raise LearnerError(
+                    f"The model gave {given.dtype} {given.shape}, not one number a row."
+                )
+            return given.astype(np.float32)[:, None]
+        if given.ndim == 2 and given.dtype.kind == "f" and given.shape[1] == len(self.classes):
+            return given.astype(np.float32)
+        if given.ndim != 1:
+            raise LearnerError(f"The model gave {given.shape} for {len(self.classes)} classes.")
+        return self._one_hot(given.tolist())
+
+    def _one_hot(self, names: Sequence[Label]) -> NDArray[np.float32]:
+        try:
+            places = self.targets(names).numpy()
+        except InvalidLabel as error:
+            raise LearnerError(f"The model answered with no class. {error.message}") from error
+        if (places < 0).any():
+            new = names[int(np.argmin(places))]
+            raise LearnerError(
+                f"The model answered {str(new)[:80]!r}, a class that it did not have.",
+                remedy="Adopt it again with reference data of all its classes.",
+            )
+        outputs = np.zeros((len(places), len(self.classes)), dtype=np.float32)
+        outputs[np.arange(len(places)), places] = 1.0
+        return outputs
+
+
+def _not_trained() -> Refused:
+    return Refused(
+        "An adopted version is served and watched, and cannot be trained: it is not ours.",
+        remedy="Train a version with a learner: homeostat train MODEL.",
+    )
+
+
+def _watched(field: Field) -> tuple[str, ...]:
+    return ("false", "true") if field.kind == "bool" else field.values[:WATCHED]
+
+
+def _field(column: object) -> Field:
+    if not isinstance(column, list) or len(column) != 3:
+        raise bad_config("pyfunc", "a column is no name, kind and values")
+    name, kind, values = column
+    good = isinstance(name, str) and kind in KINDS and is_texts(values)
+    if not good or len(set(values)) < len(values) or len(values) > MAX_VALUES:
+        raise bad_config("pyfunc", f"its column {str(name)[:80]!r} is none")
+    if values and kind != "str":
+        raise bad_config("pyfunc", f"its column {name[:80]!r} is of numbers and has texts")
+    return Field(name, kind, tuple(values))
+
+
+def _fit(name: str, kind: str, values: Sequence[object]) -> Field:
+    """The column of a kind with the values that the reference data holds."""
+    field = Field(name, kind)
+    try:
+        for index, value in enumerate(values):
+            _encode(field, index, value)
+    except InvalidRow as error:
+        raise DataError(error.message, remedy=error.remedy, **error.fields) from error
+    if kind != "str":
+        return field
+    counts: dict[str, int] = {}
+    for value in values:
+        if isinstance(value, str):
+            counts[value] = counts.get(value, 0) + 1
+    ranked = sorted(counts, key=lambda text: (-counts[text], text))
+    return Field(name, kind, tuple(ranked[:MAX_VALUES]))
+
+
+def _encode(field: Field, index: int, value: object) -> float:
+    if value is None:
+        if field.kind in ("int64", "int32", "bool"):
+            raise _bad_value(field, index, value)
+        return math.nan
+    if field.kind == "str":
+        if not isinstance(value, str) or len(value) > MAX_TEXT:
+            raise _bad_value(field, index, value)
+        code = field.codes.get(value)
+        return float(code if code is not None else len(field.values) + NOVEL.number(value))
+    truth = isinstance(value, bool)
+    if field.kind == "bool":
+        if not truth:
+            raise _bad_value(field, index, value)
+        return float(bool(value))
+    if truth or not isinstance(value, int | float) or not abs(value) <= 1e300:
+        raise _bad_value(field, index, value)
+    if field.kind in ("int64", "int32"):
+        most = 2.0**53 if field.kind == "int64" else 2.0**31 - 1
+        if abs(value) > most or float(value) != int(value):
+            raise _bad_value(field, index, value)
+    return float(value)
+
+
+def _decode(field: Field, column: NDArray[Any]) -> Values:
+    if field.kind in NUMBERS:
+        return np.ascontiguousarray(column, dtype=field.kind)
+    if field.kind == "bool":
+        return np.ascontiguousarray(column, dtype=np.bool_)
+    known = len(field.values)
+    return [
+        None
+        if math.isnan(code)
+        else (field.values[int(code)] if code < known else NOVEL.text(int(code) - known))
+        for code in column.tolist()
+    ]
+
+
+def _bad_value(field: Field, index: int, value: object) -> InvalidRow:
+    return InvalidRow(
+        f"Row {index} has {repr(value)[:40]} in the column '{field.name}', which is {field.kind}.",
+        remedy="Send a value of that kind.",
+        row=index,
+        column=field.name,
+    )
