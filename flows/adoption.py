@@ -11,9 +11,10 @@ from typing import Any
 
 from flows.candidates import assemble, log_candidate, outcome, register_candidate, settle
 from flows.champions import fetch
-from flows.learning import Trained, build_profile, judge_regimes
+from flows.learning import Trained, build_profile, judge_regimes, save
 from flows.lessons import FIRST_REGIME, Lesson
 from flows.origin import Origin
+from flows.probing import probe
 from flows.site import Site
 from flows.work import work_key
 from homeostat.errors import DataError, Refused
@@ -24,6 +25,7 @@ from models.pyfunc import NUMBERS, REFERENCE, Pyfunc
 from models.stored import MAX_TENSOR_BYTES
 from models.torch_learner import guarded
 from registry.foreign import Foreign, describe, download, parse_address
+from registry.ledger import record
 from registry.worker import Worker, pack
 
 FLOW = "adopt"
@@ -128,15 +130,33 @@ def _place(
     site: Site, policy: Policy, origin: Origin, trained: Trained, now: datetime
 ) -> dict[str, Any]:
     model = origin.model
-    tried = site.runs.find(model, origin.key)
+    tried = known = site.runs.find(model, origin.key)
     if tried is None:
         champion = fetch(site, model, policy)
         judged = judge_regimes(trained, champion)
         profile = build_profile(trained, judged)
-        with tempfile.TemporaryDirectory() as folder:
-            candidate = assemble(Path(folder), origin, trained, judged, profile, champion, policy)
+        with tempfile.TemporaryDirectory() as place:
+            folder = Path(place)
+            saved = save(folder, trained, profile, champion, policy)
+            measured = probe(folder / "model", saved, REFERENCE)
+            candidate = assemble(folder, origin, trained, judged, saved, measured, champion, policy)
             tried = log_candidate(site, candidate)
     version = register_candidate(site, model, origin.key, tried)
+    if known is None:
+        with site.session() as session:
+            record(
+                session,
+                model,
+                FLOW,
+                actor=f"flows.{FLOW}",
+                reason=origin.made_by,
+                at=now,
+                before=str(origin.facts["adopted_from"]),
+                after=f"version {version}",
+                evidence=dict(origin.facts),
+                version=version,
+                digest=tried.digest,
+            )
     where = settle(site, policy, model, version, tried, now)
     return outcome(site, model, version, tried, where)
 

@@ -35,6 +35,7 @@ from homeostat.clock import utc_now
 from homeostat.errors import ArtifactError, HomeostatError
 from homeostat.guard import die_with_parent
 from models.catalog import known_learners
+from registry.runtimes import RUNTIMES
 from serving.batching import Batcher
 from serving.entries import parse_request
 from serving.fleet import Fleet, Split
@@ -70,7 +71,8 @@ def measure(folder: Path, digest: str, allowed: Sequence[str]) -> dict[str, floa
     torch.set_num_threads(1)  # as in the gateway
     torch.nn.Linear(8, 8)(torch.zeros(2, 8))  # what the first operation takes is not the version's
     before = _resident()
-    loaded = load(folder, MODEL, 1, digest, {*known_learners(), *allowed})
+    # Whoever asks for a probe let the format in already: adopting asks before it loads anything.
+    loaded = load(folder, MODEL, 1, digest, {*known_learners(), *allowed}, RUNTIMES)
     rows = _golden_rows(folder)
     with tempfile.TemporaryDirectory() as spool:
         singles, batches = asyncio.run(_time(loaded, rows, Path(spool)))
@@ -126,9 +128,10 @@ def _golden_rows(folder: Path) -> list[bytes]:
 
 
 def _resident() -> int:
-    """Bytes of this process in memory."""
+    """Bytes of this process in memory, and of those that an adopted version runs in."""
     gc.collect()
-    return int(psutil.Process().memory_info().rss)
+    mine = psutil.Process()
+    return sum(int(one.memory_info().rss) for one in (mine, *mine.children(recursive=True)))
 
 
 def main() -> int:
