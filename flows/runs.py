@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-import httpx
-
 from homeostat.errors import ArtifactError, Unavailable
 from registry.mlflow_api import MlflowApi, MlflowRefused
 from registry.versions import DIGEST_TAG, WORK_TAG
@@ -27,7 +25,6 @@ MAX_SUMMARY_BYTES = 4 * 1024 * 1024
 MAX_PARAM = 6000  # characters that MLflow keeps of a parameter's value
 MAX_METRICS = 900  # of one call; MLflow takes 1,000 items of all kinds
 TIMEOUT = 10.0  # seconds; longer than a gateway may wait, for flows are not in a hurry
-UPLOADS = "api/2.0/mlflow-artifacts/artifacts"
 
 
 @dataclass(frozen=True)
@@ -57,14 +54,10 @@ class Runs:
     def __init__(self, url: str) -> None:
         self._url = url.rstrip("/")
         self._api = MlflowApi(url, timeout=TIMEOUT)
-        self._uploads = httpx.Client(
-            base_url=self._url, timeout=httpx.Timeout(TIMEOUT, write=120.0), trust_env=False
-        )
 
     def close(self) -> None:
         """Close the connections."""
         self._api.close()
-        self._uploads.close()
 
     def find(self, model: str, key: str) -> Tried | None:
         """The finished run of a piece of work, if it got so far before.
@@ -121,14 +114,14 @@ class Runs:
             if path.is_file()
         }
         files |= {name: text.encode() for name, text in documents.items()}
-        self._upload(run, files)
+        self._api.upload(run, files)
         self._end(run_id, "FINISHED")
         return Tried(run_id, digest, json.loads(documents[SUMMARY_FILE]))
 
     def keep_report(self, model: str, name: str, files: Sequence[Path]) -> str:
         """Log pages and pictures as a run of the model, below `report/`; its id is answered."""
         run = self._begin(model, name, {"homeostat.flow": "report"})
-        self._upload(run, {f"report/{path.name}": path.read_bytes() for path in files})
+        self._api.upload(run, {f"report/{path.name}": path.read_bytes() for path in files})
         self._end(run["info"]["run_id"], "FINISHED")
         return str(run["info"]["run_id"])
 
@@ -219,36 +212,6 @@ class Runs:
                 run=run_id,
             )
         return summary
-
-    def _upload(self, run: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
-        """Put files, by their path below the run's artifacts, where the server keeps them."""
-        root = urlsplit(run["info"]["artifact_uri"])
-        if root.scheme != "mlflow-artifacts":
-            self._upload_directly(str(run["info"]["run_id"]), files)
-            return
-        for path, content in files.items():
-            address = quote(f"{UPLOADS}/{root.path.strip('/')}/{path}")
-            try:
-                answer = self._uploads.put(address, content=content)
-                answer.raise_for_status()
-            except httpx.HTTPError as error:
-                raise Unavailable(
-                    f"MLflow at {self._public} did not take '{path}': {error}.",
-                    remedy="See that it runs and that its disk is not full.",
-                ) from error
-
-    def _upload_directly(self, run_id: str, files: Mapping[str, bytes]) -> None:
-        """Where the server takes no files itself, its own client knows the store (S3, say)."""
-        import tempfile
-
-        from mlflow import MlflowClient
-
-        with tempfile.TemporaryDirectory() as folder:
-            for path, content in files.items():
-                target = Path(folder) / path
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(content)
-            MlflowClient(tracking_uri=self._url).log_artifacts(run_id, folder)
 
 
 def as_text(value: object) -> str:

@@ -9,6 +9,7 @@ import typer
 
 from homeostat.commands import (
     adopt,
+    custody,
     database,
     documents,
     incidents,
@@ -63,6 +64,7 @@ for group in (
     loop,
     release,
     ledger,
+    custody,
     versions,
     lineage,
     documents,

@@ -21,6 +21,7 @@ Json = dict[str, Any]
 
 _SECONDS = 30.0
 _HERE = " (command line)"
+RESTORE_SECONDS = 600.0  # what is pinned is uploaded, or read byte by byte
 _PROBLEM_KEYS = ("type", "code", "title", "status", "detail", "remedy")
 
 
@@ -178,18 +179,32 @@ class Gateway:
             body["expected_generation"] = expected
         return self._act(f"/v1/models/{model}/rollback", body)
 
+    def restore(self, model: str, version: int | None, reason: str) -> Json:
+        """Register what MLflow lost again from the pinned copies of the gateway."""
+        body: Json = {"reason": reason} | ({} if version is None else {"version": version})
+        return self._act(f"/v1/models/{model}/restore", body, RESTORE_SECONDS)
+
+    def pins(self, model: str, *, verify: bool = False) -> list[Json]:
+        """What is pinned of the versions with a role; with `verify` checked now."""
+        said = self._send(
+            "GET", f"/v1/models/{model}/pins?verify={str(verify).lower()}", None, RESTORE_SECONDS
+        )
+        return list(_checked(said)["pins"])
+
     def _get(self, path: str) -> Json:
         return _checked(self._send("GET", path))
 
     def _post(self, path: str, body: Mapping[str, Any]) -> Json:
         return _checked(self._send("POST", path, dict(body)))
 
-    def _act(self, path: str, body: Mapping[str, Any]) -> Json:
-        return self._post(path, {**body, "actor": self._actor})
+    def _act(self, path: str, body: Mapping[str, Any], seconds: float = _SECONDS) -> Json:
+        return _checked(self._send("POST", path, {**body, "actor": self._actor}, seconds))
 
-    def _send(self, method: str, path: str, body: Json | None = None) -> httpx.Response:
+    def _send(
+        self, method: str, path: str, body: Json | None = None, seconds: float = _SECONDS
+    ) -> httpx.Response:
         try:
-            return self._http.request(method, path, json=body)
+            return self._http.request(method, path, json=body, timeout=seconds)
         except httpx.HTTPError as error:
             cause = str(error) or type(error).__name__
             raise Unavailable(

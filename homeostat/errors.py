@@ -20,8 +20,11 @@
     ├── Refused               the policy or the state forbids it
     │   ├── StaleGeneration       somebody else moved the routing first
     │   ├── GateRefused           the version has no passing verdict
-    │   └── NoTarget              nothing to roll back to
+    │   ├── NoTarget              nothing to roll back to
+    │   ├── NoCopy                no whole copy of the version on this disk
+    │   └── NothingToRestore      MLflow has the version, whole
     ├── Unavailable           a part is away; what was loaded serves on
+    │   └── NotProven             the routing is written, but the answers do not show it
     └── SettingsError         settings that cannot be meant
         └── StartError            a part could not be started here
 
@@ -175,10 +178,28 @@ class NoTarget(Refused):
     code = "no-target"
 
 
+class NoCopy(Refused):
+    """There is no whole copy of the version on this disk."""
+
+    code = "no-copy"
+
+
+class NothingToRestore(Refused):
+    """MLflow has the version, whole."""
+
+    code = "nothing-to-restore"
+
+
 class Unavailable(HomeostatError):
     """A part is away; what was loaded serves on."""
 
     code = "unavailable"
+
+
+class NotProven(Unavailable):
+    """The routing is written, but the answers do not show it."""
+
+    code = "not-proven"
 
 
 class SettingsError(HomeostatError):

@@ -3,9 +3,11 @@
     CACHE/DIGEST/            a version's model folder
     CACHE/DIGEST.PART/       another part of the same version, sealed by its own manifest
     CACHE/names/MODEL/N      the digest of version N of MODEL, as MLflow last said
+    CACHE/pins/MODEL/N.json  what version N is kept whole for (`registry.custody`)
 
-A copy is made in a folder beside and renamed when it is whole, so a copy that is there is whole.
-It is verified again at every use all the same: a disk can change what it keeps.
+A copy is made in a folder beside, brought to the disk and renamed when it is whole, so a copy
+that is there is whole, also after a power cut; its files are read-only. It is verified again at
+every use all the same: a disk can change what it keeps.
 """
 
 from __future__ import annotations
@@ -52,7 +54,7 @@ class ArtifactCache:
             return
         name = self._name(model, version)
         name.parent.mkdir(parents=True, exist_ok=True)
-        _write_whole(name, digest.encode())
+        write_whole(name, digest.encode())
 
     def find(self, digest: str, part: str) -> Path | None:
         """The copy, if there is one and it is still what it was; a spoilt one is removed."""
@@ -68,15 +70,60 @@ class ArtifactCache:
             return None
         return copy
 
-    def store(self, digest: str, part: str, download: Download) -> Path:
+    def seal(self, digest: str, part: str) -> str | None:
+        """SHA-256 of the manifest of a copy, which stands for all its files; None: no copy."""
+        try:
+            manifest = (self._copy(digest, part) / MANIFEST).read_bytes()
+        except FileNotFoundError:
+            return None
+        return hashlib.sha256(manifest).hexdigest()
+
+    def check(self, digest: str, part: str, seal: str) -> str:
+        """Why a copy is not what it was sealed as; empty where it is. Nothing is removed."""
+        from models.artifact import verify
+
+        copy = self._copy(digest, part)
+        if not copy.is_dir():
+            return "It is not on this disk."
+        try:
+            verify(copy, seal, max_bytes=MAX_BYTES)
+        except ArtifactError as error:
+            return error.message
+        return ""
+
+    def renew(self, digest: str, part: str, download: Download, seal: str | None = None) -> Path:
+        """Put a fresh copy in the place of a spoilt one; where none comes the old one stays.
+
+        Raises:
+            ArtifactError: what comes is not what was sealed.
+        """
+        old = self._copy(digest, part)
+        aside = old.with_name(f"{_GOING}{old.name}")
+        shutil.rmtree(aside, ignore_errors=True)
+        if old.exists():
+            old.rename(aside)
+        try:
+            return self.store(digest, part, download, seal)
+        finally:
+            if aside.exists() and not old.exists():
+                aside.rename(old)
+            shutil.rmtree(aside, ignore_errors=True)
+
+    def store(self, digest: str, part: str, download: Download, seal: str | None = None) -> Path:
         """Download a part by its manifest, verify it, and put it in its place in one step.
+
+        Args:
+            digest: Of the version.
+            part: Which of its parts.
+            download: Where its files come from.
+            seal: What the part's manifest has to be; of the part `model` that is the digest.
 
         Raises:
             SuspectArtifact: it is not the part that was registered.
         """
         from models.artifact import parse_manifest, verify
 
-        wanted = digest if part == "model" else None
+        wanted = digest if part == "model" else seal
         copy = self._copy(digest, part)
         self._folder.mkdir(parents=True, exist_ok=True)
         # Not `TemporaryDirectory`: after the rename there would be nothing for it to remove.
@@ -89,12 +136,14 @@ class ArtifactCache:
                     remedy="Do not use it; register the version again.",
                     digest=wanted,
                 )
-            (making / MANIFEST).write_bytes(manifest)
+            _write_through(making / MANIFEST, manifest)
             for name, entry in parse_manifest(manifest, MAX_BYTES).items():
-                (making / name).write_bytes(download(name, entry.size))
+                _write_through(making / name, download(name, entry.size))
             verify(making, wanted, max_bytes=MAX_BYTES)
+            sync_folder(making)
             try:
                 making.rename(copy)
+                sync_folder(self._folder)
             except OSError:  # somebody else put it there in the meantime
                 if self.find(digest, part) is None:
                     raise
@@ -104,6 +153,11 @@ class ArtifactCache:
         finally:
             shutil.rmtree(making, ignore_errors=True)
         return copy
+
+    @property
+    def folder(self) -> Path:
+        """Where all of it is."""
+        return self._folder
 
     def names(self) -> dict[tuple[str, int], str]:
         """The digest of every version that is remembered, by model and number."""
@@ -163,8 +217,39 @@ def _remove(copy: Path) -> None:
         copy.unlink(missing_ok=True)
 
 
-def _write_whole(path: Path, content: bytes) -> None:
-    descriptor, name = tempfile.mkstemp(dir=path.parent)
-    with os.fdopen(descriptor, "wb") as file:
+def is_plain(name: str) -> bool:
+    """Whether a file or a part may be called so here."""
+    return _PLAIN.fullmatch(name) is not None
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file in one step: after a power cut it is there as it was, or as it is now."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=_MAKING)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write_through(path: Path, content: bytes) -> None:
+    """A new read-only file, on the disk and not only in memory."""
+    with path.open("xb") as file:
         file.write(content)
-    Path(name).replace(path)
+        file.flush()
+        os.fsync(file.fileno())
+        os.fchmod(file.fileno(), 0o444)

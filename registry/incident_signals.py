@@ -24,6 +24,14 @@ TITLES = {
     "hard-failure": "it fails",
     "registry": "its registry needs a look",
 }
+SUBJECTS = {
+    "model": "its model is gone from MLflow",
+    "version": "MLflow has lost it",
+    "copy": "its pinned copy is not whole",
+    "pointer": "its alias in MLflow says otherwise",
+    "traffic": "the traffic does not follow its routing",
+    "mlflow": "MLflow does not answer",
+}
 GRAVITY = {
     "registry": 0,
     "input-drift": 1,
@@ -64,6 +72,8 @@ def raise_signal(
     """
     release = find_release(session, model, version)
     cause = f"{model}:{version}@g{release.generation if release else 0}"
+    if subject := subject_of(signal.details):
+        cause = f"{model}:{version}/{subject}"
     row, opened = _open(session, model, cause, version, signal, triage, at, undo)
     line = f"{signal.detector}: {triage.reason}"
     news = _is_news(session, row, signal, line)
@@ -71,7 +81,7 @@ def raise_signal(
     graver = _gravity(triage.severity, signal.kind) > _gravity(row.severity, row.kind)
     if graver:
         row.kind, row.severity = signal.kind, triage.severity
-        row.title = _titled(model, version, signal.kind)
+        row.title = _titled(model, version, signal)
         if row.state == "mitigated":
             row.state = "open"
     row.undo = undo or row.undo
@@ -112,7 +122,7 @@ def _open(
             kind=signal.kind,
             severity=triage.severity,
             state="open",
-            title=_titled(model, version, signal.kind),
+            title=_titled(model, version, signal),
             opened_at=at,
             resolved_at=None,
             version=version,
@@ -159,8 +169,18 @@ def _gravity(severity: str, kind: str) -> tuple[int, int]:
     return SEVERITIES.index(severity_of(severity)), GRAVITY.get(kind, 0)
 
 
-def _titled(model: str, version: int, kind: str) -> str:
-    return f"{model}:{version}: {TITLES.get(kind, kind)}"
+def subject_of(details: Mapping[str, Any]) -> str:
+    """What a signal or incident is about where that is not how its version answers.
+
+    Such an incident has the version and this for its cause, so that it opens and is resolved by
+    itself, whatever else is open about the version.
+    """
+    return str(details.get("subject", ""))
+
+
+def _titled(model: str, version: int, signal: Signal) -> str:
+    title = SUBJECTS.get(subject_of(signal.details)) or TITLES.get(signal.kind, signal.kind)
+    return f"{model}:{version}: {title}"
 
 
 def _details(signal: Signal, triage: Triage, before: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlsplit
 
 import httpx
 
@@ -19,6 +22,7 @@ API = "/api/2.0/mlflow"
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 DOWNLOAD_SECONDS = 600.0  # of one file, however it drips
 PLAIN = {"accept-encoding": "identity"}  # what unfolds on arrival cannot be bounded
+UPLOADS = "api/2.0/mlflow-artifacts/artifacts"
 MISSING = "RESOURCE_DOES_NOT_EXIST"
 EXISTS = "RESOURCE_ALREADY_EXISTS"
 
@@ -43,11 +47,13 @@ class MlflowApi:
     """
 
     def __init__(self, url: str, timeout: float = 3.0) -> None:
+        self._url = url.rstrip("/")
         # No proxies and no .netrc: what is asked for is this server and no other.
         self._client = httpx.Client(
-            base_url=url.rstrip("/"), timeout=timeout, trust_env=False, follow_redirects=False
+            base_url=self._url, timeout=timeout, trust_env=False, follow_redirects=False
         )
         self._patience = httpx.Timeout(timeout, read=60.0)
+        self._sending = httpx.Timeout(timeout, read=60.0, write=120.0)
 
     def close(self) -> None:
         """Close the connections."""
@@ -109,6 +115,44 @@ class MlflowApi:
                 remedy="Do not use it; register the version again.",
             )
         return content
+
+    def upload(self, run: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
+        """Put files, by their path below the run's artifacts, where the server keeps them.
+
+        Args:
+            run: As MLflow answers it: `info` with `run_id` and `artifact_uri`.
+            files: Path to content.
+
+        Raises:
+            Unavailable: the server did not take one.
+        """
+        root = urlsplit(run["info"]["artifact_uri"])
+        if root.scheme != "mlflow-artifacts":
+            self._upload_directly(str(run["info"]["run_id"]), files)
+            return
+        for path, content in files.items():
+            address = quote(f"{UPLOADS}/{root.path.strip('/')}/{path}")
+            try:
+                answer = self._client.put(f"/{address}", content=content, timeout=self._sending)
+                answer.raise_for_status()
+            except httpx.HTTPError as error:
+                raise Unavailable(
+                    f"MLflow did not take '{path}': {error}.",
+                    remedy="See that it runs and that its disk is not full.",
+                ) from error
+
+    def _upload_directly(self, run_id: str, files: Mapping[str, bytes]) -> None:
+        """Where the server takes no files itself, its own client knows the store (S3, say)."""
+        import tempfile
+
+        from mlflow import MlflowClient
+
+        with tempfile.TemporaryDirectory() as folder:
+            for path, content in files.items():
+                target = Path(folder) / path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(content)
+            MlflowClient(tracking_uri=self._url).log_artifacts(run_id, folder)
 
     def _call(self, method: str, route: str, **options: Any) -> dict[str, Any]:  # noqa: ANN401 - httpx's own
         try:

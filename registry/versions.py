@@ -34,6 +34,11 @@ class MlflowVersions:
         """Close the connections."""
         self._api.close()
 
+    @property
+    def api(self) -> MlflowApi:
+        """The server's REST API, for what is about more than versions."""
+        return self._api
+
     def register(
         self,
         model: str,
@@ -103,6 +108,16 @@ class MlflowVersions:
             raise
         pairs = answer["registered_model"].get("aliases", [])
         return {pair["alias"]: int(pair["version"]) for pair in pairs}
+
+    def models_of(self, run_id: str) -> list[str]:
+        """The names of the models that have a version of a run.
+
+        Raises:
+            Unavailable: MLflow is away.
+        """
+        if not run_id:
+            return []
+        return sorted({info.model for info in self._search(f"run_id = '{_quoted(run_id)}'")})
 
     def set_alias(self, model: str, alias: str, version: int) -> None:
         """Point an alias at a version.
@@ -183,6 +198,29 @@ class MlflowVersions:
         body = {"name": model, "version": str(version), "description": text}
         with _known(model, version):
             self._api.patch("model-versions/update", body)
+
+    def drop(self, model: str, version: int) -> None:
+        """Delete a version that never had a role; where there is none, nothing happens.
+
+        Raises:
+            Unavailable: MLflow is away.
+        """
+        try:
+            self._api.delete("model-versions/delete", {"name": model, "version": str(version)})
+        except MlflowRefused as error:
+            if not error.missing:
+                raise
+
+    def pass_over(self, model: str, run_id: str) -> int:
+        """Use up the next number of a model; it is answered.
+
+        Raises:
+            Unavailable: MLflow is away.
+        """
+        body = {"name": model, "source": f"runs:/{run_id}/model", "run_id": run_id}
+        number = int(self._api.post("model-versions/create", body)["model_version"]["version"])
+        self.drop(model, number)
+        return number
 
     def version_tags(self, model: str, version: int) -> dict[str, str]:
         """The tags of a version.
@@ -343,11 +381,7 @@ class MlflowVersions:
         for double in versions[1:]:
             if double in pointed:  # somebody gave it a role: theirs to decide
                 continue
-            try:
-                self._api.delete("model-versions/delete", {"name": model, "version": str(double)})
-            except MlflowRefused as error:
-                if not error.missing:
-                    raise
+            self.drop(model, double)
 
     def _search(self, condition: str) -> list[VersionInfo]:
         found: list[VersionInfo] = []

@@ -194,6 +194,7 @@ def _routes(gateway: Gateway) -> APIRouter:
                 expires_hours=body.expires_hours,
                 expected=body.expected_generation,
             )
+            gateway.prover.wait(routing)
             return views.routing(routing)
 
         return await run_in_threadpool(act)
@@ -203,10 +204,29 @@ def _routes(gateway: Gateway) -> APIRouter:
         """Give the traffic back to the standby."""
         gateway.fleet.get(model)
         body = await body_of(request, requests.RollbackBody)
-        routing = await run_in_threadpool(
-            gateway.moves.roll_back, model, body.actor, body.reason, body.expected_generation
+
+        def act() -> dict[str, Any]:
+            routing = gateway.moves.roll_back(
+                model, body.actor, body.reason, body.expected_generation
+            )
+            gateway.prover.wait(routing)
+            return views.routing(routing)
+
+        return await run_in_threadpool(act)
+
+    @router.post("/models/{model}/restore", openapi_extra=requests.takes(requests.RestoreBody))
+    async def restored(model: str, request: Request) -> dict[str, Any]:
+        """Register what MLflow lost again from the pinned copies, with the same digests."""
+        gateway.fleet.get(model)
+        body = await body_of(request, requests.RestoreBody)
+        return await run_in_threadpool(
+            gateway.restore, model, body.version, body.actor, body.reason
         )
-        return views.routing(routing)
+
+    @router.get("/models/{model}/pins")
+    def pins(model: str, verify: bool = False) -> dict[str, Any]:
+        """The pinned copies of the versions with a role; with `verify` checked byte by byte now."""
+        return views.pins(gateway, model, verify=verify)
 
     @router.post("/models/{model}/overrides", openapi_extra=requests.takes(requests.OverrideBody))
     async def overrides(model: str, request: Request) -> dict[str, Any]:

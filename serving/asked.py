@@ -28,7 +28,6 @@ from serving.writeback import Outcome, Writeback
 
 ALONE = "No version answers yet, so there is nothing to try it against: set champion first."
 STANDS = "The alias stands where it was put; the traffic stays where it was."
-RESTORE = "restore it before that copy is needed elsewhere."
 PUT_BACK = "The alias was put back; the traffic did not move."
 
 logger = logging.getLogger(__name__)
@@ -207,10 +206,7 @@ class Asked:
         assert version is not None  # else nothing would be missing
         assert routing is not None
         if not self._store.exists(model, version):
-            if wish.alias == CHAMPION:
-                text = f"Version {version} is gone from MLflow; it serves on from the copy here."
-                self._tell_on_call(model, version, text, severity="page", next_step=RESTORE)
-            return True
+            return True  # it serves on from the copy here, and custody tells of it
         if wish.alias == CHALLENGER:
             reason = "Somebody took the alias challenger away in MLflow."
             try:

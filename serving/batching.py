@@ -22,6 +22,7 @@ import torch
 from homeostat.clock import Clock
 from homeostat.errors import HomeostatError, Unavailable
 from serving.answering import Answer, Answered, Request, answer
+from serving.counted import Counted
 from serving.entries import Spooled, Unseen, to_payload, to_spooled
 from serving.fleet import Fleet, Split
 from serving.metrics import Metrics
@@ -64,12 +65,20 @@ class Batcher:
         metrics: What is counted.
         observe: Is given each finished batch; must be quick.
         clock: Says when a prediction was made.
+        counted: What answered is noted there as the answers leave.
     """
 
     def __init__(
-        self, fleet: Fleet, spool: Spool, metrics: Metrics, observe: Observer, clock: Clock
+        self,
+        fleet: Fleet,
+        spool: Spool,
+        metrics: Metrics,
+        observe: Observer,
+        clock: Clock,
+        counted: Counted | None = None,
     ) -> None:
         self._fleet = fleet
+        self._counted = counted or Counted()
         self._spool = spool
         self._metrics = metrics
         self._observe = observe
@@ -167,12 +176,13 @@ class Batcher:
 
     def _count(self, split: Split, batch: list[_Waiting], answers: list[Answer]) -> None:
         metrics, model = self._metrics, split.model
-        rows: dict[tuple[int, str], int] = {}
+        rows: dict[tuple[int, str, str], int] = {}
         for one in answers:
-            key = (one.loaded.version, one.arm)
+            key = (one.loaded.version, one.loaded.digest, one.arm)
             rows[key] = rows.get(key, 0) + len(one.ids)
-        for (version, arm), count in rows.items():
+        for (version, digest, arm), count in rows.items():
             metrics.predictions.labels(model, version, arm).inc(count)
+            self._counted.add(model, (split.generation, version, digest), count)
         metrics.requests.labels(model, "ok").inc(len(answers))
         metrics.batch_rows.add(model, [sum(len(one.request.rows) for one in batch)])
         now = time.perf_counter()

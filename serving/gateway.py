@@ -7,6 +7,7 @@ import logging
 import sys
 import threading
 import time
+from typing import Any
 
 import torch
 
@@ -20,7 +21,9 @@ from serving.answering import Answered
 from serving.batching import Batcher
 from serving.bounded_spool import BoundedSpool
 from serving.controller import Controller, Hands
+from serving.counted import Counted
 from serving.courier import Courier
+from serving.custody import Custodian
 from serving.feedback import Feedback
 from serving.fleet import Fleet, Split
 from serving.guard import Guard, checked
@@ -32,8 +35,10 @@ from serving.metrics import Metrics
 from serving.moves import Moves
 from serving.parts import Parts
 from serving.predicting import Predictor
+from serving.proof import Prover
 from serving.reconcile import Reconciler
 from serving.respond import Prefect, Responder
+from serving.restoring import restore, view_of
 from serving.rollout import Rollout
 from serving.shadows import Shadows
 from serving.suspects import Suspects
@@ -90,6 +95,11 @@ class Gateway:
         )
         self._prefect = Prefect(settings.prefect_address)
         self.lease = Lease(self.parts)
+        counted, teller = Counted(), Teller(self.parts, self.lease.acting)
+        self.prover = Prover(self.parts, counted, self.lease, teller, self._stopping)
+        self.custodian = Custodian(
+            self.parts, self._store, self.lease, teller, self.prover.pointers, self._stopping
+        )
         self.keeper = Keeper(self.parts, self.feedback, self.lease)
         self.feedback.prepare = self.keeper.restore_all
         self.controller = Controller(self.parts, self._hands(guard), self._stopping)
@@ -98,7 +108,7 @@ class Gateway:
         self.access = Access(settings.secret_token())
         hint = settings.webhook_secret.get_secret_value()
         self.webhook = Webhook(hint, clock, self.parts.wake.set)
-        batcher = Batcher(self.fleet, self._spool, self.metrics, self._observe, clock)
+        batcher = Batcher(self.fleet, self._spool, self.metrics, self._observe, clock, counted)
         self.predictor = Predictor(
             self.access,
             self.fleet,
@@ -140,11 +150,14 @@ class Gateway:
         self.controller.start()
         self._courier.start()
         self._folder.start()
+        self.prover.start()
+        self.custodian.start()
 
     def stop(self) -> None:
         """End the threads and bring what was answered to the database."""
         self._stopping.set()
         self.parts.wake.set()
+        self.parts.moved.set()
         until = time.monotonic() + STOP_SECONDS
 
         def left() -> float:
@@ -153,6 +166,8 @@ class Gateway:
         if self._folder.is_alive():
             self._folder.join(left())
         self._fold_once()  # what was answered last counts as well
+        self.prover.stop(left())
+        self.custodian.stop(left())
         self.controller.stop(left())
         self._courier.stop(left())
         self.writer.stop(left())
@@ -160,6 +175,19 @@ class Gateway:
         self._prefect.close()
         self._store.close()
         self._engine.dispose()
+
+    def restore(self, model: str, version: int | None, actor: str, reason: str) -> dict[str, Any]:
+        """Register what MLflow lost again, and answer once the answers show the new numbers.
+
+        Raises:
+            HomeostatError: as `serving.restoring.restore` and `Prover.wait`.
+        """
+        restored, routing = restore(
+            self.parts, self.custodian, self._store, model, version, actor, reason
+        )
+        if routing is not None:
+            self.prover.wait(routing)
+        return view_of(restored, routing)
 
     def _hands(self, guard: Guard) -> Hands:
         """What the controller acts through: every transaction of it is the lease holder's."""

@@ -13,7 +13,8 @@ from collections.abc import Callable
 
 from homeostat.errors import HomeostatError, NoTarget, StaleGeneration
 from monitoring.signals import Signal, triage
-from registry.incidents import mitigate, raise_signal
+from registry.claims import MITIGATES, UNDO
+from registry.incidents import raise_signal
 from registry.promotion import quarantine, rollback
 from registry.routing import Routing
 from serving.advice import promote_command
@@ -84,33 +85,26 @@ class Guard:
         assert split.standby is not None
         now = parts.clock()
         reason = reason_of(signal, bad.version, split.standby.version)
-        alerts = parts.policy(model).alerts
         with parts.writing() as session:
-            # First the incident: its cause is the release that ends here. Its alert is the one of
-            # the mitigation below.
+            # First the incident: its cause is the release that ends here. Its alert goes out once
+            # the answers show that traffic went back (`registry.claims`).
             incident = raise_signal(session, model, bad.version, signal, triage(signal), now, "")
             routing = rollback(
                 session,
                 model,
                 ACTOR,
                 reason,
-                {"signal": signal.kind, "evidence": signal.evidence, "incident": incident.id},
+                {
+                    "signal": signal.kind,
+                    "evidence": signal.evidence,
+                    "incident": incident.id,
+                    MITIGATES: [incident.id],
+                    UNDO: promote_command(model, bad.version, override=True),
+                },
                 now,
                 expected=split.generation,
             )
             quarantine(session, model, bad.digest, reason, now, actor=ACTOR, version=bad.version)
-            mitigate(
-                session,
-                incident.id,
-                f"Traffic went back to version {split.standby.version}, and version "
-                f"{bad.version} is in quarantine.",
-                now,
-                alerts,
-                promote_command(model, bad.version, override=True),
-                happened=reason,
-                next_step="the alias champion in MLflow follows by itself; somebody has to find "
-                f"out what is wrong with version {bad.version}.",
-            )
         logger.warning("rolled %s back to version %d: %s", model, split.standby.version, reason)
         return routing
 

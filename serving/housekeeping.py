@@ -1,8 +1,8 @@
 """The state folder kept small: copies of versions that nobody needs any more go.
 
-Champion, challenger and standby stay, whatever else is true; so does what an alias in MLflow
-names and what had a role in the last 30 days, since that is what a rollback or a person may ask
-for. Anything else is in MLflow and comes back when it is asked for.
+Champion, challenger and standby are pinned and stay, whatever else is true; so does what an alias
+in MLflow names and what had a role in the last 30 days, since that is what a rollback or a person
+may ask for. Anything else is in MLflow and comes back when it is asked for.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Protocol
 
 from registry.cache import ArtifactCache
+from registry.custody import Pins
 from registry.release_history import digests_needed
 from serving.library import VERSIONS_FOLDER
 from serving.parts import Parts
@@ -60,7 +61,9 @@ class Housekeeper:
         # Last, as a split may have come meanwhile.
         splits = self._parts.fleet.snapshot().values()
         keep |= {loaded.digest for split in splits for loaded in split.versions}
-        removed = cache.prune(keep, now - FRESH)
+        pins = Pins(cache)
+        removed = cache.prune(keep | pins.pinned(), now - FRESH)
+        pins.drop({name for name in removed if "." not in name})
         if removed:
             logger.info("removed %d copies of versions that nobody needs", len(removed))
         return removed

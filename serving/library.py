@@ -7,11 +7,10 @@ that starts while MLflow and the database are away serves what it served before.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -22,6 +21,7 @@ from homeostat.settings import Settings
 from models.catalog import known_learners
 from models.learner import Learner
 from monitoring.inputs import InputDetector
+from registry.cache import write_whole
 from registry.routing import Routing
 from serving.fleet import Phase, Split
 from serving.runtime import Loaded, load
@@ -118,6 +118,10 @@ class Library:
             present = self._loaded.get((model, version))
             if present is not None and digest in ("", present.digest):
                 return present
+            if (twin := self._find(model, digest)) is not None:  # restored: a new number for it
+                self._loaded[model, version] = renumbered = replace(twin, version=version)
+                self._learners[model, version] = renumbered.learner
+                return renumbered
             self._refuse_known(model, version, digest)
             try:
                 loaded = self._read(model, version, digest)
@@ -134,6 +138,16 @@ class Library:
         """The versions of a model whose artifact was not what was registered, when last read."""
         with self._lock:
             return [one for one, _ in self._suspects.values() if one.model == model]
+
+    def _find(self, model: str, digest: str) -> Loaded | None:
+        return next(
+            (
+                loaded
+                for (name, _), loaded in self._loaded.items()
+                if name == model and loaded.digest == digest
+            ),
+            None,
+        )
 
     def learner(self, model: str, version: int) -> Learner | None:
         """The learner of a version that was loaded here at some time; it is configuration only."""
@@ -174,9 +188,7 @@ class Library:
     def keep(self, splits: dict[str, Split]) -> None:
         """Write down what serves, for a start with everything away."""
         kept = {model: _keep(split) for model, split in splits.items()}
-        part = self._kept_path.with_suffix(f".{os.getpid()}.part")
-        part.write_bytes(msgspec.json.encode(kept))
-        part.replace(self._kept_path)
+        write_whole(self._kept_path, msgspec.json.encode(kept))
 
     def kept(self) -> dict[str, Split]:
         """What served last, loaded from the copies on disk; what cannot be loaded is left out."""

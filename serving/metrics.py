@@ -102,6 +102,12 @@ class Metrics:
         self.generation = gauge("routing_generation", "Number of the obeyed routing", "model")
         self.champion = gauge("champion_version", "The version that answers", "model")
         self.rollbacks = counter("rollbacks", "Rollbacks decided here", "model")
+        self.agrees = gauge(
+            "agrees", "1 while this (traffic, pointer) is as the routing says", "model", "what"
+        )
+        self.pinned = gauge(
+            "pinned", "1 while a version with a role is pinned whole", "model", "role"
+        )
         self.part_up = gauge("part_up", "1 while the part answers", "part")
         self.lease = gauge("controller_lease", "1 while this gateway is the one that acts")
         self.incidents = gauge("incidents_open", "Incidents that are not resolved", "model")

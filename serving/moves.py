@@ -1,20 +1,22 @@
 """Changes of the routing: load first, then write by compare-and-swap, then swap in memory.
 
 Every function here ends with the gateway serving by what it wrote, or raises with nothing
-changed. MLflow's aliases and tags follow from the routing (`serving.reconcile`).
+changed. What a move was the answer to is told once answers show it (`serving.proof`); MLflow's
+aliases and tags follow then as well (`serving.reconcile`).
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 from sqlalchemy.orm import Session
 
 from homeostat.errors import GateRefused
-from registry.incidents import mitigate, open_incidents, resolve
+from registry.claims import MITIGATES, RESOLVES, UNDO, answered, claim
 from registry.promotion import (
     Decision,
     decide,
@@ -121,19 +123,22 @@ class Moves:
                     model=model,
                     version=version,
                 )
+            before = current_routing(session, model)
             routing = promote(
                 session,
                 model,
                 version,
                 actor=actor,
                 reason=reason,
-                evidence={"decision": decision.reason},
+                evidence={"decision": decision.reason, **_settles(session, model)},
                 now=now,
                 digest=loaded.digest,
                 expected=expected,
             )
-            told = f"Version {version} was promoted by {actor}: {reason}"
-            self._settle(session, routing, told)
+            if before is not None and before.generation == routing.generation:  # as it was
+                settle = {RESOLVES: answered(session, model)}
+                told = replace(routing, actor=actor, reason=reason, evidence=settle)
+                claim(session, told, policy.alerts, now)
         self._serve(routing, loaded)
         return routing
 
@@ -236,20 +241,11 @@ class Moves:
         now = parts.clock()
         with self._acting() as session:
             before = current_routing(session, model)
-            routing = rollback(session, model, actor, reason, {}, now, expected)
-            assert before is not None  # else there was nothing to roll back
-            for incident in open_incidents(session, model):
-                if incident.version == before.champion:
-                    mitigate(
-                        session,
-                        incident.id,
-                        f"Traffic went back to version {routing.champion}: {actor} asked for it "
-                        f"({reason}).",
-                        now,
-                        parts.policy(model).alerts,
-                        promote_command(model, before.champion),
-                        next_step="the alias champion in MLflow follows by itself.",
-                    )
+            evidence: dict[str, Any] = {}
+            if before is not None:
+                evidence[MITIGATES] = answered(session, model, before.champion)
+                evidence[UNDO] = promote_command(model, before.champion)
+            routing = rollback(session, model, actor, reason, evidence, now, expected)
         parts.obey(routing)
         parts.metrics.rollbacks.labels(model).inc()
         parts.wake.set()
@@ -271,12 +267,11 @@ class Moves:
                 loaded.version,
                 actor=actor,
                 reason=reason,
-                evidence=figures,
+                evidence={**figures, **_settles(session, model)},
                 now=parts.clock(),
                 digest=loaded.digest,
                 expected=before.generation if before else 0,
             )
-            self._settle(session, routing, f"Version {loaded.version} answers now. {reason}")
         self._serve(routing, loaded)
         return routing
 
@@ -314,9 +309,8 @@ class Moves:
         self._parts.obey(routing, {loaded.version: loaded.digest})
         self._parts.wake.set()
 
-    def _settle(self, session: Session, routing: Routing, text: str) -> None:
-        """A new champion is the answer to what was open about the old one."""
-        now, model = self._parts.clock(), routing.model
-        undo = rollback_command(model) if routing.standby is not None else ""
-        for incident in open_incidents(session, model):
-            resolve(session, incident.id, text, now, self._parts.policy(model).alerts, undo)
+
+def _settles(session: Session, model: str) -> dict[str, Any]:
+    """For the evidence of a promotion: a new champion answers what was open about the old one."""
+    undo = rollback_command(model) if current_routing(session, model) is not None else ""
+    return {RESOLVES: answered(session, model), UNDO: undo}

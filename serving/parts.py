@@ -51,6 +51,8 @@ class Parts:
     metrics: Metrics
     wake: threading.Event = field(default_factory=threading.Event)
     wanted: dict[str, int] = field(default_factory=dict)  # generation by model, as last read
+    moved: threading.Event = field(default_factory=threading.Event)  # set at each swap
+    proven: dict[str, int] = field(default_factory=dict)  # generation that answers have shown
     database_up: bool = True
 
     def __post_init__(self) -> None:
@@ -105,6 +107,7 @@ class Parts:
             if not self.fleet.swap(split):
                 return False
             self.watches[split.model].follow(split)
+        self.moved.set()
         self._note(split)
         return True
 
@@ -114,14 +117,14 @@ class Parts:
         Raises:
             HomeostatError: the database is away, or the champion cannot be loaded.
         """
-        routing, digests = self._routing(model)
+        routing, digests = self.intent(model)
         if routing is None:
             return None
         split = self.fleet.get(model)
         if split is not None and split.generation > routing.generation:
             # Either we swapped since the look, or the database was put back: look under the lock.
             with self.steering(model):
-                routing, digests = self._routing(model)
+                routing, digests = self.intent(model)
                 if routing is None:
                     return None
                 if split.generation > routing.generation:
@@ -131,7 +134,12 @@ class Parts:
             self.obey(routing, digests)
         return routing
 
-    def _routing(self, model: str) -> tuple[Routing | None, dict[int, str]]:
+    def intent(self, model: str) -> tuple[Routing | None, dict[int, str]]:
+        """The routing of a model as the database has it, and its versions' digests, where known.
+
+        Raises:
+            Unavailable: the database is away.
+        """
         with self.reading() as session:
             routing = current_routing(session, model)
             if routing is None:

@@ -9,6 +9,7 @@ truth; nothing is told, everything is read.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Mapping
 
@@ -30,6 +31,8 @@ NEAR_MISSES = frozenset(
     {"prod", "production", "live", "main", "stable", "staging", "candidate", "canary", "shadow"}
 )
 SEEN = "Seen in MLflow."
+
+logger = logging.getLogger(__name__)
 
 
 class Reconciler:
@@ -76,7 +79,9 @@ class Reconciler:
             self._tell_near_misses(model, moves)
             self._pointers.note(model, seen, MLFLOW_ACTOR, SEEN)
         if routing is not None and not self._is_settled(routing):
-            self._settle(routing, seen)
+            # MLflow's page says that a version serves once its answers show it.
+            if self._parts.proven.get(model) == routing.generation:
+                self._settle(routing, seen)
             return
         wishes = self._asked.wishes(model, seen, routing)
         standing = [wish for wish in self._standing.get(model, []) if wish in wishes]
@@ -123,8 +128,7 @@ class Reconciler:
             self._pointers.move(model, targets, why)
             self._writeback.write(routing, before)
         except UnknownVersion as error:
-            text = f"A version that serves is gone from MLflow: {error.message}"
-            self._tell_on_call(model, routing.champion, text, severity="page", done="")
+            logger.warning("%s", error)  # it serves on from the copy here, and custody tells of it
         self._settled[model] = routing.generation
         self._parts.wake.set()
 

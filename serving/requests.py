@@ -78,6 +78,14 @@ class ApprovalBody(Strict):
     seen: Annotated[str, msgspec.Meta(pattern="^([0-9a-f]{8,64})?$")] = ""
 
 
+class RestoreBody(Strict):
+    """Register what MLflow lost again; without `version` every version that has a role."""
+
+    reason: Text
+    version: Number | None = None
+    actor: Text = "API"
+
+
 class AcknowledgeBody(Strict):
     """Somebody has seen it."""
 
@@ -91,6 +99,7 @@ BODIES = (
     RollbackBody,
     OverrideBody,
     ApprovalBody,
+    RestoreBody,
     AcknowledgeBody,
 )
 

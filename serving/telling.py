@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
 from monitoring.signals import Signal, Triage, triage
-from registry.incidents import Incident, inform, mitigate, open_incidents, raise_signal
+from registry.faults import Fault
+from registry.incident_signals import subject_of
+from registry.incidents import Incident, inform, mitigate, open_incidents, raise_signal, resolve
+from registry.routing import current_routing
 from serving.lease import Acting
 from serving.parts import Parts
+
+SERVES_ON = "What is loaded serves on, from the copy that is pinned here."
+MENDED = "It is mended."
 
 
 class Teller:
@@ -69,13 +78,54 @@ class Teller:
         """
         now, alerts = self._parts.clock(), self._parts.policy(model).alerts
         with self._acting() as session:
-            incidents = open_incidents(session, model)
+            every = open_incidents(session, model)
+            incidents = [one for one in every if not subject_of(one.details)]
             for incident in incidents:
                 whole = f"{text} {done}".strip()
                 inform(session, incident.id, whole, now, alerts, next_step=next_step)
         if not incidents:
             signal = registry_signal("rollout", text)
             self.open(model, version, signal, triage(signal), next_step=next_step, done=done)
+
+    def stand(self, model: str, faults: Sequence[Fault], known: Collection[str]) -> None:
+        """Make the open incidents about faults those that stand: each is told once, and its end.
+
+        Args:
+            model: The model's name.
+            faults: What stands now.
+            known: The subjects that were looked at: an incident about another one stays.
+
+        Raises:
+            Refused: the lease was lost.
+            Unavailable: the database is away; the next call finds the same.
+        """
+        now, alerts = self._parts.clock(), self._parts.policy(model).alerts
+        with self._acting() as session:
+            routing = current_routing(session, model)
+            standing = {
+                (subject, one.version): one
+                for one in open_incidents(session, model)
+                if (subject := subject_of(one.details)) in known
+            }
+            for fault in faults:
+                if routing is None or routing.role_of(fault.version) is None:
+                    continue  # restored, or replaced, since it was looked at
+                before = standing.pop(fault.key, None)
+                if before is not None and before.details["reason"] == fault.text:
+                    continue
+                signal = _fault_signal(fault)
+                incident = raise_signal(
+                    session, model, fault.version, signal, triage(signal), now, ""
+                )
+                step = fault.next_step
+                inform(session, incident.id, SERVES_ON, now, alerts, next_step=step)
+            for incident in standing.values():
+                resolve(session, incident.id, MENDED, now, alerts)
+
+
+def _fault_signal(fault: Fault) -> Signal:
+    signal = registry_signal("custody", fault.text, severity=fault.severity)
+    return replace(signal, details=signal.details | {"subject": fault.subject})
 
 
 def registry_signal(detector: str, reason: str, *, severity: str = "ticket") -> Signal:

@@ -41,7 +41,11 @@ def models(gateway: Gateway) -> dict[str, Any]:
     splits = gateway.fleet.snapshot()
     return {
         "models": [
-            {"model": name, "routing": _split(split) if (split := splits.get(name)) else None}
+            {
+                "model": name,
+                "routing": _split(split) if (split := splits.get(name)) else None,
+                "agreement": agreement(gateway, name),
+            }
             for name in gateway.fleet.models
         ]
     }
@@ -79,6 +83,7 @@ def model(gateway: Gateway, name: str) -> dict[str, Any]:
     return {
         "model": name,
         "routing": _split(split) if split else None,
+        "agreement": agreement(gateway, name),
         "versions": versions,
         "evidence": [_moments(asdict(one)) for one in watch.samples()],
         "trial": asdict(trial) | {"canary_rows": watch.challenger_answers} if trial else None,
@@ -86,6 +91,25 @@ def model(gateway: Gateway, name: str) -> dict[str, Any]:
         "incidents": incidents,
         "retrains": retrains,
     }
+
+
+def agreement(gateway: Gateway, name: str) -> dict[str, Any] | None:
+    """Whether the routing, MLflow's alias and what answers agree; None before the first routing."""
+    found = gateway.prover.agreement(name)
+    return asdict(found) if found else None
+
+
+def pins(gateway: Gateway, name: str, *, verify: bool) -> dict[str, Any]:
+    """What is pinned on this gateway's disk of the versions with a role.
+
+    Raises:
+        UnknownModel: there is no such model.
+        Unavailable: the database is away.
+    """
+    gateway.fleet.get(name)
+    custodian = gateway.custodian
+    shown = custodian.verify(name) if verify else custodian.shown(name)
+    return {"model": name, "pins": shown}
 
 
 def history(gateway: Gateway, name: str) -> dict[str, Any]:

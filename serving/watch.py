@@ -91,6 +91,7 @@ class Watch:
         self._lock = threading.RLock()
         self._waiting: deque[_Batch] = deque(maxlen=BATCHES_KEPT)
         self._champion: Loaded | None = None
+        self._digests: tuple[str, ...] = ("", "", "")  # of champion, standby, challenger
         self._standby = 0
         self._challenger = 0
         self._inputs: InputDetector | None = None
@@ -102,13 +103,20 @@ class Watch:
         self._challenger_failures = self._challenger_answers = 0
 
     def follow(self, split: Split) -> None:
-        """Restart the detectors whose subject this routing changes."""
+        """Restart the detectors whose subject this routing changes.
+
+        A version that was restored under another number is the same subject.
+        """
         rules, back = self._policy.monitor, self._policy.rollback
+        before = self._digests
+        self._digests = tuple(
+            one.digest if one else "" for one in (split.champion, split.standby, split.challenger)
+        )
         with self._lock:
-            renewed = self._champion is None or self._champion.version != split.champion.version
+            renewed = self._champion is None or before[0] != self._digests[0]
+            self._champion = split.champion
             if renewed:
                 profile = split.champion.profile
-                self._champion = split.champion
                 self._inputs = InputDetector(
                     profile, rules.budget_predictions, rules.tolerance_inputs
                 )
@@ -117,13 +125,13 @@ class Watch:
                 )
                 self._input_moments, self._loss_moments = Moments(), Moments()
             standby = split.standby.version if split.standby else 0
-            if renewed or standby != self._standby:
-                self._standby = standby
+            self._standby = standby
+            if renewed or before[1] != self._digests[1]:
                 self._guard = GuardDetector(back.budget_labels, back.tolerance) if standby else None
                 self._failing.clear()
             challenger = split.challenger.version if split.challenger else 0
-            if renewed or challenger != self._challenger:
-                self._challenger = challenger
+            self._challenger = challenger
+            if renewed or before[2] != self._digests[2]:
                 trial = self._policy.rollout
                 self._trial = PairedTest(trial.margin, trial.error_rate) if challenger else None
                 self._challenger_failures = self._challenger_answers = 0

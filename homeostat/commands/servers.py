@@ -80,6 +80,10 @@ def down() -> None:
 def status(as_json: AsJson = False) -> None:
     """Show what runs, where, whether it answers, and which overrides are in force.
 
+    Of each model also whether what serves is what was ordered: the version that the routing wants
+    (intent), where MLflow's alias champion points (pointer), which versions answered last
+    (measured).
+
     Exits with 5 where a part does not answer.
     """
     from homeostat.commands.exits import UNAVAILABLE
@@ -90,6 +94,7 @@ def status(as_json: AsJson = False) -> None:
     state = read_state(settings.state_dir.resolve())
     supervised = bool(state and state.is_alive())
     parts = _states(settings)
+    models = _agreements(settings)
     well = all(part["answers"] for part in parts)
     overrides = _overrides(settings)
     if as_json:
@@ -101,6 +106,7 @@ def status(as_json: AsJson = False) -> None:
                 "state_dir": str(settings.state_dir.resolve()),
                 "parts": parts,
                 "overrides": overrides,
+                "models": models,
             }
         )
     else:
@@ -115,6 +121,8 @@ def status(as_json: AsJson = False) -> None:
                 f" gates say, until {when(each['expires_at'])} UTC: {each['reason']}"
                 f" ({each['actor']})"
             )
+        if models:
+            _show_agreements(models)
         if not supervised:
             say("No supervisor runs with this state folder: `homeostat up` starts one.")
     if not well:
@@ -145,6 +153,37 @@ def _overrides(settings: Settings) -> list[dict[str, Any]]:
             return [each for name in settings.models for each in gateway.model(name)["overrides"]]
     except HomeostatError:
         return []
+
+
+def _agreements(settings: Settings) -> list[dict[str, Any]]:
+    """Intent, pointer and measured traffic of each model; empty where the gateway is away."""
+    from homeostat.client import Gateway
+    from homeostat.errors import HomeostatError
+
+    try:
+        with Gateway.of(settings) as gateway:
+            found = gateway.models()
+    except HomeostatError:
+        return []
+    return [{"model": each["model"], **(each["agreement"] or {})} for each in found]
+
+
+def _show_agreements(models: list[dict[str, Any]]) -> None:
+    say("")
+    show_table(
+        ("model", "generation", "intent", "pointer", "measured", "state"),
+        [
+            (
+                each["model"],
+                each.get("generation"),
+                each.get("intent"),
+                each.get("pointer"),
+                " ".join(str(version) for version in each.get("measured", ())),
+                f"{each['differs']} differs" if each.get("differs") else each.get("state"),
+            )
+            for each in models
+        ],
+    )
 
 
 def _show_addresses(settings: Settings) -> None:

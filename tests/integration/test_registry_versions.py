@@ -186,6 +186,7 @@ def test_a_version_that_is_not_what_was_registered_is_refused(
     (stored / "model.safetensors").write_bytes(b"weightsmodel")
     copy = versions.fetch(model, 1, tmp_path / "cache")
     # A copy that the disk spoilt is fetched again.
+    (copy / "learner.json").chmod(0o644)
     (copy / "learner.json").write_text("[]")
     assert versions.fetch(model, 1, tmp_path / "cache") == copy
     assert (copy / "learner.json").read_text() == "{}"

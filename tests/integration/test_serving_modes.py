@@ -37,10 +37,12 @@ class Stage:
         self.station = station
         self.clock = clock
         self.gateway = Gateway(station.settings, clock)
+        self.gateway.prover.now = lambda: clock().timestamp()
 
     def look(self) -> None:
         self.clock.advance(1)
         self.gateway.controller.look()
+        self.gateway.prover.look("digits")
 
     def label(self, losses: dict[int, float], count: int) -> None:
         """Labels as the feedback hands them on: what each version loses on every row."""
@@ -216,6 +218,9 @@ def test_a_new_champion_resolves_and_says_how_to_go_back(stage: Callable[..., An
         here.label({2: 1.0}, 60)
         here.look()
         here.gateway.moves.request("digits", 3, "ann", "it is mended", override=True)
+        assert [one.state for one in here.incidents()] == ["open"]  # nothing shows it yet
+        here.look()
+        here.look()
         assert [one.state for one in here.incidents()] == ["resolved"]
         last = here.alerts()[-1]
         assert last["status"] == "resolved"
@@ -230,6 +235,8 @@ def test_a_person_who_rolls_back_mitigates_what_was_open(stage: Callable[..., An
         here.label({2: 1.0}, 60)
         here.look()
         here.gateway.moves.roll_back("digits", "ann", "it hurts")
+        here.look()
+        here.look()
         (incident,) = here.incidents()
         assert (incident.state, incident.version) == ("mitigated", 2)
         text = here.alerts()[-1]["text"]

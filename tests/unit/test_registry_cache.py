@@ -58,6 +58,7 @@ def test_a_spoilt_copy_is_removed(tmp_path: Path) -> None:
     digest, files = sealed(tmp_path / "made")
     cache = ArtifactCache(tmp_path / "cache")
     copy = cache.store(digest, "model", Store(files))
+    (copy / "model.safetensors").chmod(0o644)  # as it is kept nobody writes it by mistake
     (copy / "model.safetensors").write_bytes(b"weightz")
     assert cache.find(digest, "model") is None
     assert not copy.exists()

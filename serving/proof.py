@@ -1,0 +1,273 @@
+"""What answers, measured where the answers leave, and held against what was ordered.
+
+A swap is not believed because somebody called it: a routing is *proven* when answers show it, or
+when for a while nobody asked and what would answer is what it says. Only then is success claimed:
+to who asked for the swap, to on-call, on MLflow's page. What does not follow within seconds is an
+incident.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from homeostat.errors import HomeostatError, NotProven
+from registry.claims import claim, tell_unproven
+from registry.faults import TRAFFIC, Fault
+from registry.routing import Routing
+from serving.counted import Counted, Key
+from serving.lease import Lease
+from serving.parts import Parts
+from serving.telling import Teller
+
+ENOUGH_ROWS = 20  # answers in a row that show a routing
+QUIET_SECONDS = 0.5  # or so long without a contrary one
+PATIENCE_SECONDS = 5.0  # how long the traffic may differ from the routing
+EAGER_SECONDS = 0.05  # between looks while a routing is not proven
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Intent, pointer and measured traffic of one model.
+
+    Args:
+        generation: Of the routing: the intent.
+        intent: The version that is to answer.
+        pointer: Where MLflow's alias champion points; None: nowhere, or it was not read.
+        measured: The versions that answered since the last look with answers in it.
+        state: `proven`, `waiting` (just written) or `differs`.
+        differs: Which of the three is not as the others: `pointer` or `traffic`; empty: none.
+    """
+
+    generation: int
+    intent: int
+    pointer: int | None
+    measured: tuple[int, ...]
+    state: Literal["proven", "waiting", "differs"]
+    differs: str = ""
+
+
+@dataclass
+class _Course:
+    """How one model's traffic came to follow its routing."""
+
+    generation: int = 0
+    since: float = 0.0  # when that was first looked at
+    contrary: float = 0.0  # when an answer last showed another
+    wrong: float | None = None  # since when it has not agreed
+    streak: int = 0  # rows in a row that show it
+    seen: dict[Key, int] = field(default_factory=dict)
+    measured: tuple[int, ...] = ()
+
+
+class Prover:
+    """Looks whether the traffic follows the routing, and says so where success is claimed.
+
+    Args:
+        parts: The gateway's.
+        counted: What was answered.
+        lease: Only who holds it claims and tells.
+        teller: Opens incidents.
+        stopping: Ends the loop.
+        now: Seconds that only grow.
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        counted: Counted,
+        lease: Lease,
+        teller: Teller,
+        stopping: threading.Event,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.now = now
+        self._parts = parts
+        self._counted = counted
+        self._lease = lease
+        self._teller = teller
+        self._stopping = stopping
+        self._courses = {model: _Course() for model in parts.watches}
+        self._claimed: dict[str, int] = {}
+        self._intents: dict[str, int] = {}
+        self._faulty: dict[str, bool] = {}
+        self._news = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="prover", daemon=True)
+        self.pointers: dict[str, int | None] = {}
+        """Where each model's alias champion points, as custody last read it."""
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._thread.start()
+
+    def stop(self, seconds: float) -> None:
+        """End after the look under way."""
+        if self._thread.is_alive():
+            self._thread.join(seconds)
+
+    def agreement(self, model: str) -> Agreement | None:
+        """Whether intent, pointer and traffic agree; None before the first routing."""
+        course, split = self._courses[model], self._parts.fleet.get(model)
+        if not course.generation or split is None:
+            return None
+        proven = self._parts.proven.get(model) == course.generation
+        pointer = self.pointers.get(model)
+        intent = self._intents[model]
+        late = course.wrong is not None and self.now() - course.wrong > PATIENCE_SECONDS
+        differs = TRAFFIC if late else "pointer" if pointer not in (None, intent) else ""
+        state: Literal["proven", "waiting", "differs"] = (
+            "differs" if late else "proven" if proven else "waiting"
+        )
+        return Agreement(course.generation, intent, pointer, course.measured, state, differs)
+
+    def wait(self, routing: Routing, seconds: float = PATIENCE_SECONDS) -> None:
+        """Return when the answers show a routing, or a later one.
+
+        Raises:
+            NotProven: they do not, in that time.
+        """
+        until = time.monotonic() + seconds
+        with self._news:
+            while self._parts.proven.get(routing.model, 0) < routing.generation:
+                left = until - time.monotonic()
+                if left <= 0 or self._stopping.is_set():
+                    raise self._not_proven(routing)
+                self._news.wait(min(left, EAGER_SECONDS))
+
+    def look(self, model: str) -> None:
+        """One look at a model: measure, compare, claim what is proven, tell what is not.
+
+        Raises:
+            Unavailable: the database is away: what is wanted is not known.
+        """
+        routing, digests = self._parts.intent(model)
+        if routing is None:
+            return
+        agrees = self._measure(model, routing, digests)
+        if agrees:
+            with self._news:
+                self._parts.proven[model] = routing.generation
+                self._news.notify_all()
+        if self._lease.held:
+            self._claim(model, routing)
+            self._tell(model, routing)
+
+    def _measure(self, model: str, routing: Routing, digests: Mapping[int, str]) -> bool:
+        """Whether the traffic shows a routing now."""
+        course, now = self._courses[model], self.now()
+        self._intents[model] = routing.champion
+        rows = self._counted.rows(model)
+        new = {key: count - course.seen.get(key, 0) for key, count in rows.items()}
+        new = {key: count for key, count in new.items() if count}
+        course.seen = dict(rows)
+        if routing.generation != course.generation:
+            course.generation, course.since, course.streak = routing.generation, now, 0
+            course.contrary = now
+            course.wrong = now
+        wanted = {routing.champion}
+        if routing.phase == "canary" and routing.challenger is not None:
+            wanted.add(routing.challenger)
+        right = [
+            (generation, version, digest)
+            for generation, version, digest in new
+            if generation == routing.generation
+            and version in wanted
+            and digests.get(version, digest) == digest
+        ]
+        if new:
+            course.measured = tuple(sorted({version for _, version, _ in new}))
+        if len(right) < len(new):
+            course.contrary, course.streak = now, 0
+        else:
+            course.streak += sum(new[key] for key in right)
+        ready = self._is_ready(model, routing)
+        shown = course.streak >= ENOUGH_ROWS or now - course.contrary >= QUIET_SECONDS
+        agrees = ready and len(right) == len(new) and shown
+        course.wrong = None if agrees else course.wrong or now
+        return agrees
+
+    def _is_ready(self, model: str, routing: Routing) -> bool:
+        """Whether what would answer next is what the routing says."""
+        split = self._parts.fleet.get(model)
+        return (
+            split is not None
+            and split.generation == routing.generation
+            and split.champion.version == routing.champion
+        )
+
+    def _claim(self, model: str, routing: Routing) -> None:
+        """Say that a proven routing answers, to on-call: once."""
+        generation = routing.generation
+        if self._parts.proven.get(model) != generation or self._claimed.get(model) == generation:
+            return
+        with self._lease.acting() as session:
+            claim(session, routing, self._parts.policy(model).alerts, self._parts.clock())
+        self._claimed[model] = generation
+
+    def _tell(self, model: str, routing: Routing) -> None:
+        course = self._courses[model]
+        late = course.wrong is not None and self.now() - course.wrong > PATIENCE_SECONDS
+        self._parts.metrics.agrees.labels(model, TRAFFIC).set(0 if late else 1)
+        if late == self._faulty.get(model):
+            return
+        faults = [self._fault(routing)] if late else []
+        self._teller.stand(model, faults, {TRAFFIC})
+        if late:
+            logger.error("%s", faults[0].text)
+            with self._lease.acting() as session:
+                alerts = self._parts.policy(model).alerts
+                tell_unproven(session, routing, faults[0].text, alerts, self._parts.clock())
+        self._faulty[model] = late
+
+    def _fault(self, routing: Routing) -> Fault:
+        return Fault(
+            TRAFFIC,
+            routing.champion,
+            self._not_proven(routing).message,
+            "page",
+            "see the gateway's log for why it does not follow; a restart obeys the routing.",
+        )
+
+    def _not_proven(self, routing: Routing) -> NotProven:
+        split = self._parts.fleet.get(routing.model)
+        others = set(self._courses[routing.model].measured) - {routing.champion}
+        if not others and split is not None:
+            others = {split.champion.version} - {routing.champion}
+        named = " and ".join(str(version) for version in sorted(others)) or "none"
+        return NotProven(
+            f"Routing {routing.generation} says that version {routing.champion} of "
+            f"'{routing.model}' answers, but the traffic does not follow: what answers is version "
+            f"{named}.",
+            remedy="See the gateway's log; the routing stands, and is obeyed after a restart.",
+            model=routing.model,
+            generation=routing.generation,
+        )
+
+    def _run(self) -> None:
+        troubled: set[str] = set()
+        while not self._stopping.is_set():
+            for model in self._courses:
+                try:
+                    self.look(model)
+                    troubled.discard(model)
+                except HomeostatError as error:
+                    if model not in troubled:
+                        logger.info("the traffic of %s is compared later: %s", model, error)
+                    troubled.add(model)
+                except Exception:
+                    logger.exception("the traffic of %s could not be compared", model)
+            eager = any(
+                course.wrong is not None
+                and self.now() - course.wrong < 2 * PATIENCE_SECONDS
+                and course.generation
+                for course in self._courses.values()
+            )
+            interval = self._parts.settings.poll_seconds
+            self._parts.moved.wait(min(EAGER_SECONDS, interval) if eager else interval)
+            self._parts.moved.clear()
