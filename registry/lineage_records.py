@@ -66,7 +66,7 @@ def keep_lineage(session: Session, work_key: str, record: Lineage, at: datetime)
 
 
 def bind_lineage(session: Session, model: str, work_key: str, version: int) -> None:
-    """Tie a kept lineage to the version that its work was registered as; twice is once."""
+    """Tie a kept lineage to the version that its work was registered, or restored, as."""
     session.execute(update(LineageRow).where(*_of_work(model, work_key)), {"version": version})
 
 
@@ -119,14 +119,6 @@ def ancestry(session: Session, model: str, version: int) -> list[Kept]:
     while (parent := line[-1].record.parent) is not None and parent.digest in digests:
         line.append(digests.pop(parent.digest))  # each digest once, so this ends
     return line
-
-
-def rebind_lineage(session: Session, model: str, digest: str, version: int) -> None:
-    """Tie the lineage of an artifact to the version that it was restored as; none is no fault."""
-    found = [each for each in lineages(session, model) if each.digest == digest and each.version]
-    if found and all(each.version != version for each in found):
-        change = update(LineageRow).where(*_of_work(model, found[-1].work_key))
-        session.execute(change, {"version": version})
 
 
 def set_number(session: Session, model: str, version: int, number: Number) -> Number:

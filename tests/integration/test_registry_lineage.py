@@ -28,7 +28,6 @@ from registry.lineage_records import (
     find_lineage,
     keep_lineage,
     lineages,
-    rebind_lineage,
     set_number,
 )
 from registry.matrix import matrix
@@ -142,7 +141,7 @@ def test_a_restored_version_takes_its_lineage_along_and_its_children_find_it(
     made_of(session, 1, ONE)
     made_of(session, 2, TWO, parent=1)
 
-    rebind_lineage(session, "digits", ONE, 3)
+    bind_lineage(session, "digits", "work-1", 3)
 
     assert [each.version for each in ancestry(session, "digits", 2)] == [2, 3]
     assert [str(each.number) for each in ancestry(session, "digits", 3)] == ["1.0.0"]
