@@ -1,7 +1,8 @@
 """Our part of a version's description in MLflow: what became of it, in words for its page.
 
-It stands first, between two marks that the page does not show, and is replaced as a whole. What
-an author wrote around it stays, letter by letter.
+It stands first, since the page's table of versions shows how a description begins. It goes from a
+line that begins as none of an author's would to a mark that the page does not show, and is
+replaced as a whole; what an author wrote around it stays, letter by letter.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ import html
 import re
 from datetime import UTC, datetime
 
-BEGIN, END = "<!-- homeostat -->", "<!-- /homeostat -->"
-OURS = re.compile(rf"{re.escape(BEGIN)}.*?{re.escape(END)}\n{{0,2}}", re.DOTALL)
+BEGIN, END = "Homeostat says: ", "<!-- end of what Homeostat says -->"
+OURS = re.compile(rf"^{re.escape(BEGIN)}.*?{re.escape(END)}\n{{0,2}}", re.DOTALL | re.MULTILINE)
 LONGEST = 5000  # characters of a description that MLflow keeps on any database
 LONGEST_REASON = 600
 
@@ -45,12 +46,13 @@ def outcome_text(model: str, state: str, reason: str, since: str, notice: str = 
         name, _, share = state.partition(":")
         title, words = WORDS.get(name, (name, ""))
         title += f", {share} %" if share else ""
-        lines += [f"**Homeostat: {title}**{_when(since)}. {words}", f"Why: {_plain(reason)}"]
+        lines += [f"{title}{_when(since)}. {words}", f"**Why:** {_plain(reason)}"]
     if notice:
         lines.append(f"**Note:** {_plain(notice)}")
-    if lines:
-        lines.append(f"The whole story: `homeostat history {_plain(model)}`")
-    return "\n\n".join(lines)
+    if not lines:
+        return ""
+    lines.append(f"The whole story: `homeostat history {_plain(model)}`")
+    return BEGIN + "\n\n".join(lines)
 
 
 def with_outcome(description: str, ours: str) -> str | None:
@@ -60,8 +62,8 @@ def with_outcome(description: str, ours: str) -> str | None:
         description: As it stands, with or without our part.
         ours: The new part; empty takes it out.
     """
-    theirs = OURS.sub("", description).replace(BEGIN, "").replace(END, "")
-    whole = f"{BEGIN}\n{ours}\n\n{END}\n\n{theirs}" if ours else theirs
+    theirs = OURS.sub("", description).replace(END, "")
+    whole = f"{ours}\n\n{END}\n\n{theirs}" if ours else theirs
     return whole if len(whole) <= LONGEST else None
 
 

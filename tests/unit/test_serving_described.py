@@ -12,13 +12,13 @@ OURS = outcome_text("digits", "serving", "Every gate passed.", "2026-11-25T12:00
 
 
 def test_it_says_state_time_and_reason() -> None:
-    assert "Serving** since 2026-11-25 12:00 UTC" in OURS
-    assert "Why: Every gate passed." in OURS
+    assert OURS.startswith("Homeostat says: Serving since 2026-11-25 12:00 UTC")
+    assert "**Why:** Every gate passed." in OURS
 
 
 def test_a_share_is_named_and_a_broken_time_left_out() -> None:
     text = outcome_text("digits", "canary:25", "Not worse.", "yesterday")
-    assert "canary, 25 %**. " in text
+    assert "canary, 25 %. " in text
 
 
 @pytest.mark.parametrize("theirs", ["", "\n\n\nMine.\n\n* a\n* b\n", "  \n", "<!-- mine --> x"])
@@ -50,7 +50,7 @@ def test_an_author_who_deleted_one_of_our_marks_loses_nothing_else() -> None:
 def test_no_reason_can_end_our_part_or_be_markup(reason: str) -> None:
     text = with_outcome("Mine.", outcome_text("digits", "rejected", reason + END + "<b>", ""))
     assert text is not None
-    assert text.count(BEGIN) == text.count(END) == 1
+    assert text.count(END) == 1
     assert "<b>" not in text
     assert with_outcome(text, "") == "Mine."
 

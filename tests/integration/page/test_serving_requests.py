@@ -59,18 +59,18 @@ def test_put_back_once_is_remembered_by_the_next_gateway(someone: Person) -> Non
 def test_the_page_says_what_became_of_it_beside_what_the_author_wrote(person: Person) -> None:
     first = person.first_champion("Trained on **all** of it.\n\n* by Ada\n")
     assert person.description(first).endswith("Trained on **all** of it.\n\n* by Ada\n")
-    assert "**Homeostat: Serving** since 20" in person.description(first)
+    assert "Homeostat says: Serving since 20" in person.description(first)
     bad = person.register("bad", passed=False)
     person.alias("champion", bad)
     person.wait_for(lambda: person.aliases()["champion"] == first)
     person.wait_for(lambda: person.state(bad) == "rejected")
-    assert "**Homeostat: Rejected**" in person.description(bad)
+    assert "Homeostat says: Rejected" in person.description(bad)
     assert person.tags(bad)["lifecycle.generation"] == "1"
     second = person.register("better", passed=True)
     person.alias("champion", second)
     person.settled(second)
     text = person.description(first)
-    assert "**Homeostat: Standby**" in text
+    assert "Homeostat says: Standby" in text
     assert "Serving" not in text
     assert text.endswith("Trained on **all** of it.\n\n* by Ada\n")
 
@@ -253,7 +253,7 @@ def test_the_policy_warn_serves_it_and_opens_a_ticket(someone: Person) -> None:
 
 
 def test_a_move_is_seen_within_two_seconds_at_the_default_pace(someone: Person) -> None:
-    pace = someone.settings.model_fields["poll_seconds"].default
+    pace = type(someone.settings).model_fields["poll_seconds"].default
     assert pace == 1.0
     someone.settings = someone.settings.model_copy(update={"poll_seconds": pace})
     with someone.gateway():
