@@ -25,7 +25,7 @@ from serving.telling import Teller
 
 DEEP_SECONDS = 3.0  # between looks at artifacts and runs; of the registry in between
 AGAIN_SECONDS = 0.3  # a fault is believed when it is seen twice
-AWAY_SECONDS = 6.0  # that MLflow may be silent before somebody hears of it
+AWAY_SECONDS = 5.0  # that MLflow may be silent before somebody hears of it
 POINTER_SECONDS = 6.0  # that an alias may differ from the routing: the reconciler answers sooner
 VERIFY_SECONDS = 600.0  # between checks of the pinned copies
 MEND_SECONDS = 10.0  # between tries to fetch a spoilt one again
