@@ -206,10 +206,12 @@ def hand_overs(found: list[Served]) -> list[str]:
 def broken(report: LedgerReport) -> LedgerBroken:
     """The error for a ledger that is not whole."""
     place = f"Line {report.broken} of the" if report.broken else "The"
+    trusted = f"Only the lines before it ({report.lines:,}) can be trusted. "
     return LedgerBroken(
         f"{place} ledger of '{report.model}' is not what was written. {report.reason}",
-        remedy=f"Trust the {report.lines:,} lines before it only. Keep a copy of the database as"
-        " it is, compare it with an export or a backup, and find out who wrote to it.",
+        remedy=(trusted if report.broken else "")
+        + "Keep a copy of it as it is, compare it with an export or a backup, and find out who"
+        " wrote to it.",
         model=report.model,
         line=report.broken,
         good=report.lines,
