@@ -15,8 +15,8 @@ from pathlib import Path
 
 from registry.gate_evidence import Measured
 
-SECONDS = 120.0  # a busy machine needs half a minute to import torch
-GRACE = 10.0  # the probe ends itself at its deadline; beyond this it is ended
+SECONDS = 60.0  # of loading and measuring; the probe ends itself then
+START = 60.0  # a busy machine needs half a minute to import torch; beyond both it is ended
 TOLD = 600  # characters of what it said last
 FIGURES = {
     "latency_p50_ms",
@@ -34,7 +34,7 @@ def probe(folder: Path, digest: str, learner: str, seconds: float = SECONDS) -> 
         folder: As it was saved.
         digest: Of it.
         learner: Reference that it may import.
-        seconds: What the probe may take.
+        seconds: What loading and measuring may take, once the process has started.
 
     Returns:
         What was measured, or why nothing could be; nothing a candidate does raises here.
@@ -49,7 +49,7 @@ def probe(folder: Path, digest: str, learner: str, seconds: float = SECONDS) -> 
                 stdout=subprocess.PIPE,
                 stderr=log,
                 env=_environment(),
-                timeout=seconds + GRACE,
+                timeout=START + seconds,
                 check=False,
             )
         except subprocess.TimeoutExpired:
