@@ -40,6 +40,11 @@ def test_the_pipeline_makes_a_judged_champion_that_mlflow_shows(site: Site) -> N
     metrics = {metric["key"]: metric["value"] for metric in run["data"]["metrics"]}
     assert metrics["accuracy"] == pytest.approx(answer["accuracy"])
     assert metrics["accuracy"] > 0.95
+    assert 0 < metrics["latency_p50_ms"] <= metrics["latency_p99_ms"]
+    assert min(metrics["throughput_rows_s"], metrics["size_bytes"]) > 0
+    assert metrics["memory_mb"] >= 0
+    assert version.tags["lifecycle.verdict"] == "passed"
+    assert version.tags["gate.golden"] == "passed: 1 (bound 1)"
     files = site.mlflow("artifacts/list", run_id=version.run_id)["files"]
     assert {item["path"] for item in files} == {
         "model",
