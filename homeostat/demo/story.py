@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -29,17 +32,17 @@ def run(state_dir: Path = Path(".homeostat-demo"), *, keep: bool = False) -> Non
     console = Console()
     began = time.monotonic()
     folder = state_dir.resolve()
-    with AlertReceiver() as receiver, PeakMemory(folder) as memory:
+    with _orderly_end(), AlertReceiver() as receiver, PeakMemory(folder) as memory:
         settings = prepare(folder, receiver.address)
         policy = settings.policy(MODEL)
         held = held_out(policy.retrain.holdout, policy.seed)
         stage = Stage(settings, console, receiver, held)
         console.print("[bold]Homeostat[/bold]: a model goes wrong, and the loop puts it right.")
-        with stage.progress("starting MLflow, Prefect and the gateway", 1) as tick:
-            stage.act = "Start"
-            stage.command("up", "--detach")
-            tick(1)
         try:
+            with stage.progress("starting MLflow, Prefect and the gateway", 1) as tick:
+                stage.act = "Start"
+                stage.command("up", "--detach")
+                tick(1)
             stage.say(f"ready after {time.monotonic() - began:.0f} s")
             acts.train(stage)
             acts.serve(stage)
@@ -61,6 +64,22 @@ def run(state_dir: Path = Path(".homeostat-demo"), *, keep: bool = False) -> Non
         console.print(
             f"stop it with: HOMEOSTAT_CONFIG={folder}/homeostat.toml homeostat down", soft_wrap=True
         )
+
+
+@contextmanager
+def _orderly_end() -> Iterator[None]:
+    """Stop the servers on the way out when somebody ends the demo, as Ctrl-C does by itself."""
+
+    def end(number: int, _frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, end) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _table(stage: Stage) -> None:
