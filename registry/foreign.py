@@ -86,6 +86,9 @@ def download(url: str, name: str, version: int, folder: Path) -> Path:
     from mlflow.exceptions import MlflowException
 
     try:
+        # The address of a logged model (models:/m-...) is looked up by these, whatever is passed.
+        mlflow.set_tracking_uri(url)
+        mlflow.set_registry_uri(url)
         client = mlflow.MlflowClient(tracking_uri=url, registry_uri=url)
         source = client.get_model_version(name, str(version)).source
         found = mlflow.artifacts.download_artifacts(
