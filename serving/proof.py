@@ -26,7 +26,8 @@ from serving.telling import Teller
 
 ENOUGH_ROWS = 20  # answers in a row that show a routing
 QUIET_SECONDS = 0.5  # or so long without a contrary one
-PATIENCE_SECONDS = 5.0  # how long the traffic may differ from the routing
+PATIENCE_SECONDS = 5.0  # that a caller waits for its move to show
+TELL_SECONDS = 7.0  # how long the traffic may differ from the routing before on-call hears of it
 EAGER_SECONDS = 0.05  # between looks while a routing is not proven
 
 logger = logging.getLogger(__name__)
@@ -119,7 +120,7 @@ class Prover:
         proven = self._parts.proven.get(model) == course.generation
         pointer = self.pointers.get(model)
         intent = self._intents[model]
-        late = course.wrong is not None and self.now() - course.wrong > PATIENCE_SECONDS
+        late = self._is_late(model)
         differs = TRAFFIC if late else "pointer" if pointer not in (None, intent) else ""
         state: Literal["proven", "waiting", "differs"] = (
             "differs" if late else "proven" if proven else "waiting"
@@ -211,8 +212,7 @@ class Prover:
         self._claimed[model] = generation
 
     def _tell(self, model: str, routing: Routing) -> None:
-        course = self._courses[model]
-        late = course.wrong is not None and self.now() - course.wrong > PATIENCE_SECONDS
+        late = self._is_late(model)
         self._parts.metrics.agrees.labels(model, TRAFFIC).set(0 if late else 1)
         if late == self._faulty.get(model):
             return
@@ -224,6 +224,16 @@ class Prover:
                 alerts = self._parts.policy(model).alerts
                 tell_unproven(session, routing, faults[0].text, alerts, self._parts.clock())
         self._faulty[model] = late
+
+    def _is_late(self, model: str) -> bool:
+        """Whether another version has answered, or would, for longer than a swap takes.
+
+        Before the first version is loaded nothing answers at all, which is no wrong answer: the
+        gateway is not ready then, and says so.
+        """
+        wrong = self._courses[model].wrong
+        loaded = self._parts.fleet.get(model) is not None
+        return loaded and wrong is not None and self.now() - wrong > TELL_SECONDS
 
     def _fault(self, routing: Routing) -> Fault:
         return Fault(
