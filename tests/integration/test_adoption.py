@@ -136,7 +136,7 @@ def addresses(mlflow_server: Any) -> dict[str, str]:  # noqa: ANN401 - of confte
     frame = plants(0)
     flowers, prices = (
         classifier(),
-        DecisionTreeRegressor().fit(plants(0)[["size", "petals"]], prices_of(frame)),
+        DecisionTreeRegressor(random_state=0).fit(plants(0)[["size", "petals"]], prices_of(frame)),
     )
     return {
         "flower": log(
@@ -186,7 +186,7 @@ def greenhouse(
     gateway = Gateway(settings)
     originals = {
         names["flower"]: classifier(),
-        names["price"]: DecisionTreeRegressor().fit(
+        names["price"]: DecisionTreeRegressor(random_state=0).fit(
             plants(0)[["size", "petals"]], prices_of(plants(0))
         ),
     }
