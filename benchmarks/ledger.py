@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import random
-import resource
 import shutil
 import sqlite3
 import statistics
@@ -209,7 +208,13 @@ def proof(name: str, folder: Path) -> tuple[float, float]:
         done = acts[name](session)
         took = time.perf_counter() - began
     assert getattr(done, "intact", True), done
-    return took, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return took, peak_memory()
+
+
+def peak_memory() -> float:
+    """The MB that this process has had at its most, without what ran before in its place."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
 
 
 def fill(database: sqlite3.Connection, releases: int, predictions: int) -> None:
