@@ -38,6 +38,7 @@ def adopt(
 ) -> None:
     """Adopt a version that somebody else logged: profile it, judge it, give it its place."""
     from flows.adoption import adopt as adopt_version
+    from flows.environment import prepare
     from flows.site import open_site, use_one_thread
     from homeostat.clock import utc_now
     from homeostat.settings import load_settings
@@ -47,6 +48,7 @@ def adopt(
     settings = load_settings()
     name, _ = parse_address(address)
     settings.policy(model or name)
+    prepare(settings)
     use_one_thread()
     with open_site(settings) as site:
         done = adopt_version(
