@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Literal
 
 from homeostat.errors import ArtifactError, NoCopy, Refused, Unavailable, UnknownVersion
 from registry.cache import MANIFEST, MAX_BYTES, MAX_MANIFEST_BYTES, ArtifactCache
@@ -14,7 +15,11 @@ from registry.mlflow_api import MlflowApi, MlflowRefused
 from registry.version_info import WORK_TAG
 from registry.versions import MlflowVersions
 
-ORIGIN = "homeostat.restored_"  # of the tags that say where a version came from
+# What is done, as the tags, the run's name and the description say it.
+ACTS = MappingProxyType(
+    {"restore": ("restored", "Restored from the pinned copy"), "copy": ("copied", "A copy")}
+)
+ORIGINS = tuple(f"homeostat.{word}_" for word, _ in ACTS.values())  # of tags on where it came from
 RUN_NAME = "mlflow.runName"  # MLflow sets it from the name of a run
 TAKEN_BACK = "lifecycle."  # tags that our controller writes, for the version as it then is
 MOST_NUMBERS = 10_000  # that a model made again may have to pass over
@@ -67,7 +72,12 @@ def whole_pin(cache: ArtifactCache, model: str, version: int) -> Pin:
 
 
 def register_again(
-    store: MlflowVersions, cache: ArtifactCache, pin: Pin, above: int, why: str
+    store: MlflowVersions,
+    cache: ArtifactCache,
+    pin: Pin,
+    above: int,
+    why: str,
+    act: Literal["restore", "copy"] = "restore",
 ) -> int:
     """Log the pinned parts as a new run and make a version of it; its number.
 
@@ -75,34 +85,38 @@ def register_again(
     artifact is downloaded again and compared byte for byte before the number is answered.
 
     Args:
-        store: MLflow's registry.
+        store: MLflow's registry; of a copy, another one than the version's own.
         cache: Where the copies are.
         pin: Whole, as `whole_pin` answers it.
         above: The highest number that the model ever had: where the model itself is made again
             MLflow would count from 1, and a number must not stand for two artifacts.
-        why: What was lost, for the description.
+        why: What was lost, or where it was copied from: for the description.
+        act: What this is.
 
     Raises:
         ArtifactError: what MLflow answers is not what was sent.
         Unavailable: MLflow is away.
     """
     facts, papers = papers_of(cache, pin)
-    key = f"restore/{pin.model}/{pin.version}/{pin.digest}"
-    run_id = _run_of(store.api, cache, pin, facts, papers, key)
+    word, opening = ACTS[act]
+    origin = f"homeostat.{word}_"
+    key = f"{act}/{pin.model}/{pin.version}/{pin.digest}"
+    own = {WORK_TAG: key, f"{origin}from": str(pin.version)}
+    run_id = _run_of(store.api, cache, pin, facts, papers, own, f"{word} {facts['run_name']}")
     _prove(store.api, cache, pin, run_id)
-    tags = {
+    kept = {
         name: value
         for name, value in facts["version_tags"].items()
-        if not name.startswith((TAKEN_BACK, ORIGIN))
+        if not name.startswith((TAKEN_BACK, *ORIGINS))
     }
-    text = f"Restored from the pinned copy of version {pin.version}, same digest. {why}"
+    text = f"{opening} of version {pin.version}, same digest. {why}"
     return _register_above(
         store,
         pin,
         above,
         run_id=run_id,
         work_key=key,
-        tags=tags | {f"{ORIGIN}from": str(pin.version), f"{ORIGIN}because": why},
+        tags=kept | {f"{origin}from": str(pin.version), f"{origin}because": why},
         description=f"{text}\n\n{facts['description']}".strip(),
     )
 
@@ -113,21 +127,22 @@ def _run_of(
     pin: Pin,
     facts: Mapping[str, Any],
     papers: Mapping[str, bytes],
-    key: str,
+    own: Mapping[str, str],
+    name: str,
 ) -> str:
     """The finished run that holds the parts: of an earlier try, or made now."""
     experiment = _experiment(api, pin.model)
-    query = {"experiment_ids": [experiment], "filter": f"tags.`{WORK_TAG}` = '{key}'"}
+    work = own[WORK_TAG]
+    query = {"experiment_ids": [experiment], "filter": f"tags.`{WORK_TAG}` = '{work}'"}
     for run in api.post("runs/search", query | {"max_results": 100}).get("runs", []):
         if run["info"]["status"] == "FINISHED" and _has_parts(api, pin, run["info"]["run_id"]):
             return str(run["info"]["run_id"])
-    tags = {name: value for name, value in facts["tags"].items() if name != RUN_NAME}
-    tags |= {WORK_TAG: key, f"{ORIGIN}from": str(pin.version)}
+    tags = {key: value for key, value in facts["tags"].items() if key != RUN_NAME} | dict(own)
     body = {
         "experiment_id": experiment,
-        "run_name": f"restored {facts['run_name']}".strip(),
+        "run_name": name.strip(),
         "start_time": _now(),
-        "tags": [{"key": name, "value": value} for name, value in tags.items()],
+        "tags": [{"key": key, "value": value} for key, value in tags.items()],
     }
     run = api.post("runs/create", body)["run"]
     run_id = str(run["info"]["run_id"])

@@ -1,4 +1,4 @@
-"""`pins`, `restore`: what is kept here of the versions with a role, and brought back from it."""
+"""`pins`, `restore`, `copy`: what is kept of versions, brought back, and carried elsewhere."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ def add_to(app: typer.Typer) -> None:
     """Register the commands of this file."""
     app.command()(pins)
     app.command()(restore)
+    app.command()(copy)
 
 
 def pins(
@@ -77,3 +78,46 @@ def restore(
         )
     if said["generation"]:
         say(f"Generation {said['generation']} names it so; the answers show it.")
+
+
+def copy(
+    model: ModelName,
+    version: Annotated[int, typer.Option("--version", min=1, help="Which one.")],
+    to: Annotated[str, typer.Option("--to", help="The address of the other MLflow.")],
+    reason: Reason,
+    as_json: AsJson = False,
+) -> None:
+    """Register a version in another environment's MLflow, the same digest proven at both ends.
+
+    It gets no alias there: what it may do is for the gates and the people of that environment.
+    """
+    from homeostat.clock import utc_now
+    from homeostat.commands.show import mask_password
+    from homeostat.settings import load_settings
+    from registry.copying import copy_version
+    from registry.database import connect, sessions, transaction
+    from registry.ledger import record
+    from registry.versions import MlflowVersions
+
+    settings, now, there = load_settings(), utc_now(), mask_password(to)
+    settings.policy(model)
+    here = MlflowVersions(settings.mlflow_address)
+    origin = f"version {version} at {mask_password(settings.mlflow_address)}"
+    done = copy_version(here, MlflowVersions(to), model, version, origin, now)
+    with transaction(sessions(connect(settings.database))) as session:
+        record(
+            session,
+            model,
+            "copy",
+            actor="homeostat copy",
+            reason=reason,
+            at=now,
+            before=None,
+            after=f"version {done.version} at {there}",
+            version=version,
+            digest=done.digest,
+        )
+    if as_json:
+        show_json({"model": model, "version": done.version, "digest": done.digest, "at": there})
+        return
+    say(f"{model}:{version} is version {done.version} at {there}, digest {done.digest}.")
