@@ -16,6 +16,7 @@ def test_a_demo_that_is_ended_stops_its_servers_first(
 ) -> None:
     ran: list[str] = []
     before = signal.getsignal(number)
+    monkeypatch.setattr(os, "environ", os.environ.copy())  # the demo sets its own variables
     monkeypatch.setattr(Stage, "command", lambda _stage, *words: ran.append(words[0]))
     monkeypatch.setattr("homeostat.demo.acts.train", lambda _: os.kill(os.getpid(), number))
 
