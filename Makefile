@@ -22,7 +22,8 @@ demo: setup
 	@$(BIN)/homeostat demo
 
 test: setup
-	@$(BIN)/python -m pytest tests/unit tests/integration tests/e2e
+	@$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit tests/integration
+	@$(BIN)/python -m pytest tests/e2e
 
 lint: setup
 	@$(BIN)/ruff check .
