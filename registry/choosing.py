@@ -165,7 +165,7 @@ def _regime(standings: Sequence[Standing], bounds: Bounds) -> int | None:
 def _faults(one: Standing, bounds: Bounds, regime: int | None) -> list[str]:
     faults = []
     if one.barred:
-        faults.append(f"in quarantine: {one.barred}")
+        faults.append(f"in quarantine: {one.barred.rstrip('.')}")
     if one.verdict is None:
         faults.append("its gates never judged it")
     elif not one.verdict.passed:
