@@ -22,7 +22,7 @@ demo: setup
 	@$(BIN)/homeostat demo
 
 test: setup
-	@$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit tests/integration
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/unit tests/integration
 	@$(BIN)/python -m pytest tests/e2e
 
 lint: setup

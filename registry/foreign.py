@@ -85,10 +85,10 @@ def download(url: str, name: str, version: int, folder: Path) -> Path:
     import mlflow  # two seconds, which only this command pays
     from mlflow.exceptions import MlflowException
 
+    before = mlflow.get_tracking_uri()
     try:
-        # The address of a logged model (models:/m-...) is looked up by these, whatever is passed.
+        # The address of a logged model (models:/m-...) is looked up by this, whatever is passed.
         mlflow.set_tracking_uri(url)
-        mlflow.set_registry_uri(url)
         client = mlflow.MlflowClient(tracking_uri=url, registry_uri=url)
         source = client.get_model_version(name, str(version)).source
         found = mlflow.artifacts.download_artifacts(
@@ -109,6 +109,8 @@ def download(url: str, name: str, version: int, folder: Path) -> Path:
             f"The files of {name}:{version} cannot be fetched: {error}.",
             remedy="See that MLflow runs and that this disk has room.",
         ) from error
+    finally:
+        mlflow.set_tracking_uri(before)
     return Path(found)
 
 

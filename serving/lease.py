@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -39,6 +40,7 @@ class Lease:
         self._parts = parts
         self._holder = f"{socket.gethostname()}/{uuid.uuid4().hex[:12]}"
         self._token: int | None = None
+        self._changing = threading.RLock()
 
     @property
     def held(self) -> bool:
@@ -74,7 +76,9 @@ class Lease:
             try:
                 leases.check(session, NAME, token, self._parts.clock())
             except Refused:
-                self._believe(None)
+                with self._changing:  # unless another thread has taken it again since
+                    if self._token == token:
+                        self._believe(None)
                 raise
             yield session
 
@@ -102,7 +106,8 @@ class Lease:
             leases.release(session, NAME, token)
 
     def _believe(self, token: int | None) -> None:
-        if (token is None) != (self._token is None):
-            logger.info("this gateway %s", "acts" if token is not None else "follows another")
-        self._token = token
-        self._parts.metrics.lease.set(0 if token is None else 1)
+        with self._changing:
+            if (token is None) != (self._token is None):
+                logger.info("this gateway %s", "acts" if token is not None else "follows another")
+            self._token = token
+            self._parts.metrics.lease.set(0 if token is None else 1)

@@ -30,6 +30,7 @@ MODULES = {
     "scikit-learn": "sklearn",
     "import-linter": "importlinter",
     "pytest-timeout": "pytest_timeout",
+    "pytest-xdist": "xdist",
     "pyyaml": "yaml",
 }
 STUBS = {"pandas-stubs", "scipy-stubs"}

@@ -137,7 +137,7 @@ def test_a_pipeline_killed_while_it_logged_its_run_leaves_that_run_killed(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr("flows.runs.Runs._upload", killed)
+        patched.setattr("registry.mlflow_api.MlflowApi.upload", killed)
         with pytest.raises(Refused):
             pipeline(site.model)
 
