@@ -29,8 +29,8 @@ def test_who_finds_an_old_lease_lost_leaves_the_new_one_alone(
         writing=writing, clock=utc_now, metrics=SimpleNamespace(lease=Gauge())
     )
     lease = Lease(parts)
-    monkeypatch.setattr("registry.leases.acquire", lambda *_: next(tokens))
     tokens = iter([1, 2])
+    monkeypatch.setattr("registry.leases.acquire", lambda *_: next(tokens))
     assert lease.hold()
 
     def ran_out(*_: object) -> None:
