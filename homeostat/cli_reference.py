@@ -110,7 +110,7 @@ def main() -> None:
         (DOCS / name).write_text(text)
 
 
-def _paths(command: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:  # noqa: ANN401
+def _paths(command: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:  # noqa: ANN401 - click has no one type for it
     """The words of each command; Typer brings its own click, whose types are not public."""
     inner: dict[str, Any] = getattr(command, "commands", {})
     if not inner:
