@@ -38,7 +38,7 @@ bench-serving: setup
 	@$(BIN)/python benchmarks/serving.py
 
 bench-ledger: setup
-	@$(BIN)/python benchmarks/ledger.py
+	@$(BIN)/python -m benchmarks.ledger
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
