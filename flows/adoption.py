@@ -9,12 +9,20 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from flows.candidates import assemble, log_candidate, outcome, register_candidate, settle
+from flows.candidates import (
+    assemble,
+    log_candidate,
+    outcome,
+    register_candidate,
+    settle,
+    verdict_of,
+)
 from flows.champions import fetch
-from flows.learning import Trained, build_profile, judge_regimes, save
+from flows.learning import Champion, Trained, build_profile, judge_regimes, save
 from flows.lessons import FIRST_REGIME, Lesson
 from flows.origin import Origin
 from flows.probing import probe
+from flows.runs import Tried
 from flows.site import Site
 from flows.work import work_key
 from homeostat.errors import DataError, Refused
@@ -26,7 +34,9 @@ from models.stored import MAX_TENSOR_BYTES
 from models.torch_learner import guarded
 from registry.foreign import Foreign, describe, download, parse_address
 from registry.ledger import record
-from registry.worker import Worker, pack
+from registry.lineage import record_edge
+from registry.packed import pack
+from registry.worker import Worker
 
 FLOW = "adopt"
 
@@ -132,18 +142,13 @@ def _place(
     model = origin.model
     tried = known = site.runs.find(model, origin.key)
     if tried is None:
-        champion = fetch(site, model, policy)
-        judged = judge_regimes(trained, champion)
-        profile = build_profile(trained, judged)
-        with tempfile.TemporaryDirectory() as place:
-            folder = Path(place)
-            saved = save(folder, trained, profile, champion, policy)
-            measured = probe(folder / "model", saved, REFERENCE)
-            candidate = assemble(folder, origin, trained, judged, saved, measured, champion, policy)
-            tried = log_candidate(site, candidate)
+        tried = judge_and_log(site, policy, origin, trained, fetch(site, model, policy))
     version = register_candidate(site, model, origin.key, tried)
-    if known is None:
-        with site.session() as session:
+    with site.session() as session:
+        recipe = {"flow": FLOW, **origin.facts, "verdict": verdict_of(tried).to_json()}
+        foreign = str(origin.facts["adopted_files"])
+        record_edge(session, tried.digest, foreign, "adopted_from", recipe)
+        if known is None:
             record(
                 session,
                 model,
@@ -159,6 +164,20 @@ def _place(
             )
     where = settle(site, policy, model, version, tried, now)
     return outcome(site, model, version, tried, where)
+
+
+def judge_and_log(
+    site: Site, policy: Policy, origin: Origin, trained: Trained, champion: Champion | None
+) -> Tried:
+    """From a module that nobody judged yet to a finished MLflow run, with no server of Prefect."""
+    judged = judge_regimes(trained, champion)
+    profile = build_profile(trained, judged)
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        saved = save(folder, trained, profile, champion, policy)
+        measured = probe(folder / "model", saved, trained.reference)
+        candidate = assemble(folder, origin, trained, judged, saved, measured, champion, policy)
+        return log_candidate(site, candidate)
 
 
 def _kinds(foreign: Foreign, dataset: Dataset) -> Mapping[str, str]:

@@ -37,6 +37,7 @@ from models.artifact import MANIFEST_FILE, verify
 from models.catalog import known_learners
 from models.data import Dataset, read_dataset
 from models.learner import Budget
+from models.pyfunc import REFERENCE as ADOPTED
 from models.stored import parse_object
 from registry.labels import labelled_rows_of
 from registry.lineage_record import CodeFacts, EnvironmentFacts, Lineage
@@ -93,13 +94,19 @@ def reproduce(site: Site, model: str, version: int, folder: Path) -> Reproductio
 
     Raises:
         UnknownVersion: no lineage of it is known.
-        Refused: its learner is neither the policy's nor an installed one.
+        Refused: it was adopted, or its learner is neither the policy's nor an installed one.
         DataError: its data cannot be read.
         ArtifactError: the version that it was judged beside is not what it was.
         Unavailable: MLflow or the database is away.
     """
     with site.session() as session:
         record = find_lineage(session, model, version).record
+        if record.make.learner == ADOPTED:
+            raise Refused(
+                f"Version {version} of '{model}' was adopted: it was made elsewhere, by"
+                " whoever logged it.",
+                remedy=f"Its files are those of its artifact; see `homeostat lineage {model}`.",
+            )
         memories = {each.version: each.record.memory.digest for each in lineages(session, model)}
     policy = _policy(site, record)
     torch.set_num_threads(record.environment.threads)

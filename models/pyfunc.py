@@ -14,7 +14,7 @@ import math
 import threading
 from abc import abstractmethod
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Self
@@ -67,11 +67,17 @@ class Field:
 
 
 class Apart(nn.Module):
-    """A model that runs elsewhere; `state_dict` is its files by path, uint8 (bytes,)."""
+    """A model that runs elsewhere; `state_dict` is its files by path, uint8 (bytes,).
+
+    `proof` is what it has to pass when it comes back, before it answers anybody: it raises
+    ArtifactError where another model came back. `fault` then says so, and it answers no more.
+    """
 
     def __init__(self, files: Mapping[str, Tensor]) -> None:
         super().__init__()
         self.files = dict(files)
+        self.proof: Callable[[Apart], None] | None = None
+        self.fault = ""
 
     def state_dict(self, *_: Any, **__: Any) -> dict[str, Tensor]:  # type: ignore[override]  # noqa: ANN401 - torch's
         """The files, as they are sealed into an artifact."""

@@ -16,6 +16,7 @@ from registry.tables import EdgeRow, RegimeRow
 
 EdgeKind = Literal[
     "continual_of",
+    "adopted_from",
     "adapter_of",
     "quantized_of",
     "pruned_of",

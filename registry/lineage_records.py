@@ -110,8 +110,8 @@ def ancestry(session: Session, model: str, version: int) -> list[Kept]:
     if mine is None:
         raise UnknownVersion(
             f"No lineage of version {version} of '{model}' is known.",
-            remedy=f"See `homeostat versions {model}`: it was adopted, or made by an older"
-            " Homeostat, or there is no such version.",
+            remedy=f"See `homeostat versions {model}`: it was made by an older Homeostat,"
+            " or there is no such version.",
             model=model,
             version=version,
         )

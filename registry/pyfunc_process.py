@@ -11,7 +11,7 @@ A frame is its length in four bytes (big endian) and one MessagePack value:
     answered  {"kind": DTYPE, "shape": [N] or [N, C], "data": bytes}
               or {"values": [...]}, or {"error": text}
 
-The first frame is sent unasked when the model is loaded: {"classes": [...]}.
+The first frame is sent unasked when the model is loaded: {"classes": [...], "user": "nobody"}.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import pwd
 import resource
 import socket
 import struct
@@ -35,21 +36,23 @@ MEMORY = 8 * 1024**3  # of address space, of which the libraries reserve more th
 FILE_SIZE = 64 * 1024 * 1024
 OPEN_FILES = 512
 NO_NEW_PRIVILEGES, DUMPABLE = 38, 4  # of prctl
+NEW_NAMESPACE, BIND, RECURSIVE, PRIVATE = 0x20000, 4096, 16384, 1 << 18  # of unshare and mount
 
 
 def main(descriptor: int, folder: str) -> None:
     """Load the model of a folder and answer until the other end is closed."""
     link = socket.socket(fileno=descriptor)
+    droppable = os.getuid() == 0 and _let_everybody_read([*_python(), str(Path(folder).parent)])
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-    import mlflow.pyfunc  # while all of it can still be read
+    import mlflow.pyfunc
 
-    _close_down(Path(folder))
+    _close_down(Path(folder), drop=droppable)
     try:
         model = mlflow.pyfunc.load_model(folder)
     except BaseException as error:  # noqa: BLE001 - it is somebody else's code
         _send(link, {"error": _told(error)})
         return
-    _send(link, {"classes": _classes(model)})
+    _send(link, {"classes": _classes(model), "user": pwd.getpwuid(os.getuid()).pw_name})
     while (asked := _receive(link)) is not None:
         try:
             answer = _answer(model.predict(_rows(asked)))
@@ -65,10 +68,9 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def _close_down(folder: Path) -> None:
+def _close_down(folder: Path, *, drop: bool) -> None:
     libc = ctypes.CDLL(None)
     libc.prctl(NO_NEW_PRIVILEGES, 1, 0, 0, 0)
-    libc.prctl(DUMPABLE, 0, 0, 0, 0)
     for limit, most in (
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_AS, MEMORY),
@@ -78,18 +80,56 @@ def _close_down(folder: Path) -> None:
         hard = resource.getrlimit(limit)[1]
         most = most if hard == resource.RLIM_INFINITY else min(most, hard)
         resource.setrlimit(limit, (most, most))
-    if os.getuid() == 0 and all(map(_open_to_all, (sys.prefix, sys.base_prefix))):
-        for path in (folder, *folder.rglob("*")):
+    if drop:
+        for path in (folder.parent, folder, *folder.rglob("*")):
             os.chown(path, NOBODY, NOBODY)
         os.setgroups([])
         os.setgid(NOBODY)
         os.setuid(NOBODY)
+    libc.prctl(DUMPABLE, 0, 0, 0, 0)  # last: whether it holds is decided anew with each user
 
 
-def _open_to_all(path: str) -> bool:
-    """Whether a user without rights could still import what lies there."""
-    whole = Path(path).resolve()
-    return all(each.stat().st_mode & 0o005 == 0o005 for each in (whole, *whole.parents))
+def _python() -> list[str]:
+    """Where Python and what it imports lie."""
+    return [sys.prefix, sys.base_prefix, *(path for path in sys.path if Path(path).exists())]
+
+
+def _let_everybody_read(paths: list[str]) -> bool:
+    """Make folders reachable for a user without rights, in this process alone; False: it cannot.
+
+    A Python below /root is behind a door that only root opens. In a mount namespace of our own
+    an empty folder is put over that door, and in it, at their old places, only the paths.
+    Before there is a second thread: a namespace is a thread's own. The last path is the model's
+    own folder, which will belong to that user.
+    """
+    whole = [Path(path).resolve() for path in paths]
+    doors = {door for path in whole if (door := _closed_above(path)) is not None}
+    if not doors:
+        return all(path.stat().st_mode & 0o005 for path in whole[:-1])
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(NEW_NAMESPACE) or libc.mount(b"none", b"/", None, RECURSIVE | PRIVATE, None):
+        return False  # no right to it, as in most containers
+    behind = {path: os.open(path, os.O_PATH) for path in whole if doors & set(path.parents)}
+    try:
+        for door in sorted(doors):
+            if libc.mount(b"tmpfs", os.fsencode(door), b"tmpfs", 0, b"mode=755"):
+                return False
+        for path, opened in sorted(behind.items()):
+            if path.exists():  # within one that is there already
+                continue
+            path.mkdir(parents=True)
+            source = f"/proc/self/fd/{opened}".encode()
+            if libc.mount(source, os.fsencode(path), None, BIND | RECURSIVE, None):
+                return False
+    finally:
+        for opened in behind.values():
+            os.close(opened)
+    return all(path.stat().st_mode & 0o005 for path in whole[:-1])
+
+
+def _closed_above(path: Path) -> Path | None:
+    """The topmost folder on the way to a path that not everybody may pass."""
+    return next((door for door in reversed(path.parents) if not door.stat().st_mode & 0o001), None)
 
 
 def _rows(asked: dict[str, Any]) -> Any:  # noqa: ANN401 - a table or an array

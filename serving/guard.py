@@ -111,6 +111,8 @@ class Guard:
 
 def reason_of(signal: Signal, bad: int, standby: int) -> str:
     """Why traffic went back, in a sentence."""
+    if told := signal.details.get("reason"):
+        return f"Version {bad} was started again and is another model now: {told}"
     if signal.kind == "hard-failure":
         return (
             f"Version {bad} failed {signal.rows} batches within seconds that version "

@@ -112,11 +112,11 @@ class Library:
         """
         # Not behind the lock: another version's process may take seconds to start.
         present = self._loaded.get((model, version))
-        if present is not None and digest in ("", present.digest):
+        if present is not None and not present.fault and digest in ("", present.digest):
             return present
         with self._lock:
             present = self._loaded.get((model, version))
-            if present is not None and digest in ("", present.digest):
+            if present is not None and not present.fault and digest in ("", present.digest):
                 return present
             if (twin := self._find(model, digest)) is not None:  # restored: a new number for it
                 self._loaded[model, version] = renumbered = replace(twin, version=version)
@@ -144,7 +144,7 @@ class Library:
             (
                 loaded
                 for (name, _), loaded in self._loaded.items()
-                if name == model and loaded.digest == digest
+                if name == model and loaded.digest == digest and not loaded.fault
             ),
             None,
         )

@@ -232,18 +232,11 @@ class Watch:
             if self._guard is not None and self._guard.drift_detected:
                 return self._signal("worse-than-standby", self._guard)
             now = self._clock()
+            if self._standby and self._champion is not None and self._champion.fault:
+                return _failed(1, 1.0, now, reason=self._champion.fault)
             recent = [at for at in self._failing if now - at <= HARD_WINDOW]
             if self._standby and len(recent) >= HARD_FAILURES:
-                count = float(len(recent))
-                return Signal(
-                    kind="hard-failure",
-                    detector=FAILURES,
-                    evidence=count,
-                    threshold=float(HARD_FAILURES),
-                    rows=len(recent),
-                    since=len(recent),
-                    details={"since_at": recent[0].isoformat()},
-                )
+                return _failed(len(recent), float(HARD_FAILURES), recent[0])
             return None
 
     def samples(self) -> list[EvidenceSample]:
@@ -311,6 +304,18 @@ class Watch:
         moments = self._input_moments if kind == "input-drift" else self._loss_moments
         since = moments.ago(detector.since, self._clock())
         return read_signal(kind, detector, since_at=since.isoformat())
+
+
+def _failed(count: int, threshold: float, since: datetime, **details: str) -> Signal:
+    return Signal(
+        kind="hard-failure",
+        detector=FAILURES,
+        evidence=float(count),
+        threshold=threshold,
+        rows=count,
+        since=count,
+        details={"since_at": since.isoformat(), **details},
+    )
 
 
 def _differences(

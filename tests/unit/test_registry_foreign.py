@@ -11,7 +11,7 @@ from flows.adoption import refuse_unless_allowed
 from homeostat.errors import ArtifactError, DataError, InputError, Refused, SuspectArtifact
 from homeostat.policy import Policy
 from registry.foreign import describe, parse_address
-from registry.worker import pack, unpack
+from registry.packed import pack, unpack
 
 SKLEARN = """
 flavors:
