@@ -19,6 +19,7 @@ from homeostat.commands import (
     release,
     servers,
     show,
+    tokens,
     verdicts,
     versions,
 )
@@ -71,6 +72,7 @@ for group in (
     incidents,
     verdicts,
     show,
+    tokens,
     database,
 ):
     group.add_to(app)

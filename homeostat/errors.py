@@ -12,7 +12,9 @@
     │   ├── UnknownPrediction     a label for an id that was never given out
     │   ├── NothingServed         a moment before the first routing
     │   └── ConflictingLabel      a second label that contradicts the first
-    ├── Unauthorized          no token, or the wrong one
+    ├── Unauthorized          no token, or one that does not work
+    ├── Forbidden             the token is not for that
+    ├── RateLimited           more requests than the token's holder may make
     ├── LearnerError          a learner's own code failed or broke its contract
     ├── ArtifactError         a stored version cannot be used
     │   └── SuspectArtifact       it is not what was registered: changed, cut or forged
@@ -125,9 +127,21 @@ class ConflictingLabel(InputError):
 
 
 class Unauthorized(HomeostatError):
-    """No token, or the wrong one."""
+    """No token, or one that is unknown, revoked or at its end."""
 
     code = "unauthorized"
+
+
+class Forbidden(HomeostatError):
+    """The token is not for that; `verb` says what it would need."""
+
+    code = "forbidden"
+
+
+class RateLimited(HomeostatError):
+    """More requests than the token's holder may make; `retry_after` says in how many seconds."""
+
+    code = "rate-limited"
 
 
 class LearnerError(HomeostatError):

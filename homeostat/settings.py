@@ -76,6 +76,14 @@ class Settings(BaseSettings):
     """The largest body of a request that the gateway takes."""
     max_rows: Annotated[int, Field(gt=0)] = 4096
     """The most rows of one request."""
+    token_rate: Annotated[float, Field(ge=0)] = 0
+    """How many requests a second each token that was made here may send; 0: any number."""
+    token_burst: Annotated[int, Field(ge=0)] = 0
+    """How many it may send at once after a pause; 0: as many as in a second."""
+    token_concurrency: Annotated[int, Field(ge=0)] = 0
+    """How many of its requests may be under way at a time; 0: any number."""
+    token_grace_seconds: Annotated[float, Field(ge=0)] = 3600
+    """How long tokens that were made here are honoured while the database is away."""
     max_spool_bytes: Annotated[int, Field(gt=0)] = 1024**3
     """What the prediction log may take on disk while the database is away; beyond it predictions
     are refused until the database is back.

@@ -49,6 +49,7 @@ __all__ = [
     "open_incidents",
     "raise_signal",
     "resolve",
+    "unknown_incident",
 ]
 
 
@@ -179,9 +180,14 @@ def _advance(row: IncidentRow, state: State) -> bool:
 def _row(session: Session, incident_id: str) -> IncidentRow:
     row = session.get(IncidentRow, incident_id, with_for_update=True, populate_existing=True)
     if row is None:
-        raise InputError(
-            f"There is no incident '{incident_id}'.",
-            remedy="List the incidents to find its id.",
-            incident=incident_id,
-        )
+        raise unknown_incident(incident_id)
     return row
+
+
+def unknown_incident(incident_id: str) -> InputError:
+    """The error of an incident that is not there, or not there for who asks."""
+    return InputError(
+        f"There is no incident '{incident_id}'.",
+        remedy="List the incidents to find its id.",
+        incident=incident_id,
+    )

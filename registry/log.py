@@ -110,6 +110,19 @@ def find_prediction(session: Session, prediction_id: str) -> PredictionRecord | 
     return find_predictions(session, [prediction_id]).get(prediction_id)
 
 
+def predictions_elsewhere(
+    session: Session, ids: Collection[str], models: Collection[str]
+) -> set[str]:
+    """Those of the ids that are predictions of other models than these."""
+    found: set[str] = set()
+    for part in parts_of(ids):
+        query = select(PredictionRow.id).where(
+            PredictionRow.id.in_(part), PredictionRow.model.not_in(models)
+        )
+        found.update(session.scalars(query))
+    return found
+
+
 def find_predictions(session: Session, ids: Collection[str]) -> dict[str, PredictionRecord]:
     """The predictions of those ids that are in the log, with their shadows."""
     found: dict[str, PredictionRecord] = {}

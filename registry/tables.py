@@ -430,3 +430,21 @@ class RegimeRow(Table):
     opened_at: Mapped[datetime]
     incident_id: Mapped[str] = mapped_column(Uuid)
     version: Mapped[int]
+
+
+class TokenRow(Table):
+    """One secret of a named holder, as its hash; while it is rotated a name has two."""
+
+    __tablename__ = "tokens"
+    __table_args__ = (Index(None, "name"),)
+
+    key: Mapped[str] = mapped_column(String(12), primary_key=True)
+    name: Mapped[str] = mapped_column(String(100))
+    hash: Mapped[str] = mapped_column(Digest)
+    verbs: Mapped[list[str]] = mapped_column(JSON)
+    models: Mapped[list[str]] = mapped_column(JSON)  # empty: all
+    created_at: Mapped[datetime]
+    created_by: Mapped[str]
+    expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+    used_at: Mapped[datetime | None]

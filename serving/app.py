@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
-from datetime import timedelta
-from typing import Annotated, Any, TypeVar
+from typing import Any
 
-from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
-from fastapi.security import HTTPBearer
 
 from homeostat.errors import (
     ConflictingLabel,
@@ -19,19 +17,14 @@ from homeostat.errors import (
     UnknownPrediction,
 )
 from homeostat.settings import Settings
-from registry.incidents import acknowledge
 from registry.labels import LabelItem
-from registry.promotion import grant_override
-from serving import handlers, openapi, requests, views, webhook
-from serving.approving import approve_version
-from serving.bodies import parse, read_body
+from serving import acting, handlers, openapi, requests, views, webhook
+from serving.admitting import Labeller, Reader, body_reader
+from serving.bodies import read_body
 from serving.feedback import LabelResult
 from serving.gateway import Gateway
 from serving.metrics import CONTENT_TYPE
 from serving.predicting import Predictor
-
-Body = TypeVar("Body")
-_bearer = HTTPBearer(auto_error=False, description="The token of the state folder.")
 
 
 class GatewayApp(FastAPI):
@@ -81,7 +74,8 @@ def create_app(settings: Settings, gateway: Gateway | None = None) -> GatewayApp
     app.gateway = parts
     app.include_router(_open_routes(parts))
     app.include_router(_hook_routes(parts))
-    app.include_router(_routes(parts), dependencies=[Depends(_authorize)])
+    app.include_router(_routes(parts))
+    app.include_router(acting.routes(parts))
     handlers.install(app)
     return app
 
@@ -124,13 +118,10 @@ def _hook_routes(gateway: Gateway) -> APIRouter:
 
 def _routes(gateway: Gateway) -> APIRouter:
     router = APIRouter(prefix="/v1")
-    limit = gateway.settings.max_body_bytes
-
-    async def body_of(request: Request, kind: type[Body]) -> Body:
-        return parse(await read_body(request.headers.raw, request.receive, limit), kind)
+    body_of = body_reader(gateway.settings.max_body_bytes)
 
     @router.post("/labels", openapi_extra=requests.takes(requests.LabelsBody))
-    async def labels(request: Request) -> dict[str, Any]:
+    async def labels(request: Request, caller: Labeller) -> dict[str, Any]:
         """Take labels by prediction id; idempotent."""
         body = await body_of(request, requests.LabelsBody)
         if len(body.labels) > gateway.settings.max_rows:
@@ -141,131 +132,19 @@ def _routes(gateway: Gateway) -> APIRouter:
                 limit=most,
             )
         items = [LabelItem(one.id, one.label, one.source) for one in body.labels]
-        return _labelled(await run_in_threadpool(gateway.feedback.take, items))
+        return _labelled(await run_in_threadpool(gateway.feedback.take, items, caller.models))
 
     @router.get("/models")
-    def models() -> dict[str, Any]:
-        """Every model with what serves it."""
-        return views.models(gateway)
+    def models(caller: Reader) -> dict[str, Any]:
+        """Every model of the caller's with what serves it."""
+        return views.models(gateway, gateway.access.visible(caller))
 
     @router.get("/models/{model}")
-    def model(model: str) -> dict[str, Any]:
+    def model(model: str, _: Reader) -> dict[str, Any]:
         """One model: routing, versions, evidence, incidents."""
         return views.model(gateway, model)
 
-    @router.get("/models/{model}/history")
-    def history(model: str) -> dict[str, Any]:
-        """Every routing and release of a model."""
-        return views.history(gateway, model)
-
-    @router.get("/incidents")
-    def incidents(model: str | None = None, every: bool = False) -> dict[str, Any]:
-        """Open incidents; with `every` resolved ones too."""
-        return views.incidents(gateway, model, every=every)
-
-    @router.post(
-        "/incidents/{incident}/acknowledge",
-        openapi_extra=requests.takes(requests.AcknowledgeBody),
-    )
-    async def acknowledged(incident: str, request: Request) -> dict[str, Any]:
-        """Somebody has seen an incident."""
-        body = await body_of(request, requests.AcknowledgeBody)
-
-        def act() -> dict[str, Any]:
-            with gateway.parts.writing() as session:
-                now = gateway.parts.clock()
-                return views.incident(acknowledge(session, incident, body.actor, now))
-
-        return await run_in_threadpool(act)
-
-    @router.post("/models/{model}/promote", openapi_extra=requests.takes(requests.PromoteBody))
-    async def promote(model: str, request: Request) -> dict[str, Any]:
-        """Make a version champion at once, if gates or an override allow it."""
-        gateway.fleet.get(model)
-        body = await body_of(request, requests.PromoteBody)
-
-        def act() -> dict[str, Any]:
-            routing = gateway.moves.request(
-                model,
-                body.version,
-                body.actor,
-                body.reason,
-                override=body.override,
-                expires_hours=body.expires_hours,
-                expected=body.expected_generation,
-            )
-            gateway.prover.wait(routing)
-            return views.routing(routing)
-
-        return await run_in_threadpool(act)
-
-    @router.post("/models/{model}/rollback", openapi_extra=requests.takes(requests.RollbackBody))
-    async def rollback(model: str, request: Request) -> dict[str, Any]:
-        """Give the traffic back to the standby."""
-        gateway.fleet.get(model)
-        body = await body_of(request, requests.RollbackBody)
-
-        def act() -> dict[str, Any]:
-            routing = gateway.moves.roll_back(
-                model, body.actor, body.reason, body.expected_generation
-            )
-            gateway.prover.wait(routing)
-            return views.routing(routing)
-
-        return await run_in_threadpool(act)
-
-    @router.post("/models/{model}/restore", openapi_extra=requests.takes(requests.RestoreBody))
-    async def restored(model: str, request: Request) -> dict[str, Any]:
-        """Register what MLflow lost again from the pinned copies, with the same digests."""
-        gateway.fleet.get(model)
-        body = await body_of(request, requests.RestoreBody)
-        return await run_in_threadpool(
-            gateway.restore, model, body.version, body.actor, body.reason
-        )
-
-    @router.get("/models/{model}/pins")
-    def pins(model: str, verify: bool = False) -> dict[str, Any]:
-        """The pinned copies of the versions with a role; with `verify` checked byte by byte now."""
-        return views.pins(gateway, model, verify=verify)
-
-    @router.post("/models/{model}/overrides", openapi_extra=requests.takes(requests.OverrideBody))
-    async def overrides(model: str, request: Request) -> dict[str, Any]:
-        """Let a version pass the gates for a while; its alias may then be moved in MLflow."""
-        gateway.fleet.get(model)
-        body = await body_of(request, requests.OverrideBody)
-
-        def act() -> dict[str, Any]:
-            now = gateway.parts.clock()
-            until = now + timedelta(hours=body.expires_hours)
-            with gateway.parts.writing() as session:
-                grant_override(session, model, body.version, body.actor, body.reason, until, now)
-            return {
-                "model": model,
-                "version": body.version,
-                "actor": body.actor,
-                "reason": body.reason,
-                "expires_at": until.isoformat(),
-            }
-
-        return await run_in_threadpool(act)
-
-    @router.post("/models/{model}/approvals", openapi_extra=requests.takes(requests.ApprovalBody))
-    async def approvals(model: str, request: Request) -> dict[str, Any]:
-        """Approve the verdict that stands on a version, as one of the people whom policy asks."""
-        gateway.fleet.get(model)
-        body = await body_of(request, requests.ApprovalBody)
-        return await run_in_threadpool(approve_version, gateway, model, body)
-
     return router
-
-
-async def _authorize(
-    request: Request,
-    _: Annotated[object, Depends(_bearer)],  # only for the OpenAPI document
-) -> None:
-    app: GatewayApp = request.app
-    header = request.headers.get("authorization")
-    app.gateway.access.check(header.encode("latin-1") if header is not None else None)
 
 
 def _labelled(results: list[LabelResult]) -> dict[str, Any]:

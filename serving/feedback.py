@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -26,7 +26,7 @@ from sqlalchemy.orm import Session
 from homeostat.errors import HomeostatError, InvalidLabel, LearnerError
 from models.learner import Learner
 from registry.labels import LabelItem, LabelOutcome, record_labels, record_losses
-from registry.log import PredictionRecord
+from registry.log import PredictionRecord, predictions_elsewhere
 from serving.maturing import Maturing
 from serving.parts import Parts
 from serving.runtime import Outputs
@@ -85,11 +85,18 @@ class Feedback:
         self._feeding = threading.RLock()
         self._maturing = Maturing()
 
-    def take(self, items: Sequence[LabelItem]) -> list[LabelResult]:
+    def take(
+        self, items: Sequence[LabelItem], models: Collection[str] | None = None
+    ) -> list[LabelResult]:
         """Take labels; one result for each, in order.
 
         When the evidence of these labels decides for a rollback, traffic has gone back when
         this returns.
+
+        Args:
+            items: The labels.
+            models: Whose predictions the sender may know of; None: all. A prediction of another
+                model is as one unknown, and its label is dropped.
 
         Raises:
             Unavailable: the database is away; none of the labels was kept.
@@ -97,17 +104,20 @@ class Feedback:
         with self._lock:
             self.prepare()
             self._drain()  # a label may be quicker than the log of its prediction
+            theirs = self._theirs(items, models)
             invalid: dict[int, str] = {}
             while True:
-                asked = [index for index in range(len(items)) if index not in invalid]
+                asked = [index for index in theirs if index not in invalid]
                 try:
                     outcomes, scored = self._record([items[index] for index in asked])
                     break
                 except _Invalid as error:
                     invalid |= {asked[place]: why for place, why in error.reasons.items()}
             results: list[LabelResult] = [
-                LabelResult(items[index].prediction_id, "invalid", invalid.get(index, ""))
-                for index in range(len(items))
+                LabelResult(item.prediction_id, "invalid", invalid[index])
+                if index in invalid
+                else LabelResult(item.prediction_id, "unknown")
+                for index, item in enumerate(items)
             ]
             for index, outcome in zip(asked, outcomes, strict=True):
                 results[index] = LabelResult(outcome.prediction_id, outcome.status)
@@ -150,6 +160,15 @@ class Feedback:
             self._maturing.forget(model)
             for rows in calls:
                 self._take_in(model, rows)
+
+    def _theirs(self, items: Sequence[LabelItem], models: Collection[str] | None) -> list[int]:
+        """Places of the labels that may be taken."""
+        if models is None:
+            return list(range(len(items)))
+        with self._parts.reading() as session:
+            ids = {item.prediction_id for item in items}
+            others = predictions_elsewhere(session, ids, models)
+        return [at for at, item in enumerate(items) if item.prediction_id not in others]
 
     def _record(self, items: Sequence[LabelItem]) -> tuple[list[LabelOutcome], list[_Scored]]:
         now = self._parts.clock()

@@ -7,7 +7,7 @@ batches. So a batch, and with it a request, sees one split only.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Literal
@@ -82,6 +82,15 @@ class Split:
         return head[:-1] + b',"predictions":'
 
 
+def unknown_model(model: str, known: Sequence[str]) -> UnknownModel:
+    """The error of a model that is not there, or not there for who asks."""
+    return UnknownModel(
+        f"There is no model '{model}' here; known: {', '.join(known) or 'none'}.",
+        remedy="Use one of these names, or add the model to the settings.",
+        model=model,
+    )
+
+
 class Fleet:
     """The present split of every model. Reading is free; a swap is one assignment.
 
@@ -107,11 +116,7 @@ class Fleet:
         """
         split = self._splits.get(model)
         if split is None and model not in self._models:
-            raise UnknownModel(
-                f"There is no model '{model}' here; known: {', '.join(self._models) or 'none'}.",
-                remedy="Use one of these names, or add the model to the settings.",
-                model=model,
-            )
+            raise unknown_model(model, self._models)
         return split
 
     def serving(self, model: str) -> Split:

@@ -43,6 +43,7 @@ from serving.rollout import Rollout
 from serving.shadows import Shadows
 from serving.suspects import Suspects
 from serving.telling import Teller
+from serving.token_watch import TokenWatch
 from serving.watch import Watch
 from serving.webhook import Webhook
 from serving.writer import Writer
@@ -105,7 +106,8 @@ class Gateway:
         self.controller = Controller(self.parts, self._hands(guard), self._stopping)
         self._courier = Courier(self.parts, lambda: self.lease.held, self._stopping)
         self._folder = threading.Thread(target=self._fold, name="monitors", daemon=True)
-        self.access = Access(settings.secret_token())
+        self.access = Access(settings)
+        self.tokens = TokenWatch(self.parts, self.access, self._stopping)
         hint = settings.webhook_secret.get_secret_value()
         self.webhook = Webhook(hint, clock, self.parts.wake.set)
         batcher = Batcher(self.fleet, self._spool, self.metrics, self._observe, clock, counted)
@@ -144,6 +146,7 @@ class Gateway:
             check_schema(self._engine)
         except HomeostatError as error:
             logger.warning("%s", error)
+        self.tokens.start()
         gc.collect()
         gc.freeze()  # what was imported never becomes garbage: collections stay short
         self.writer.start()
@@ -169,6 +172,7 @@ class Gateway:
         self.prover.stop(left())
         self.custodian.stop(left())
         self.controller.stop(left())
+        self.tokens.stop(left())
         self._courier.stop(left())
         self.writer.stop(left())
         self._spool.close()

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
-from homeostat.errors import HomeostatError, InvalidRequest, Unauthorized
-from serving.access import Access
+from homeostat.errors import HomeostatError, InvalidRequest
+from serving.access import Access, Caller
 from serving.batching import Batcher, Done
 from serving.bodies import BodyTooLarge, ClientGone, Message, Receive, read_body
 from serving.entries import parse_request
@@ -82,11 +83,14 @@ class Predictor:
     async def __call__(self, model: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         try:
-            self._check(scope)
-            self._fleet.get(model)  # an unknown model costs nobody the reading of its body
-            body = await read_body(scope["headers"], receive, self._max_body_bytes)
-            request = parse_request(body, self._max_rows)
-            reply = await self._batcher.submit(model, request, body)
+            # A model that is not the caller's costs nobody the reading of the body.
+            meter = self._check(model, scope).meter
+            try:
+                body = await read_body(scope["headers"], receive, self._max_body_bytes)
+                request = parse_request(body, self._max_rows)
+                reply = await self._batcher.submit(model, request, body)
+            finally:
+                meter.leave()
         except ClientGone:
             return
         except HomeostatError as error:
@@ -110,8 +114,10 @@ class Predictor:
         )
         await send({"type": "http.response.body", "body": reply.body})
 
-    def admits(self, url: bytes, headers: Iterable[tuple[bytes, bytes]]) -> str | None:
-        """The model that a plain POST wants predictions of, if nothing about it is unusual.
+    def admits(
+        self, url: bytes, headers: Iterable[tuple[bytes, bytes]]
+    ) -> tuple[str, Caller] | None:
+        """The model that a plain POST wants predictions of, and whose it is, if nothing is unusual.
 
         None sends it the long way round, which knows what to say.
         """
@@ -129,10 +135,12 @@ class Predictor:
         if int(length) > self._max_body_bytes:
             return None
         try:
-            self._access.check(authorization)
-        except Unauthorized:
+            caller = self._access.check(authorization)
+        except HomeostatError:
             return None
-        return model
+        if "predict" not in caller.verbs or not caller.sees(model):
+            return None
+        return None if caller.meter.full or caller.meter.take(time.monotonic()) else (model, caller)
 
     def take(self, model: str, body: bytes, done: Done) -> None:
         """Answer the body of an admitted request; `done` is given the reply or the error."""
@@ -148,13 +156,17 @@ class Predictor:
         known = model if model in self._fleet.models else ""  # no label for whatever is sent
         self._metrics.requests.labels(known, error.code).inc()
 
-    def _check(self, scope: Scope) -> None:
+    def _check(self, model: str, scope: Scope) -> Caller:
+        """Let a request in; its caller's meter is to be left when it is answered."""
         if scope["method"] != "POST":
             raise MethodNotAllowed(
                 f"{scope['method']} is not taken here.", remedy="Send a POST request."
             )
         header = next((value for name, value in scope["headers"] if name == b"authorization"), None)
-        self._access.check(header)
+        caller = self._access.check(header)
+        self._access.require(caller, "predict", model)
+        caller.meter.enter(caller.name, time.monotonic())
+        return caller
 
     async def _refuse(
         self, model: str, error: HomeostatError, receive: Receive, send: Send

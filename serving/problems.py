@@ -30,6 +30,8 @@ STATUS: Mapping[str, int] = {
     "nothing-served": 404,
     "conflicting-label": 409,
     "unauthorized": 401,
+    "forbidden": 403,
+    "rate-limited": 429,
     "learner-failed": 500,
     "artifact-refused": 409,
     "artifact-suspect": 409,
@@ -61,6 +63,8 @@ _TITLES: Mapping[str, str] = {
     "method-not-allowed": "This address does not take that method",
     "conflicting-label": "A label contradicts an earlier one",
     "unauthorized": "A valid token is needed",
+    "forbidden": "The token is not for that",
+    "rate-limited": "Too many requests",
     "learner-failed": "The model's own code failed",
     "artifact-refused": "A stored version cannot be used",
     "artifact-suspect": "A stored version is not what was registered",
@@ -104,8 +108,8 @@ def headers_of(error: HomeostatError) -> dict[str, str]:
     status = status_of(error.code)
     if status == 401:
         return {"www-authenticate": "Bearer"}
-    if status == 503:
-        return {"retry-after": str(RETRY_AFTER_SECONDS)}
+    if status in (429, 503):
+        return {"retry-after": str(error.fields.get("retry_after", RETRY_AFTER_SECONDS))}
     return {}
 
 

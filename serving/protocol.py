@@ -19,6 +19,7 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 
 from homeostat.errors import HomeostatError
+from serving.access import Caller
 from serving.batching import Reply
 from serving.predicting import Predictor
 from serving.problems import MEDIA_TYPE, encode_problem, headers_of, internal, status_of
@@ -39,23 +40,28 @@ class Exchange(RequestResponseCycle):
     Args:
         protocol: Its connection.
         model: What it wants predictions of.
+        caller: Whose it is.
     """
 
-    def __init__(self, protocol: GatewayProtocol, model: str) -> None:
+    def __init__(self, protocol: GatewayProtocol, model: str, caller: Caller) -> None:
         # Only what HttpToolsProtocol reads of a cycle: the rest serves ASGI.
         self.protocol = protocol
         self.model = model
+        self.caller = caller
         self.received = b""
         self.keep_alive = True
         self.disconnected = False
         self.response_complete = False
         self.message_event = _NOBODY_WAITS
+        self.whole = False  # all of it is here: an answer will come
+        caller.meter.under_way += 1
 
     def answer(self, result: Reply | HomeostatError) -> None:
         """Write the answer, and let the next request of the connection in."""
         if self.response_complete:
             return
         self.response_complete = True
+        self.caller.meter.leave()
         if self.disconnected:
             return
         if isinstance(result, HomeostatError):
@@ -85,9 +91,9 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Choose the way of a request."""
-        model = self._short_way()
-        if model is not None:
-            self.cycle = Exchange(self, model)
+        admitted = self._short_way()
+        if admitted is not None:
+            self.cycle = Exchange(self, *admitted)
             return
         url, headers, expect = self.url, self.headers, self.expect_100_continue
         super().on_message_begin()
@@ -109,13 +115,22 @@ class GatewayProtocol(HttpToolsProtocol):
         if not isinstance(cycle, Exchange):
             super().on_message_complete()
             return
+        cycle.whole = True
         try:
             self.predictor.take(cycle.model, cycle.received, cycle.answer)
         except Exception as error:
             logger.exception("a prediction of %s failed", cycle.model)
             cycle.answer(internal(error))
 
-    def _short_way(self) -> str | None:
+    def connection_lost(self, exc: Exception | None) -> None:
+        """A client went; a request that was not whole yet is no longer under way."""
+        cycle = self.cycle
+        super().connection_lost(exc)
+        if isinstance(cycle, Exchange) and not cycle.whole:
+            cycle.whole = True
+            cycle.caller.meter.leave()
+
+    def _short_way(self) -> tuple[str, Caller] | None:
         parser = self.parser
         before = self.cycle
         if (

@@ -70,11 +70,16 @@ class OverrideBody(Strict):
 
 
 class ApprovalBody(Strict):
-    """A person approves the verdict that stands on a version; `seen` begins its hash."""
+    """Approve the verdict that stands on a version; `seen` begins its hash.
+
+    Who approves is the token's holder; with the administrator's token it is `person`.
+    """
 
     version: Number
     reason: Text
-    person: Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
+    person: Annotated[str, msgspec.Meta(min_length=1, max_length=255)] | msgspec.UnsetType = (
+        msgspec.UNSET
+    )
     seen: Annotated[str, msgspec.Meta(pattern="^([0-9a-f]{8,64})?$")] = ""
 
 

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from registry.incidents import Incident, incident_history, open_incidents
+from registry.incidents import (
+    Incident,
+    acknowledge,
+    find_incident,
+    incident_history,
+    open_incidents,
+    unknown_incident,
+)
 from registry.log import count_predictions
 from registry.promotion import active_overrides
 from registry.release_history import releases
@@ -14,6 +22,8 @@ from registry.routing import Routing, routing_history
 from registry.verdicts import verdict_for
 from serving.fleet import Split
 from serving.gateway import Gateway
+
+NEWEST = 100  # incidents that are shown at once of those that are over too
 
 
 def health(gateway: Gateway) -> tuple[bool, dict[str, Any]]:
@@ -36,8 +46,8 @@ def health(gateway: Gateway) -> tuple[bool, dict[str, Any]]:
     return not missing, document
 
 
-def models(gateway: Gateway) -> dict[str, Any]:
-    """Every model of the settings, with what serves it."""
+def models(gateway: Gateway, names: Sequence[str]) -> dict[str, Any]:
+    """Models of the settings, with what serves them."""
     splits = gateway.fleet.snapshot()
     return {
         "models": [
@@ -46,7 +56,7 @@ def models(gateway: Gateway) -> dict[str, Any]:
                 "routing": _split(split) if (split := splits.get(name)) else None,
                 "agreement": agreement(gateway, name),
             }
-            for name in gateway.fleet.models
+            for name in names
         ]
     }
 
@@ -127,18 +137,37 @@ def history(gateway: Gateway, name: str) -> dict[str, Any]:
         }
 
 
-def incidents(gateway: Gateway, name: str | None, *, every: bool) -> dict[str, Any]:
-    """Open incidents, or with `every` the newest hundred, resolved ones too."""
-    if name is not None:
-        gateway.fleet.get(name)
+def incidents(gateway: Gateway, names: Sequence[str] | None, *, every: bool) -> dict[str, Any]:
+    """Open incidents, or with `every` the newest hundred, resolved ones too.
+
+    Args:
+        gateway: Whose.
+        names: Of which models; None: of all.
+        every: Whether those that are over as well.
+    """
+    look = incident_history if every else open_incidents
     with gateway.parts.reading() as session:
-        found = incident_history(session, name) if every else open_incidents(session, name)
-    return {"incidents": [_incident(one) for one in found]}
+        found = [one for name in (names or ()) for one in look(session, name)]
+        if names is None:
+            found = look(session, None)
+    found.sort(key=lambda one: one.opened_at, reverse=every)
+    return {"incidents": [_incident(one) for one in (found[:NEWEST] if every else found)]}
 
 
-def incident(one: Incident) -> dict[str, Any]:
-    """One incident with its story."""
-    return _incident(one)
+def acknowledged(
+    gateway: Gateway, incident_id: str, actor: str, sees: Callable[[str], bool]
+) -> dict[str, Any]:
+    """Somebody takes an incident on; one of a model that they do not see is as one unknown.
+
+    Raises:
+        InputError: there is no such incident for them.
+        Unavailable: the database is away.
+    """
+    with gateway.parts.writing() as session:
+        found = find_incident(session, incident_id)
+        if found is not None and not sees(found.model):
+            raise unknown_incident(incident_id)
+        return _incident(acknowledge(session, incident_id, actor, gateway.parts.clock()))
 
 
 def routing(one: Routing) -> dict[str, Any]:

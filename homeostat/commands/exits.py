@@ -45,6 +45,8 @@ BY_ERROR: Mapping[str, int] = MappingProxyType(
         "nothing-served": INPUT,
         "conflicting-label": REFUSED,
         "unauthorized": REFUSED,
+        "forbidden": REFUSED,
+        "rate-limited": UNAVAILABLE,
         "artifact-refused": REFUSED,
         "artifact-suspect": REFUSED,
         "ledger-broken": REFUSED,

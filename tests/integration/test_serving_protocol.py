@@ -6,7 +6,7 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from typing import Any
 
@@ -14,7 +14,9 @@ import pytest
 import uvicorn
 
 from homeostat.errors import HomeostatError, InvalidRow
+from serving import access
 from serving.batching import Done, Reply
+from serving.meters import Meter
 from serving.predicting import Predictor
 from serving.protocol import protocol_of
 
@@ -26,10 +28,13 @@ class Echo(Predictor):
 
     def __init__(self) -> None:
         self.refused: list[str] = []
+        self.caller = access.Caller("a", access.EVERY, None, "", b"", 0.0, Meter())
 
-    def admits(self, url: bytes, headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    def admits(
+        self, url: bytes, headers: Iterable[tuple[bytes, bytes]]
+    ) -> tuple[str, access.Caller] | None:
         del headers
-        return "m" if url == PATH.encode() else None
+        return ("m", self.caller) if url == PATH.encode() else None
 
     def take(self, model: str, body: bytes, done: Done) -> None:
         assert model == "m"
@@ -180,3 +185,24 @@ def test_a_caller_that_leaves_before_its_answer_harms_nobody(port: int, caller: 
     gone.socket.close()
     caller.send(b"wait")
     assert caller.read()[2] == b"wait"
+
+
+def test_nothing_is_under_way_once_answered_or_gone(echo: Echo, port: int) -> None:
+    """Last in this file: every request before it has left the count of its caller."""
+    meter = echo.caller.meter
+    with socket.create_connection(("127.0.0.1", port)) as half:
+        half.sendall(f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nwa".encode())
+        until(lambda: meter.under_way == 1)
+    until(lambda: meter.under_way == 0)
+    with socket.create_connection(("127.0.0.1", port)) as gone:
+        gone.sendall(f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nwait".encode())
+        until(lambda: meter.under_way == 1)
+    until(lambda: meter.under_way == 0)
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Wait for a condition."""
+    deadline = time.monotonic() + 10
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)

@@ -1,0 +1,59 @@
+"""The door of each route: the caller whom a token names, if they may do what the route does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Annotated, TypeVar
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPBearer
+
+from serving.access import Access, Caller
+from serving.bodies import parse, read_body
+
+Body = TypeVar("Body")
+_bearer = HTTPBearer(auto_error=False, description="A token; see docs/access.md.")
+
+
+def needs(verb: str) -> Callable[..., AsyncIterator[Caller]]:
+    """A dependency that lets in who has a verb, for the model of the path where it has one.
+
+    The application has the gateway's `Access` as its `gateway.access`.
+    """
+
+    async def door(
+        request: Request,
+        _: Annotated[object, Depends(_bearer)],  # only for the OpenAPI document
+    ) -> AsyncIterator[Caller]:
+        access: Access = request.app.gateway.access
+        header = request.headers.get("authorization")
+        caller = access.check(header.encode("latin-1") if header is not None else None)
+        model = request.path_params.get("model")
+        if model is None:
+            access.need(caller, verb)
+        else:
+            access.require(caller, verb, model)
+        caller.meter.enter(caller.name, time.monotonic())
+        try:
+            yield caller
+        finally:
+            caller.meter.leave()
+
+    return door
+
+
+Reader = Annotated[Caller, Depends(needs("read"))]
+Labeller = Annotated[Caller, Depends(needs("label"))]
+Promoter = Annotated[Caller, Depends(needs("promote"))]
+OnCall = Annotated[Caller, Depends(needs("rollback"))]
+Administrator = Annotated[Caller, Depends(needs("admin"))]
+
+
+def body_reader(limit: int) -> Callable[[Request, type[Body]], Awaitable[Body]]:
+    """A reader of typed bodies of at most `limit` bytes."""
+
+    async def body_of(request: Request, kind: type[Body]) -> Body:
+        return parse(await read_body(request.headers.raw, request.receive, limit), kind)
+
+    return body_of
