@@ -124,8 +124,15 @@ class Gateway:
         return self._get(f"/v1/models/{model}")
 
     def history(self, model: str) -> Json:
-        """The ledger (`routings`) and the `releases` of a model, oldest first."""
-        return self._get(f"/v1/models/{model}/history")
+        """Every routing (`routings`) and the `releases` of a model, oldest first, page by page."""
+        address = f"/v1/models/{model}/history?limit=1000"
+        said = self._get(address)
+        while (before := said.pop("before")) is not None:
+            older = self._get(f"{address}&before={before}")
+            for name in ("routings", "releases"):
+                said[name] = [*older[name], *said[name]]
+            said["before"] = older["before"]
+        return said
 
     def incidents(self, *, every: bool = False) -> list[Json]:
         """The open incidents; with `every` the newest hundred, resolved ones too."""

@@ -47,10 +47,10 @@ class GatePolicy(_Table):
     min_accuracy: Share = 0.8
     """1 - mean loss that a candidate must reach on its own newest held-out rows."""
     forgetting: Share = 0.03
-    """How much worse than the champion a candidate may be on any earlier regime."""
+    """How much worse than the champion a candidate may be on the newest regime, or any earlier."""
     error_rate: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.05
-    """How often a candidate that is worse than the champion by `forgetting` or more may pass the
-    test on the newest regime; and how often, over all slices together, one that keeps their
+    """How often a candidate that is worse than the champion by `forgetting` or more on a regime
+    may pass the tests; and how often, over all slices together, one that keeps their
     budgets may be refused.
     """
     class_budget: Share = 0.1

@@ -159,7 +159,8 @@ def record(
 def hold(session: Session, model: str) -> Head:
     """Hold the end of a model's chain until the transaction ends, and say where it is.
 
-    On SQLite every writing transaction holds the whole database already.
+    Who writes incidents in the same transaction holds this first. On SQLite every writing
+    transaction holds the whole database already.
     """
     if session.get_bind().dialect.name == "postgresql":
         session.execute(select(func.pg_advisory_xact_lock(CHAINS, func.hashtext(model))))

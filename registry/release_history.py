@@ -41,9 +41,19 @@ class Release:
     ended_why: str
 
 
-def releases(session: Session, model: str) -> list[Release]:
-    """Every release of a model, oldest first."""
+def releases(
+    session: Session, model: str, generations: tuple[int, int] | None = None
+) -> list[Release]:
+    """The releases of a model, oldest first.
+
+    Args:
+        session: Open transaction.
+        model: The registered model's name.
+        generations: The first and the last routing whose releases are wanted; None: of every one.
+    """
     query = columns_of(ReleaseRow).where(ReleaseRow.model == model)
+    if generations is not None:
+        query = query.where(ReleaseRow.generation.between(*generations))
     rows = session.execute(query.order_by(ReleaseRow.from_at, ReleaseRow.id)).mappings()
     return [Release(**row) for row in rows]
 

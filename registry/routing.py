@@ -179,10 +179,22 @@ def write_routing(
     return routing_of_line(vars(line) | {"evidence": canonical(evidence)})
 
 
-def routing_history(session: Session, model: str) -> list[Routing]:
-    """Every routing of a model, oldest first."""
-    lines = session.execute(_routings(model).order_by(LedgerRow.generation)).mappings()
-    return [routing_of_line(line) for line in lines]
+def routing_history(
+    session: Session, model: str, *, limit: int | None = None, before: int | None = None
+) -> list[Routing]:
+    """The routings of a model, oldest first.
+
+    Args:
+        session: Open transaction.
+        model: The registered model's name.
+        limit: At most so many, the newest; None: every one.
+        before: Only those with a generation below this.
+    """
+    query = _routings(model).order_by(LedgerRow.generation.desc()).limit(limit)
+    if before is not None:
+        query = query.where(LedgerRow.generation < before)
+    found = [routing_of_line(line) for line in session.execute(query).mappings()]
+    return found[::-1]
 
 
 def routing_before(session: Session, routing: Routing) -> Routing | None:

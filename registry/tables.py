@@ -138,6 +138,7 @@ class ReleaseRow(Table):
     __tablename__ = "releases"
     __table_args__ = (
         Index(None, "model", "version"),
+        Index(None, "model", "generation"),
         Index(
             "uq_releases_open",
             "model",

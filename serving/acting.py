@@ -7,9 +7,9 @@ a port of their own where the gateway listens beyond its machine.
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.concurrency import run_in_threadpool
 
 from registry.promotion import grant_override
@@ -18,6 +18,8 @@ from serving.admitting import Administrator, OnCall, Promoter, Reader, body_read
 from serving.approving import approve_version
 from serving.gateway import Gateway
 
+LONGEST_PAGE = 1_000  # routings in one answer
+
 
 def routes(gateway: Gateway) -> APIRouter:
     """The routes that act, and those that show what only who acts has to see."""
@@ -25,9 +27,14 @@ def routes(gateway: Gateway) -> APIRouter:
     body_of = body_reader(gateway.settings.max_body_bytes)
 
     @router.get("/models/{model}/history")
-    def history(model: str, _: Reader) -> dict[str, Any]:
-        """Every routing and release of a model."""
-        return views.history(gateway, model)
+    def history(
+        model: str,
+        _: Reader,
+        limit: Annotated[int, Query(ge=1, le=LONGEST_PAGE)] = 100,
+        before: Annotated[int | None, Query(ge=1)] = None,
+    ) -> dict[str, Any]:
+        """The newest routings of a model, or those before a generation, and their releases."""
+        return views.history(gateway, model, limit, before)
 
     @router.get("/incidents")
     def incidents(caller: Reader, model: str | None = None, every: bool = False) -> dict[str, Any]:

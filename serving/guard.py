@@ -15,6 +15,7 @@ from homeostat.errors import HomeostatError, NoTarget, StaleGeneration
 from monitoring.signals import Signal, triage
 from registry.claims import MITIGATES, UNDO
 from registry.incidents import raise_signal
+from registry.ledger import hold
 from registry.promotion import quarantine, rollback
 from registry.routing import Routing
 from serving.advice import promote_command
@@ -86,7 +87,10 @@ class Guard:
         now = parts.clock()
         reason = reason_of(signal, bad.version, split.standby.version)
         with parts.writing() as session:
-            # First the incident: its cause is the release that ends here. Its alert goes out once
+            # The ledger before any incident, as every writer of both: else two of them may each
+            # hold what the other waits for.
+            hold(session, model)
+            # Then the incident: its cause is the release that ends here. Its alert goes out once
             # the answers show that traffic went back (`registry.claims`).
             incident = raise_signal(session, model, bad.version, signal, triage(signal), now, "")
             routing = rollback(

@@ -122,19 +122,31 @@ def pins(gateway: Gateway, name: str, *, verify: bool) -> dict[str, Any]:
     return {"model": name, "pins": shown}
 
 
-def history(gateway: Gateway, name: str) -> dict[str, Any]:
-    """Every routing and release of a model, oldest first.
+def history(gateway: Gateway, name: str, limit: int, before: int | None) -> dict[str, Any]:
+    """A page of a model's routings with the releases that they began, oldest first.
+
+    Args:
+        gateway: Whose.
+        name: Of the model.
+        limit: At most so many routings, the newest.
+        before: Only routings with a generation below this; in the answer, what to ask for next,
+            null where there are no older ones.
 
     Raises:
         UnknownModel: there is no such model.
+        Unavailable: the database is away.
     """
     gateway.fleet.get(name)
     with gateway.parts.reading() as session:
-        return {
-            "model": name,
-            "routings": [routing(one) for one in routing_history(session, name)],
-            "releases": [_moments(asdict(one)) for one in releases(session, name)],
-        }
+        page = routing_history(session, name, limit=limit, before=before)
+        ends = (page[0].generation, page[-1].generation) if page else (0, 0)
+        begun = releases(session, name, ends)
+    return {
+        "model": name,
+        "routings": [routing(one) for one in page],
+        "releases": [_moments(asdict(one)) for one in begun],
+        "before": ends[0] if ends[0] > 1 else None,
+    }
 
 
 def incidents(gateway: Gateway, names: Sequence[str] | None, *, every: bool) -> dict[str, Any]:

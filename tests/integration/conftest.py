@@ -256,6 +256,14 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
         yield url
 
 
+@pytest.fixture(scope="session")
+def new_postgres(
+    postgres_url: str, migrated_postgres: str
+) -> Callable[[], AbstractContextManager[str]]:
+    """Makes a PostgreSQL database with the schema that the migrations make."""
+    return lambda: _postgres_database(postgres_url, migrated_postgres)
+
+
 @pytest.fixture
 def engine(database_url: str) -> Iterator[Engine]:
     """An engine for `database_url`."""

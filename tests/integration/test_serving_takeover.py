@@ -385,4 +385,13 @@ def test_the_deciding_label_sends_traffic_back_on_either_database(
         assert back.json()["champion"] == 1
         history = client.get("/v1/models/digits/history").json()
         assert len(history["routings"]) == 5
+        assert history["before"] is None
+        newest = client.get("/v1/models/digits/history?limit=2").json()
+        assert newest["routings"] == history["routings"][3:]
+        assert {one["generation"] for one in newest["releases"]} == {4, 5}
+        assert newest["before"] == 4
+        older = client.get("/v1/models/digits/history?limit=2&before=4").json()
+        assert [one["generation"] for one in older["routings"]] == [2, 3]
+        for bad in ("limit=0", "limit=1001", "before=0", "limit=x"):
+            assert client.get(f"/v1/models/digits/history?{bad}").status_code == 400
         assert client.get("/v1/models/digits").json()["evidence"]

@@ -104,6 +104,15 @@ def test_a_candidate_that_forgot_an_earlier_regime_is_refused_by_name() -> None:
     assert "+0.032" in verdict.reason
 
 
+def test_a_regime_of_few_rows_is_not_kept_until_that_is_shown() -> None:
+    """It lost 0.02 of 50 rows, less than the budget: too few rows to say so of the regime."""
+    candidate = {0: losses(2, 50), 1: losses(10)}
+    champion = {0: losses(1, 50), 1: losses(150)}
+    verdict = told(candidate, champion)
+    assert failed(verdict) == ["regime-0"]
+    assert "not shown" in verdict.reason
+
+
 def test_a_candidate_worse_on_the_newest_regime_is_refused() -> None:
     assert failed(told({1: losses(90)}, {1: losses(50)})) == ["newest-regime"]
 
