@@ -47,7 +47,6 @@ from registry.labels import (
     adopt_orphans,
     labelled_rows,
     loss_series,
-    losses_labelled,
     record_labels,
     record_losses,
 )
@@ -170,7 +169,6 @@ __all__ = [
     "load_detectors",
     "log_predictions",
     "loss_series",
-    "losses_labelled",
     "mitigate",
     "note",
     "open_incidents",

@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 
 from registry.json_text import storable, to_json
 from registry.log import PredictionRecord, find_predictions
-from registry.losses import LossPoint, loss_series, losses_labelled, record_losses
+from registry.losses import LossPoint, loss_series, record_losses
 from registry.statements import insert, insert_new, parts_of
 from registry.tables import LabelRow, LossRow, PredictionRow
 
@@ -34,7 +34,6 @@ __all__ = [
     "labelled_rows",
     "labelled_rows_of",
     "loss_series",
-    "losses_labelled",
     "record_labels",
     "record_losses",
 ]

@@ -2,15 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from registry.statements import insert_new
-from registry.tables import LossRow, PredictionRow
+from registry.ledger import ROUTING
+from registry.statements import insert, insert_new
+from registry.tables import LabelCallRow, LedgerRow, LossRow, PredictionRow
+
+CALLS_PER_READ = 500
+
+
+@dataclass(frozen=True)
+class LabelledLoss:
+    """A labelled prediction: when it was made, and each answering version's loss in [0, 1]."""
+
+    at: datetime
+    losses: Mapping[int, float]
+
+
+@dataclass(frozen=True)
+class LossCall:
+    """Losses that were kept in one transaction.
+
+    Args:
+        number: Its place in the order of a model's labels: 1, 2, 3, without a gap.
+        generation: Of the routing as that transaction saw it; it never falls as numbers grow.
+        rows: In the order of prediction.
+    """
+
+    number: int
+    generation: int
+    rows: tuple[LabelledLoss, ...]
 
 
 @dataclass(frozen=True)
@@ -34,10 +61,46 @@ class LossPoint:
     labelled_at: datetime
 
 
-def record_losses(session: Session, losses: Iterable[tuple[str, int, float, datetime]]) -> None:
+def begin_call(session: Session, model: str) -> LossCall:
+    """Take the next number among a model's labels; the caller records the losses under it.
+
+    Whoever takes the next one waits until this transaction has ended, so numbers show in their
+    order: who has seen one has seen all before it. Of several models take them by name.
+    """
+    statement = insert(session, LabelCallRow).values(model=model, number=1)
+    number = session.scalar(
+        statement.on_conflict_do_update(
+            index_elements=[LabelCallRow.model], set_={"number": LabelCallRow.number + 1}
+        ).returning(LabelCallRow.number)
+    )
+    routing = select(func.max(LedgerRow.generation)).where(
+        LedgerRow.model == model, LedgerRow.kind == ROUTING
+    )
+    return LossCall(number or 1, session.scalar(routing) or 0, ())
+
+
+def newest_call(session: Session, model: str) -> int:
+    """The number of a model's newest labels; 0 before the first."""
+    query = select(LabelCallRow.number).where(LabelCallRow.model == model)
+    return session.scalar(query) or 0
+
+
+def record_losses(
+    session: Session,
+    losses: Iterable[tuple[str, int, float, datetime]],
+    call: LossCall | None = None,
+) -> None:
     """Write (prediction id, version, loss in [0, 1], labelled at); what is there stays."""
+    number, generation = (call.number, call.generation) if call else (0, 0)
     rows = [
-        {"prediction_id": prediction_id, "version": version, "loss": loss, "labelled_at": at}
+        {
+            "prediction_id": prediction_id,
+            "version": version,
+            "loss": loss,
+            "labelled_at": at,
+            "call": number,
+            "generation": generation,
+        }
         for prediction_id, version, loss, at in losses
     ]
     if rows:
@@ -78,46 +141,52 @@ def loss_series(
     ]
 
 
-def losses_labelled(
+def loss_calls(
     session: Session,
     model: str,
-    version: int,
-    since: datetime,
+    after: int,
     *,
-    held: timedelta = timedelta(0),
-    limit: int = 100_000,
-) -> list[LossPoint]:
-    """Losses on what a version answered and was labelled after a moment, as the labels came.
+    generation: int = 0,
+    until: int | None = None,
+    younger: datetime | None = None,
+) -> list[LossCall]:
+    """Losses by the call that they came with, in the order of the calls.
 
     Args:
         session: Open transaction.
         model: The registered model's name.
-        version: Only predictions that it has a loss on are taken; all their losses are given.
-        since: The labels came later.
-        held: Also predictions younger than this at `since`, whenever their label came.
-        limit: Losses of the version, the newest.
+        after: Only calls with a larger number.
+        generation: Only calls under this routing or a later one.
+        until: Up to this call; not given, `CALLS_PER_READ` of them.
+        younger: Only predictions made after that moment.
     """
-    late = LossRow.labelled_at > since
-    if held:
-        late |= PredictionRow.at > since - held
-    own = (
-        select(PredictionRow.id, PredictionRow.at, PredictionRow.version, LossRow.labelled_at)
-        .join(LossRow, LossRow.prediction_id == PredictionRow.id)
-        .where(PredictionRow.model == model, LossRow.version == version, late)
-        .order_by(LossRow.labelled_at.desc(), PredictionRow.at.desc(), PredictionRow.id.desc())
-        .limit(limit)
-        .subquery()
-    )
+    last = after + CALLS_PER_READ if until is None else until
     query = (
         select(
-            own.c.id,
-            own.c.at,
+            LossRow.call,
+            LossRow.generation,
+            PredictionRow.at,
+            PredictionRow.id,
             LossRow.version,
             LossRow.loss,
-            LossRow.version == own.c.version,
-            own.c.labelled_at,
         )
-        .join(LossRow, LossRow.prediction_id == own.c.id)
-        .order_by(own.c.labelled_at, own.c.at, own.c.id, LossRow.version)
+        .join(PredictionRow, PredictionRow.id == LossRow.prediction_id)
+        .where(
+            PredictionRow.model == model,
+            LossRow.call > after,
+            LossRow.call <= last,
+            LossRow.generation >= generation,
+        )
+        .order_by(LossRow.call, PredictionRow.at, PredictionRow.id, LossRow.version)
     )
-    return [LossPoint(*row) for row in session.execute(query)]
+    if younger is not None:
+        query = query.where(PredictionRow.at > younger)
+    calls = []
+    found = session.execute(query)
+    for (number, then), lines in itertools.groupby(found, key=lambda line: tuple(line[:2])):
+        rows = [
+            LabelledLoss(at, {version: loss for *_, version, loss in own})
+            for (at, _), own in itertools.groupby(lines, key=lambda line: tuple(line[2:4]))
+        ]
+        calls.append(LossCall(number, then, tuple(rows)))
+    return calls

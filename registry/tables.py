@@ -94,15 +94,29 @@ class LabelRow(Table):
 
 
 class LossRow(Table):
-    """The loss in [0, 1] of one version on one labelled prediction, shadows included."""
+    """The loss in [0, 1] of one version on one labelled prediction, shadows included.
+
+    `call` is the number of the labels that it came with, `generation` that of the routing then.
+    """
 
     __tablename__ = "losses"
-    __table_args__ = (Index(None, "version", "labelled_at"),)
+    __table_args__ = (Index(None, "call"),)
 
     prediction_id: Mapped[str] = mapped_column(Uuid, primary_key=True)
     version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     loss: Mapped[float]
     labelled_at: Mapped[datetime]
+    call: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    generation: Mapped[int] = mapped_column(server_default="0")
+
+
+class LabelCallRow(Table):
+    """The number of the newest labels of a model: they count in the order of their numbers."""
+
+    __tablename__ = "label_calls"
+
+    model: Mapped[str] = mapped_column(Model, primary_key=True)
+    number: Mapped[int] = mapped_column(BigInteger)
 
 
 class LedgerRow(Table):

@@ -51,7 +51,7 @@ class Hands:
         rollout: Moves trials on.
         suspects: Bars artifacts that are not what was registered.
         responder: Acts on signals.
-        feedback: Releases labels that were held back.
+        feedback: Follows the labels that other gateways took.
         keeper: Saves and restores detectors.
         housekeeper: Removes copies of versions that nobody needs.
     """
@@ -116,9 +116,10 @@ class Controller:
     def look(self) -> None:
         """One look at everything, each step by itself: one that fails holds up no other."""
         hands = self._hands
-        self._step("labels", hands.feedback.release)
         for model in self._parts.watches:
             self._step(f"follow {model}", self._follow, model)
+        self._step("labels", hands.feedback.catch_up)
+        for model in self._parts.watches:
             checked(hands.guard.check, model)
         self._step("lease", hands.lease.hold)
         for model in self._parts.watches:

@@ -1,12 +1,15 @@
 """Labels: joined to their predictions, scored for every version that answered, and acted on.
 
-The labels and losses are one transaction. Only what it kept feeds the detectors, so a database
-that is away costs a retry and never a label counted twice.
+The labels and losses are one transaction, which takes the next number among the model's calls
+(`registry.losses.begin_call`). Every gateway feeds its detectors with every call once, in the
+order of these numbers, whichever gateway took the labels: its own at once, and those of others,
+read from the database, before them. So the detectors of losses are the same on all gateways, and
+the one that takes the deciding label decides. A database that is away costs a retry and never a
+label counted twice.
 
-The detectors see labels in the order in which they come, call by call. Where the policy sets
-`monitor.label_delay_seconds`, they see them by the time of their predictions instead, once those
-are so old: then labels that come sooner for wrong answers than for right ones mislead nobody,
-and evidence, with the rollback that it may lead to, waits as long.
+Where the policy sets `monitor.label_delay_seconds`, the detectors see labels by the time of their
+predictions instead, once those are so old: then labels that come sooner for wrong answers than
+for right ones mislead nobody, and evidence, with the rollback that it may lead to, waits as long.
 """
 
 from __future__ import annotations
@@ -15,26 +18,25 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 
-from homeostat.errors import HomeostatError, InvalidLabel, LearnerError
+from homeostat.errors import HomeostatError
 from models.learner import Learner
 from registry.labels import LabelItem, LabelOutcome, record_labels, record_losses
-from registry.log import PredictionRecord, predictions_elsewhere
+from registry.log import predictions_elsewhere
+from registry.losses import CALLS_PER_READ, LossCall, begin_call, loss_calls, newest_call
 from serving.maturing import Maturing
 from serving.parts import Parts
-from serving.runtime import Outputs
-from serving.watch import LabelledLoss
+from serving.scoring import Scored, score
 
 logger = logging.getLogger(__name__)
 
 Status = Literal["accepted", "duplicate", "conflict", "unknown", "invalid"]
+Calls = dict[str, LossCall]  # by model
 
 
 @dataclass(frozen=True)
@@ -47,11 +49,17 @@ class LabelResult:
 
 
 @dataclass(frozen=True)
-class _Scored:
-    """Losses of accepted labels: of one model, in the order of the outcomes."""
+class Place:
+    """How far a model's detectors have come.
 
-    model: str
-    row: LabelledLoss
+    Args:
+        call: The last call that was taken in; one after it was not.
+        until: Where labels wait for the age of their predictions: what of those calls was
+            predicted later waits still.
+    """
+
+    call: int
+    until: datetime | None = None
 
 
 class _Invalid(Exception):
@@ -63,7 +71,7 @@ class _Invalid(Exception):
 
 
 class Feedback:
-    """Takes labels.
+    """Takes labels, and follows those that other gateways took.
 
     Args:
         parts: The gateway's.
@@ -84,6 +92,7 @@ class Feedback:
         # Labels that waited for their predictions come by another thread: held while either feeds.
         self._feeding = threading.RLock()
         self._maturing = Maturing()
+        self._places: dict[str, Place] = {}  # none before the model's detectors are restored
 
     def take(
         self, items: Sequence[LabelItem], models: Collection[str] | None = None
@@ -109,7 +118,7 @@ class Feedback:
             while True:
                 asked = [index for index in theirs if index not in invalid]
                 try:
-                    outcomes, scored = self._record([items[index] for index in asked])
+                    outcomes, calls = self._record([items[index] for index in asked])
                     break
                 except _Invalid as error:
                     invalid |= {asked[place]: why for place, why in error.reasons.items()}
@@ -123,7 +132,7 @@ class Feedback:
                 results[index] = LabelResult(outcome.prediction_id, outcome.status)
             for result in results:
                 self._parts.metrics.labels.labels(result.status).inc()
-            self._feed(scored)
+            self._feed(calls)
         return results
 
     def joined(self, session: Session, outcomes: Sequence[LabelOutcome]) -> Callable[[], None]:
@@ -132,16 +141,15 @@ class Feedback:
         Returns:
             What to call once that transaction is kept: it feeds the detectors.
         """
-        scored, reasons = self._score(outcomes)
+        scored, reasons = score(outcomes, self._learner)
         for place, why in reasons.items():
             logger.warning(
                 "the label of %s came first and is of no use: %s",
                 outcomes[place].prediction_id,
                 why,
             )
-        self._keep(session, outcomes, scored)
-        rows = [one for one in scored if one is not None]
-        return lambda: self._feed(rows)
+        calls = self._keep(session, scored)
+        return lambda: self._feed(calls)
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
@@ -149,17 +157,33 @@ class Feedback:
         with self._lock, self._feeding:
             yield
 
-    def release(self) -> None:
-        """Feed what the policy held back and is old enough now."""
-        for model in self._parts.watches:
-            self._take_in(model, ())
+    def catch_up(self) -> None:
+        """Take in what other gateways took, and what is old enough now.
 
-    def replay(self, model: str, calls: Sequence[Sequence[LabelledLoss]]) -> None:
-        """Feed what the detectors of a model lack, call by call as it came, and nothing else."""
+        Raises:
+            Unavailable: the database is away; the next call finds the same.
+        """
+        for model in self._parts.watches:
+            with self._feeding:
+                self._read_on(model)
+                self._ripen(model)
+
+    def place(self, model: str) -> Place | None:
+        """How far a model's detectors have come; None: they are not restored yet."""
+        return self._places.get(model)
+
+    def resume(self, model: str, place: Place, held: Sequence[LossCall]) -> None:
+        """Go on from a place, with the calls before it that waited for their age then.
+
+        Raises:
+            Unavailable: the database is away; call it again.
+        """
         with self._feeding:
             self._maturing.forget(model)
-            for rows in calls:
-                self._take_in(model, rows)
+            for call in held:
+                self._maturing.add(model, call.generation, call.rows)
+            self._places[model] = place
+            self._read_on(model)
 
     def _theirs(self, items: Sequence[LabelItem], models: Collection[str] | None) -> list[int]:
         """Places of the labels that may be taken."""
@@ -170,85 +194,103 @@ class Feedback:
             others = predictions_elsewhere(session, ids, models)
         return [at for at, item in enumerate(items) if item.prediction_id not in others]
 
-    def _record(self, items: Sequence[LabelItem]) -> tuple[list[LabelOutcome], list[_Scored]]:
+    def _record(self, items: Sequence[LabelItem]) -> tuple[list[LabelOutcome], Calls]:
         now = self._parts.clock()
         with self._parts.writing() as session:
             outcomes = record_labels(session, items, now)
-            scored, reasons = self._score(outcomes)
+            scored, reasons = score(outcomes, self._learner)
             if reasons:
                 raise _Invalid(reasons)  # leaves the transaction, which keeps nothing
-            self._keep(session, outcomes, scored)
-        return outcomes, [one for one in scored if one is not None]
+            calls = self._keep(session, scored)
+        return outcomes, calls
 
-    def _keep(
-        self,
-        session: Session,
-        outcomes: Sequence[LabelOutcome],
-        scored: Sequence[_Scored | None],
-    ) -> None:
+    def _keep(self, session: Session, scored: Sequence[Scored]) -> Calls:
+        """Keep losses under the next number of each model."""
         now = self._parts.clock()
-        record_losses(
-            session,
-            [
-                # Now, also for a label that came before its prediction: who feeds a detector again
-                # after a restart asks what was known when it was saved.
-                (outcome.prediction_id, version, loss, now)
-                for outcome, one in zip(outcomes, scored, strict=True)
-                if one is not None
-                for version, loss in one.row.losses.items()
-            ],
-        )
+        calls: Calls = {}
+        for model in sorted({one.model for one in scored}):
+            own = [one for one in scored if one.model == model]
+            call = begin_call(session, model)
+            record_losses(
+                session,
+                [
+                    # Now, also for a label that came before its prediction.
+                    (one.prediction_id, version, loss, now)
+                    for one in own
+                    for version, loss in one.row.losses.items()
+                ],
+                call,
+            )
+            own.sort(key=lambda one: (one.row.at, one.prediction_id))
+            calls[model] = replace(call, rows=tuple(one.row for one in own))
+        return calls
 
-    def _feed(self, scored: Sequence[_Scored]) -> None:
-        models: dict[str, list[LabelledLoss]] = {}
-        for one in scored:
-            models.setdefault(one.model, []).append(one.row)
-        for model, rows in models.items():
+    def _feed(self, calls: Calls) -> None:
+        for model, call in calls.items():
             if model not in self._parts.watches:  # a model that the settings no longer have
                 continue
-            self._take_in(model, rows)
+            # What was kept is answered as kept: a database that is away now costs a look later.
+            try:
+                self._take_in(model, call)
+            except HomeostatError as error:
+                logger.warning("the labels of %s count later: %s", model, error)
             self._decide(model)
 
-    def _take_in(self, model: str, rows: Sequence[LabelledLoss]) -> None:
-        delay = self._parts.policy(model).monitor.label_delay_seconds
+    def _take_in(self, model: str, call: LossCall) -> None:
         with self._feeding:
-            if delay:
-                self._maturing.add(model, rows)
-                until = self._parts.clock() - timedelta(seconds=delay)
-                rows = self._maturing.ripe(model, until)
-            if rows:
-                self._parts.watches[model].label(rows)
+            place = self._places.get(model)
+            if place is None:
+                return  # read when the detectors are restored
+            if call.number == place.call + 1:
+                self._give(model, call)
+            elif call.number > place.call:  # others took labels meanwhile, which come first
+                self._read_on(model)
+            self._ripen(model)
+            if self._places[model].call < call.number:
+                self._parts.wake.set()  # the routing moved: the controller follows it, then reads
 
-    def _score(
-        self, outcomes: Sequence[LabelOutcome]
-    ) -> tuple[list[_Scored | None], dict[int, str]]:
-        """Losses of each accepted outcome by version, and why some labels are invalid."""
-        losses: dict[int, dict[int, float]] = {}
-        moments: dict[int, tuple[str, datetime]] = {}
-        groups: dict[tuple[str, int, int], list[tuple[int, Outputs]]] = {}
-        for place, outcome in enumerate(outcomes):
-            prediction = outcome.prediction
-            if outcome.status != "accepted" or prediction is None:
-                continue
-            moments[place] = (prediction.model, prediction.at)
-            losses[place] = {}
-            for version, output in _answers(prediction):
-                key = (prediction.model, version, len(output))
-                groups.setdefault(key, []).append((place, output))
-        reasons: dict[int, str] = {}
-        for (model, version, _), members in groups.items():
-            learner = self._learner(model, version)
-            if learner is None:
-                continue
-            for place, loss in _scores(learner, members, outcomes, reasons).items():
-                losses[place][version] = loss
-        scored = [
-            _Scored(moments[place][0], LabelledLoss(moments[place][1], losses[place]))
-            if place in moments and losses[place]
-            else None
-            for place in range(len(outcomes))
-        ]
-        return scored, reasons
+    def _read_on(self, model: str) -> None:
+        """Take in every call of the database that was not taken in yet."""
+        place = self._places.get(model)
+        if place is None:
+            return
+        with self._parts.reading() as session:
+            newest = newest_call(session, model)
+            if newest < place.call:
+                logger.warning("the labels of %s went back to an earlier state", model)
+                self._places[model] = replace(place, call=newest)
+            after = self._places[model].call
+            while after < newest:
+                for call in loss_calls(session, model, after):
+                    if not self._give(model, call):
+                        return
+                after = min(after + CALLS_PER_READ, newest)
+                self._places[model] = replace(self._places[model], call=after)
+
+    def _give(self, model: str, call: LossCall) -> bool:
+        """Take one call in; False where it has to wait until its routing is followed."""
+        split, watch = self._parts.fleet.get(model), self._parts.watches[model]
+        if split is None or call.generation > split.generation or watch.skipped:
+            return False
+        if self._delay(model):
+            self._maturing.add(model, call.generation, call.rows)
+        else:
+            watch.label(call.rows, call.generation)
+        self._places[model] = replace(self._places[model], call=call.number)
+        return True
+
+    def _ripen(self, model: str) -> None:
+        """Feed what is old enough now, where the policy says that labels wait for it."""
+        delay, place = self._delay(model), self._places.get(model)
+        if not delay or place is None:
+            return
+        until = self._parts.clock() - delay
+        for generation, rows in self._maturing.ripe(model, until):
+            self._parts.watches[model].label(rows, generation)
+        self._places[model] = replace(place, until=until)
+
+    def _delay(self, model: str) -> timedelta:
+        return timedelta(seconds=self._parts.policy(model).monitor.label_delay_seconds)
 
     def _learner(self, model: str, version: int) -> Learner | None:
         """The learner of the version that answered, or the champion's where that is long gone."""
@@ -257,43 +299,3 @@ class Feedback:
             return known
         split = self._parts.fleet.snapshot().get(model)
         return split.champion.learner if split else None
-
-
-def _answers(prediction: PredictionRecord) -> list[tuple[int, Outputs]]:
-    return [(prediction.version, prediction.output), *prediction.shadows]
-
-
-def _scores(
-    learner: Learner,
-    members: Sequence[tuple[int, Outputs]],
-    outcomes: Sequence[LabelOutcome],
-    reasons: dict[int, str],
-) -> dict[int, float]:
-    """Loss by place; a label that cannot be used gets its reason instead."""
-    places = [place for place, _ in members]
-    outputs = np.stack([output for _, output in members])
-    labels = [outcomes[place].value for place in places]
-    try:
-        return dict(zip(places, _score(learner, outputs, labels), strict=True))
-    except HomeostatError:
-        found: dict[int, float] = {}
-        for place, output, label in zip(places, outputs, labels, strict=True):
-            try:
-                found[place] = _score(learner, output[None], [label])[0]
-            except InvalidLabel as error:
-                reasons[place] = str(error)
-            except HomeostatError:
-                logger.exception("a label of version cannot be scored")
-        return found
-
-
-def _score(learner: Learner, outputs: NDArray[np.float32], labels: list[Any]) -> list[float]:
-    try:
-        losses = np.asarray(learner.score(outputs, labels), dtype=np.float64)
-    except HomeostatError:
-        raise
-    except Exception as error:
-        raise LearnerError(f"The learner failed in score: {error}") from error
-    if losses.shape != (len(labels),) or not bool(((losses >= 0) & (losses <= 1)).all()):
-        raise LearnerError(f"The learner scored {len(labels)} labels as {losses!r}, not in [0, 1].")
-    return [float(loss) for loss in losses]

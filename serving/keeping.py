@@ -1,31 +1,35 @@
 """Detectors across restarts: saved every few seconds, and brought up to date from the log.
 
-A saved state lacks the labels that came after it. They are in the database with the losses of
-every version, so they are fed again: evidence on labels is the same after `kill -9` as before.
-Rows that the input detector saw after the last save are not: there are seconds of them, and the
-drift that they show goes on.
+With the states is saved which labels they had seen (`serving.feedback.Place`). Those that came
+since, whichever gateway took them, are in the database with the losses of every version and are
+fed from there: evidence on labels is the same after `kill -9` as before, and nothing counts twice.
+Rows that the input detector saw after the last save are lost with a killed process: there are
+seconds of them, and the drift that they show goes on.
 """
 
 from __future__ import annotations
 
-import itertools
+import json
 import logging
-from datetime import datetime, timedelta
+from collections.abc import Mapping
+from datetime import datetime
 
 from sqlalchemy.orm import Session
 
 from registry.evidence import detector_states, save_detector
-from registry.losses import losses_labelled
-from registry.release_history import releases
-from serving.feedback import Feedback
+from registry.losses import LossCall, loss_calls
+from registry.release_history import Release, Role, releases
+from serving.feedback import Feedback, Place
 from serving.fleet import Split
 from serving.lease import Lease
 from serving.parts import Parts
-from serving.watch import GUARD, LabelledLoss
+from serving.runtime import Loaded
+from serving.watch import GUARD, INPUT
 
 logger = logging.getLogger(__name__)
 
 States = dict[tuple[int, str], str]  # as `Watch.states` gives them
+PLACE = "labels"  # the name under which the place is saved
 
 
 class Keeper:
@@ -34,15 +38,13 @@ class Keeper:
     Args:
         parts: The gateway's.
         feedback: Feeds them; it pauses meanwhile, so that no label is lost or counted twice.
-        lease: Of two gateways only the one that acts saves.
+        lease: Of several gateways only the one that acts saves.
     """
 
     def __init__(self, parts: Parts, feedback: Feedback, lease: Lease) -> None:
         self._parts = parts
         self._feedback = feedback
         self._lease = lease
-        self._started = parts.clock()
-        self._restored: set[str] = set()
 
     def save(self) -> None:
         """Keep the state of every detector.
@@ -52,10 +54,9 @@ class Keeper:
             Unavailable: the database is away.
         """
         with self._feedback.paused():
-            self._feedback.release()
+            self._feedback.catch_up()
             now = self._parts.clock()
-            # Never over what was not yet read.
-            states = {model: self._parts.watches[model].states() for model in self._restored}
+            states = {model: self._states(model) for model in self._parts.watches}
         with self._lease.acting() as session:
             for model, found in states.items():
                 for (version, name), state in found.items():
@@ -71,63 +72,86 @@ class Keeper:
             self.restore(model)
 
     def restore(self, model: str) -> None:
-        """Take up a model's detectors where an earlier process left them, once.
+        """Take up a model's detectors where a gateway left them.
+
+        Once, and again when a routing was passed over: when the roles began, and so which labels
+        are evidence on them, is then known to the database alone.
 
         Raises:
             Unavailable: the database is away; the next call finds the same.
         """
-        split = self._parts.fleet.get(model)
-        if split is None or model in self._restored:
+        split, watch = self._parts.fleet.get(model), self._parts.watches[model]
+        if split is None or (self._feedback.place(model) is not None and not watch.skipped):
             return
         with self._feedback.paused():
-            if model in self._restored:  # by another thread, while this one waited
+            known = self._feedback.place(model)
+            if known is not None and not watch.skipped:  # by another thread, while this one waited
                 return
             with self._parts.reading() as session:
-                states, since = self._saved(session, split)
-                calls = self._missed(session, split, since) if since is not None else []
-            self._parts.watches[model].restore(states)
-            self._feedback.replay(model, calls)
-            self._restored.add(model)
-        if states or calls:
-            count = sum(len(rows) for rows in calls)
-            logger.info("the detectors of %s go on, with %d labels since", model, count)
+                began = {one.role: one for one in releases(session, model) if one.to_at is None}
+                if not _are_of(split, began):
+                    return  # the routing has moved on: it is followed first
+                states, place = _saved(session, split, began)
+                held = _held(session, model, place)
+            if known is None:
+                watch.restore_inputs(states.get((split.champion.version, INPUT)))
+            watch.restore(states, {role: one.generation for role, one in began.items()})
+            self._feedback.resume(model, place, held)
+        logger.info("the detectors of %s go on after the labels %d", model, place.call)
 
-    def _saved(self, session: Session, split: Split) -> tuple[States, datetime | None]:
-        """The states that are of the roles as they stand, and when the champion's were saved.
+    def _states(self, model: str) -> States:
+        place, states = self._feedback.place(model), self._parts.watches[model].states()
+        split = self._parts.fleet.get(model)
+        if place is None or split is None or self._parts.watches[model].skipped:
+            return {}  # never over what was not yet read
+        until = place.until.isoformat() if place.until else None
+        states[split.champion.version, PLACE] = json.dumps({"call": place.call, "until": until})
+        return states
 
-        A version that serves for the second time is watched anew: what was saved in its first
-        time is over. Without a state it is when the champion's time began.
-        """
-        began = {
-            one.role: one.from_at for one in releases(session, split.model) if one.to_at is None
-        }
-        since = began.get("champion")
-        if since is None or since > self._started:  # its time began under these very detectors
-            return {}, None
-        states: States = {}
-        for one in detector_states(session, split.model, split.champion.version, since):
-            if one.detector.startswith(GUARD) and one.at < began.get("standby", since):
-                continue
-            states[split.champion.version, one.detector] = str(one.state)
-            since = max(since, one.at)
-        if split.challenger is not None:
-            version, start = split.challenger.version, began.get("challenger")
-            for one in detector_states(session, split.model, version, start):
-                states[version, one.detector] = str(one.state)
-        return states, since
 
-    def _missed(self, session: Session, split: Split, since: datetime) -> list[list[LabelledLoss]]:
-        """Losses that states saved at `since` lack, call by call: labelled later, or held then."""
-        delay = self._parts.policy(split.model).monitor.label_delay_seconds
-        points = losses_labelled(
-            session, split.model, split.champion.version, since, held=timedelta(seconds=delay)
-        )
-        calls = []
-        for _, call in itertools.groupby(points, key=lambda point: point.labelled_at):
-            rows = []
-            for _, own in itertools.groupby(call, key=lambda point: point.prediction_id):
-                every = list(own)
-                losses = {point.version: point.loss for point in every}
-                rows.append(LabelledLoss(every[0].at, losses))
-            calls.append(rows)
-        return calls
+def _are_of(split: Split, began: Mapping[Role, Release]) -> bool:
+    """Whether the open releases are of the versions that have the roles here."""
+    roles: tuple[tuple[Role, Loaded | None], ...] = (
+        ("champion", split.champion),
+        ("challenger", split.challenger),
+        ("standby", split.standby),
+    )
+    return all(
+        one is None or (role in began and began[role].version == one.version) for role, one in roles
+    )
+
+
+def _saved(session: Session, split: Split, began: Mapping[Role, Release]) -> tuple[States, Place]:
+    """The states that are of the roles as they stand, and how far they had come.
+
+    A version that serves for the second time is watched anew: what was saved in its first time is
+    over. Without a state nothing has been seen.
+    """
+    version, since = split.champion.version, began["champion"].from_at
+    states: States = {}
+    place = Place(0)
+    for one in detector_states(session, split.model, version, since):
+        if one.detector == PLACE:
+            place = _read_place(str(one.state))
+        elif not one.detector.startswith(GUARD) or (
+            "standby" in began and one.at >= began["standby"].from_at
+        ):
+            states[version, one.detector] = str(one.state)
+    if split.challenger is not None:
+        version, start = split.challenger.version, began["challenger"].from_at
+        for one in detector_states(session, split.model, version, start):
+            states[version, one.detector] = str(one.state)
+    return states, place
+
+
+def _read_place(text: str) -> Place:
+    data = json.loads(text)
+    until = data["until"]
+    return Place(int(data["call"]), datetime.fromisoformat(until) if until else None)
+
+
+def _held(session: Session, model: str, place: Place) -> list[LossCall]:
+    """Losses of calls that were taken in, but waited for the age of their predictions."""
+    if place.until is None:
+        return []
+    return loss_calls(session, model, 0, until=place.call, younger=place.until)

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from monitoring.losses import LossDetector
 from monitoring.sequential import GuardDetector, PairedTest
 from monitoring.signals import Signal, read_signal
 from registry.evidence import EvidenceSample
+from registry.losses import LabelledLoss
 from serving.answering import Answered
 from serving.fleet import Split
 from serving.moments import Moments
@@ -45,15 +46,9 @@ INPUT, LOSS, GUARD, TRIAL = (
 )  # names of detectors
 FAILURES = "hard-failure"
 
+Kept = TypeVar("Kept", InputDetector, LossDetector, GuardDetector, PairedTest)
+
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class LabelledLoss:
-    """A labelled prediction: when it was made, and each answering version's loss in [0, 1]."""
-
-    at: datetime
-    losses: Mapping[int, float]
 
 
 @dataclass(frozen=True)
@@ -91,7 +86,12 @@ class Watch:
         self._lock = threading.RLock()
         self._waiting: deque[_Batch] = deque(maxlen=BATCHES_KEPT)
         self._champion: Loaded | None = None
+        self.skipped = False
+        """A routing was passed over: when the roles began is known to the database alone."""
         self._digests: tuple[str, ...] = ("", "", "")  # of champion, standby, challenger
+        self._generation = 0  # that is followed
+        # Labels that came under an earlier routing are not of these versions in their roles.
+        self._began: dict[str, int] = {}
         self._standby = 0
         self._challenger = 0
         self._inputs: InputDetector | None = None
@@ -115,7 +115,12 @@ class Watch:
         with self._lock:
             renewed = self._champion is None or before[0] != self._digests[0]
             self._champion = split.champion
+            passed = 0 < self._generation < split.generation - 1
+            self._generation = split.generation
+            if split.generation < max(self._began.values(), default=0):  # the ledger was put back
+                self._began = dict.fromkeys(self._began, split.generation)
             if renewed:
+                self._began = dict.fromkeys(("champion", "standby", "challenger"), split.generation)
                 profile = split.champion.profile
                 self._inputs = InputDetector(
                     profile, rules.budget_predictions, rules.tolerance_inputs
@@ -127,14 +132,17 @@ class Watch:
             standby = split.standby.version if split.standby else 0
             self._standby = standby
             if renewed or before[1] != self._digests[1]:
+                self._began["standby"] = split.generation
                 self._guard = GuardDetector(back.budget_labels, back.tolerance) if standby else None
                 self._failing.clear()
             challenger = split.challenger.version if split.challenger else 0
             self._challenger = challenger
             if renewed or before[2] != self._digests[2]:
+                self._began["challenger"] = split.generation
                 trial = self._policy.rollout
                 self._trial = PairedTest(trial.margin, trial.error_rate) if challenger else None
                 self._challenger_failures = self._challenger_answers = 0
+            self.skipped |= passed and before != self._digests
 
     def observe(self, split: Split, done: Answered) -> None:
         """Take note of a finished batch; called by the answering thread, so only noted."""
@@ -170,22 +178,33 @@ class Watch:
             for batch in own:
                 self._input_moments.add(batch.at, len(batch.x))
 
-    def label(self, rows: Sequence[LabelledLoss]) -> None:
-        """Feed the detectors of losses, in the order in which the predictions were made."""
+    def label(self, rows: Sequence[LabelledLoss], generation: int | None = None) -> None:
+        """Feed the detectors of losses, in the order in which the predictions were made.
+
+        Args:
+            rows: What each version lost.
+            generation: Of the routing when their labels came: a detector whose subject took its
+                role later is not fed. None: every one is.
+        """
         with self._lock:
             if self._champion is None or self._losses is None:
                 return
+            of = {
+                role: generation is None or generation >= began
+                for role, began in self._began.items()
+            }
             champion = self._champion.version
             own = [row for row in sorted(rows, key=lambda row: row.at) if champion in row.losses]
-            if own:
-                self._losses.update(np.array([row.losses[champion] for row in own]))
-                for row in own:
-                    self._loss_moments.add(row.at)
-            if self._guard is not None:
+            if not own or not of["champion"]:
+                return
+            self._losses.update(np.array([row.losses[champion] for row in own]))
+            for row in own:
+                self._loss_moments.add(row.at)
+            if self._guard is not None and of["standby"]:
                 pairs = _differences(own, champion, self._standby)
                 if len(pairs):
                     self._guard.update(pairs)
-            if self._trial is not None:
+            if self._trial is not None and of["challenger"]:
                 pairs = _differences(own, self._challenger, champion)
                 if len(pairs):
                     self._trial.update(pairs)
@@ -278,23 +297,39 @@ class Watch:
                 states[self._challenger, f"{TRIAL}:{version}"] = self._trial.to_json()
             return states
 
-    def restore(self, states: Mapping[tuple[int, str], str]) -> None:
-        """Take up detectors where an earlier process left them; what does not fit is left out."""
+    def restore(self, states: Mapping[tuple[int, str], str], began: Mapping[str, int]) -> None:
+        """Take up the detectors of losses where they were saved; those that were not start afresh.
+
+        Args:
+            states: As `states` gave them; what does not fit is left out.
+            began: By role, the generation that gave the role to the version that has it.
+        """
         with self._lock:
             if self._champion is None:
                 return
-            version = self._champion.version
-            try:
-                if text := states.get((version, INPUT)):
-                    self._inputs = InputDetector.from_json(text)
-                if text := states.get((version, LOSS)):
-                    self._losses = LossDetector.from_json(text)
-                if text := states.get((version, f"{GUARD}:{self._standby}")):
-                    self._guard = GuardDetector.from_json(text)
-                if text := states.get((self._challenger, f"{TRIAL}:{version}")):
-                    self._trial = PairedTest.from_json(text)
-            except HomeostatError as error:
-                logger.warning("a saved detector of %s is left out: %s", self.model, error)
+            version, rules = self._champion.version, self._policy
+            guard, trial = f"{GUARD}:{self._standby}", f"{TRIAL}:{version}"
+            self._losses = _read(LossDetector, states.get((version, LOSS))) or LossDetector(
+                self._champion.profile.loss_reference,
+                rules.monitor.budget_labels,
+                rules.monitor.tolerance_loss,
+            )
+            if self._guard is not None:
+                self._guard = _read(GuardDetector, states.get((version, guard))) or GuardDetector(
+                    rules.rollback.budget_labels, rules.rollback.tolerance
+                )
+            if self._trial is not None:
+                self._trial = _read(
+                    PairedTest, states.get((self._challenger, trial))
+                ) or PairedTest(rules.rollout.margin, rules.rollout.error_rate)
+            self._loss_moments = Moments()
+            self._began |= began
+            self.skipped = False
+
+    def restore_inputs(self, state: str | None) -> None:
+        """Take up the input detector where it was saved."""
+        with self._lock:
+            self._inputs = _read(InputDetector, state) or self._inputs
 
     def _signal(
         self,
@@ -327,3 +362,14 @@ def _differences(
         if first in row.losses and second in row.losses
     ]
     return np.array(pairs, dtype=np.float64)
+
+
+def _read(kind: type[Kept], state: str | None) -> Kept | None:
+    """A saved detector, or None where there is none that fits."""
+    if state is None:
+        return None
+    try:
+        return kind.from_json(state)
+    except HomeostatError as error:
+        logger.warning("a saved detector is left out: %s", error)
+        return None

@@ -21,10 +21,11 @@ from registry import (
     labelled_rows,
     log_predictions,
     loss_series,
-    losses_labelled,
     record_labels,
     record_losses,
+    transaction,
 )
+from registry.losses import LabelledLoss, begin_call, loss_calls, newest_call
 from registry.tables import LabelRow, ShadowRow
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -202,25 +203,50 @@ def test_the_loss_series_goes_by_prediction_time(session: Session) -> None:
     ]
 
 
-def test_losses_are_found_by_when_their_labels_came(session: Session) -> None:
-    first, second, third, other = record(0), record(10), record(20), record(30, version=4)
+def test_losses_come_back_by_call_in_the_order_of_the_calls(session: Session) -> None:
+    first, second, third, other = record(0), record(10), record(20), record(30, model="table")
     log_predictions(session, [first, second, third, other])
-    for one, labelled in ((second, 40), (first, 50), (third, 60), (other, 70)):
-        at = NOON + SECOND * labelled
-        record_losses(session, [(one.id, one.version, 1.0, at), (one.id, 7, 0.0, at)])
+    assert newest_call(session, "digits") == 0
+    for own, model in (((third, first), "digits"), ((other,), "table"), ((second,), "digits")):
+        call = begin_call(session, model)
+        lost = [(one.id, version, 0.5, NOON) for one in own for version in (1, 7)]
+        record_losses(session, lost, call)
+    assert (newest_call(session, "digits"), newest_call(session, "table")) == (2, 1)
 
-    def found(since: int, held: int = 0, version: int = 1, limit: int = 9) -> list[str]:
-        points = losses_labelled(
-            session, "digits", version, NOON + SECOND * since, held=SECOND * held, limit=limit
-        )
-        assert {point.loss for point in points if point.answered} <= {1.0}
-        assert [point.version for point in points] == [version, 7] * (len(points) // 2)
-        return [point.prediction_id for point in points[::2]]
+    def row(one: PredictionRecord) -> LabelledLoss:
+        return LabelledLoss(one.at, {1: 0.5, 7: 0.5})
 
-    assert found(30) == [second.id, first.id, third.id]
-    assert found(40) == [first.id, third.id]
-    assert found(60) == []
-    assert found(60, held=41) == [third.id]
-    assert found(60, held=51) == [second.id, third.id]
-    assert found(30, version=4) == [other.id]
-    assert found(30, limit=2) == [first.id, third.id]
+    both = loss_calls(session, "digits", 0)
+    assert [(call.number, call.generation) for call in both] == [(1, 0), (2, 0)]
+    assert both[0].rows == (row(first), row(third))
+    assert loss_calls(session, "digits", 1) == [both[1]]
+    assert loss_calls(session, "digits", 2) == []
+    assert loss_calls(session, "digits", 0, generation=1) == []
+    younger = loss_calls(session, "digits", 0, until=1, younger=first.at)
+    assert [call.rows for call in younger] == [(row(third),)]
+    assert [call.rows for call in loss_calls(session, "table", 0)] == [(row(other),)]
+
+
+def test_calls_of_two_transactions_get_their_numbers_in_the_order_of_their_ends(
+    maker: sessionmaker[Session],
+) -> None:
+    """Who sees number 2 sees number 1: the second waits until the first has ended."""
+    got: list[int] = []
+
+    def second() -> None:
+        with transaction(maker) as session:
+            got.append(begin_call(session, "digits").number)
+
+    thread = threading.Thread(target=second)
+    with transaction(maker) as session:
+        assert begin_call(session, "digits").number == 1
+        thread.start()
+        thread.join(0.2)
+        assert got == []
+    thread.join(20)
+    assert got == [2]
+    with maker() as session:
+        assert begin_call(session, "digits").number == 3
+        session.rollback()  # what was not kept leaves no gap
+    with transaction(maker) as session:
+        assert begin_call(session, "digits").number == 3

@@ -20,9 +20,9 @@ from registry import (
     sessions,
     transaction,
 )
+from registry.losses import LabelledLoss
 from registry.tables import OutboxRow
 from serving.gateway import Gateway
-from serving.watch import LabelledLoss
 
 if TYPE_CHECKING:
     from tests.integration.conftest import HandClock, Station
