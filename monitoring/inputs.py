@@ -178,6 +178,29 @@ class InputDetector:
             self._steps(counts, sizes)
         self.rows += self._waiting
 
+    def update_counts(self, counts: ArrayLike, rows: int) -> None:
+        """Take rows that were counted elsewhere, as one step, or none before there are enough.
+
+        However the same rows were split when they were counted, their sums are the same evidence.
+
+        Args:
+            counts: (C, B) rows in each bin, as `Profile.counts` gives.
+            rows: How many they are.
+
+        Raises:
+            InputError: a shape that is not the profile's; nothing is taken then.
+        """
+        given = np.asarray(counts, dtype=np.int64)
+        if given.shape != self._pending.shape:
+            raise InputError(f"Counts of shape {given.shape} do not fit {self._pending.shape}.")
+        size, taken = self._waiting + int(rows), self._pending + given
+        self.rows -= self._waiting  # counted again with their step
+        whole = size >= MICRO_BATCH
+        self._pending, self._waiting = (np.zeros_like(taken), 0) if whole else (taken, size)
+        if whole:
+            self._steps(taken[None], [size])
+        self.rows += self._waiting
+
     def _cut(self, rows: int) -> list[int]:
         """Where an update's rows are cut into steps, which the waiting rows fill up first."""
         step = max(MICRO_BATCH, -(-rows // _MAX_STEPS))

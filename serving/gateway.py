@@ -26,6 +26,7 @@ from serving.courier import Courier
 from serving.custody import Custodian
 from serving.feedback import Feedback
 from serving.fleet import Fleet, Split
+from serving.gathering import Gathering
 from serving.guard import Guard, checked
 from serving.housekeeping import Housekeeper
 from serving.keeping import Keeper
@@ -101,7 +102,8 @@ class Gateway:
         self.custodian = Custodian(
             self.parts, self._store, self.lease, teller, self.prover.pointers, self._stopping
         )
-        self.keeper = Keeper(self.parts, self.feedback, self.lease)
+        self.gathering = Gathering(self.parts, self._stopping)
+        self.keeper = Keeper(self.parts, self.feedback, self.gathering, self.lease)
         self.feedback.prepare = self.keeper.restore_all
         self.controller = Controller(self.parts, self._hands(guard), self._stopping)
         self._courier = Courier(self.parts, lambda: self.lease.held, self._stopping)
@@ -146,6 +148,7 @@ class Gateway:
             check_schema(self._engine)
         except HomeostatError as error:
             logger.warning("%s", error)
+        self.gathering.start()
         self.tokens.start()
         gc.collect()
         gc.freeze()  # what was imported never becomes garbage: collections stay short
@@ -168,7 +171,7 @@ class Gateway:
 
         if self._folder.is_alive():
             self._folder.join(left())
-        self._fold_once()  # what was answered last counts as well
+        self.gathering.stop(left())  # what was answered last counts as well
         self.prover.stop(left())
         self.custodian.stop(left())
         self.controller.stop(left())

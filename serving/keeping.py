@@ -1,10 +1,9 @@
 """Detectors across restarts: saved every few seconds, and brought up to date from the log.
 
-With the states is saved which labels they had seen (`serving.feedback.Place`). Those that came
-since, whichever gateway took them, are in the database with the losses of every version and are
-fed from there: evidence on labels is the same after `kill -9` as before, and nothing counts twice.
-Rows that the input detector saw after the last save are lost with a killed process: there are
-seconds of them, and the drift that they show goes on.
+With the states is saved which labels and which input counts they had seen. What came since,
+whichever gateway took it, is in the database and is fed from there: evidence is the same after
+`kill -9` as before, and nothing counts twice. Only what a killed gateway answered after its last
+message (`serving.gathering`) is no evidence on inputs.
 """
 
 from __future__ import annotations
@@ -17,14 +16,17 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from registry.evidence import detector_states, save_detector
+from registry.gateways import forget_gateways
+from registry.input_counts import forget_counts
 from registry.losses import LossCall, loss_calls
 from registry.release_history import Release, Role, releases
 from serving.feedback import Feedback, Place
 from serving.fleet import Split
+from serving.gathering import Gathering
 from serving.lease import Lease
 from serving.parts import Parts
 from serving.runtime import Loaded
-from serving.watch import GUARD, INPUT
+from serving.watch import GUARD
 
 logger = logging.getLogger(__name__)
 
@@ -38,12 +40,16 @@ class Keeper:
     Args:
         parts: The gateway's.
         feedback: Feeds them; it pauses meanwhile, so that no label is lost or counted twice.
+        gathering: Feeds those of inputs, and pauses as well.
         lease: Of several gateways only the one that acts saves.
     """
 
-    def __init__(self, parts: Parts, feedback: Feedback, lease: Lease) -> None:
+    def __init__(
+        self, parts: Parts, feedback: Feedback, gathering: Gathering, lease: Lease
+    ) -> None:
         self._parts = parts
         self._feedback = feedback
+        self._gathering = gathering
         self._lease = lease
 
     def save(self) -> None:
@@ -53,14 +59,18 @@ class Keeper:
             Refused: the lease was lost.
             Unavailable: the database is away.
         """
-        with self._feedback.paused():
+        with self._feedback.paused(), self._gathering.paused():
             self._feedback.catch_up()
             now = self._parts.clock()
             states = {model: self._states(model) for model in self._parts.watches}
+            seen = {model: self._gathering.place(model) or 0 for model in states if states[model]}
         with self._lease.acting() as session:
             for model, found in states.items():
                 for (version, name), state in found.items():
                     save_detector(session, model, version, name, state, now)
+            for model, number in seen.items():
+                forget_counts(session, model, number, now)
+            forget_gateways(session, now)
 
     def restore_all(self) -> None:
         """Restore every model that can be; called before the first label is taken.
@@ -83,7 +93,7 @@ class Keeper:
         split, watch = self._parts.fleet.get(model), self._parts.watches[model]
         if split is None or (self._feedback.place(model) is not None and not watch.skipped):
             return
-        with self._feedback.paused():
+        with self._feedback.paused(), self._gathering.paused():
             known = self._feedback.place(model)
             if known is not None and not watch.skipped:  # by another thread, while this one waited
                 return
@@ -91,10 +101,9 @@ class Keeper:
                 began = {one.role: one for one in releases(session, model) if one.to_at is None}
                 if not _are_of(split, began):
                     return  # the routing has moved on: it is followed first
-                states, place = _saved(session, split, began)
+                states, place, inputs = _saved(session, split, began)
                 held = _held(session, model, place)
-            if known is None:
-                watch.restore_inputs(states.get((split.champion.version, INPUT)))
+                self._gathering.resume(session, model, inputs)
             watch.restore(states, {role: one.generation for role, one in began.items()})
             self._feedback.resume(model, place, held)
         logger.info("the detectors of %s go on after the labels %d", model, place.call)
@@ -105,7 +114,10 @@ class Keeper:
         if place is None or split is None or self._parts.watches[model].skipped:
             return {}  # never over what was not yet read
         until = place.until.isoformat() if place.until else None
-        states[split.champion.version, PLACE] = json.dumps({"call": place.call, "until": until})
+        inputs = self._gathering.place(model) or 0
+        states[split.champion.version, PLACE] = json.dumps(
+            {"call": place.call, "until": until, "inputs": inputs}
+        )
         return states
 
 
@@ -121,7 +133,9 @@ def _are_of(split: Split, began: Mapping[Role, Release]) -> bool:
     )
 
 
-def _saved(session: Session, split: Split, began: Mapping[Role, Release]) -> tuple[States, Place]:
+def _saved(
+    session: Session, split: Split, began: Mapping[Role, Release]
+) -> tuple[States, Place, int]:
     """The states that are of the roles as they stand, and how far they had come.
 
     A version that serves for the second time is watched anew: what was saved in its first time is
@@ -129,10 +143,10 @@ def _saved(session: Session, split: Split, began: Mapping[Role, Release]) -> tup
     """
     version, since = split.champion.version, began["champion"].from_at
     states: States = {}
-    place = Place(0)
+    place, inputs = Place(0), 0
     for one in detector_states(session, split.model, version, since):
         if one.detector == PLACE:
-            place = _read_place(str(one.state))
+            place, inputs = _read_place(str(one.state))
         elif not one.detector.startswith(GUARD) or (
             "standby" in began and one.at >= began["standby"].from_at
         ):
@@ -141,13 +155,14 @@ def _saved(session: Session, split: Split, began: Mapping[Role, Release]) -> tup
         version, start = split.challenger.version, began["challenger"].from_at
         for one in detector_states(session, split.model, version, start):
             states[version, one.detector] = str(one.state)
-    return states, place
+    return states, place, inputs
 
 
-def _read_place(text: str) -> Place:
+def _read_place(text: str) -> tuple[Place, int]:
     data = json.loads(text)
     until = data["until"]
-    return Place(int(data["call"]), datetime.fromisoformat(until) if until else None)
+    place = Place(int(data["call"]), datetime.fromisoformat(until) if until else None)
+    return place, int(data.get("inputs", 0))
 
 
 def _held(session: Session, model: str, place: Place) -> list[LossCall]:

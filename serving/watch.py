@@ -25,14 +25,17 @@ from homeostat.policy import Policy
 from models.learner import Row
 from monitoring.inputs import InputDetector
 from monitoring.losses import LossDetector
+from monitoring.profile import stack
 from monitoring.sequential import GuardDetector, PairedTest
 from monitoring.signals import Signal, read_signal
 from registry.evidence import EvidenceSample
+from registry.input_counts import InputCounts, window_of
 from registry.losses import LabelledLoss
 from serving.answering import Answered
 from serving.fleet import Split
 from serving.moments import Moments
 from serving.runtime import Loaded, Outputs
+from serving.windows import Windows
 
 HARD_FAILURES = 3  # failing batches
 HARD_WINDOW = timedelta(seconds=10)
@@ -65,6 +68,7 @@ class Trial:
 class _Batch:
     at: datetime
     champion: Loaded
+    generation: int
     x: Tensor
     outputs: Outputs
 
@@ -85,6 +89,8 @@ class Watch:
         self._clock = clock
         self._lock = threading.RLock()
         self._waiting: deque[_Batch] = deque(maxlen=BATCHES_KEPT)
+        self._folding = threading.Lock()
+        self._windows = Windows()
         self._champion: Loaded | None = None
         self.skipped = False
         """A routing was passed over: when the roles began is known to the database alone."""
@@ -148,7 +154,8 @@ class Watch:
         """Take note of a finished batch; called by the answering thread, so only noted."""
         at = self._clock()
         if done.observed is not None and done.outputs is not None:
-            self._waiting.append(_Batch(at, split.champion, done.observed, done.outputs))
+            batch = _Batch(at, split.champion, split.generation, done.observed, done.outputs)
+            self._waiting.append(batch)
             self.recent_rows = done.sample
         if done.champion_alone_failed:
             self._failing.append(at)
@@ -157,26 +164,49 @@ class Watch:
             self._challenger_answers += done.rows_of(split.challenger.version)
 
     def fold(self) -> None:
-        """Feed the input detector with the batches noted since the last call."""
+        """Count the batches noted since the last call, by window of time."""
+        with self._folding:
+            self._fold()
+
+    def counted(self, until: int | None = None) -> list[InputCounts]:
+        """Take out what was counted in windows before one, of all noted so far; None: all."""
+        with self._folding:
+            self._fold()
+            return self._windows.take(until)
+
+    def _fold(self) -> None:
         batches = [self._waiting.popleft() for _ in range(len(self._waiting))]
-        with self._lock:
-            detector, champion = self._inputs, self._champion
-            if detector is None or champion is None:
-                return
-            own = [batch for batch in batches if batch.champion is champion]
-            if not own:
-                return
-            outputs = np.concatenate([batch.outputs for batch in own])
-            learner = champion.learner
+        by_digest: dict[str, list[_Batch]] = {}
+        for batch in batches:
+            by_digest.setdefault(batch.champion.digest, []).append(batch)
+        for own in by_digest.values():
             try:
-                observed = learner.observe(torch.cat([batch.x for batch in own]))
-                detector.update(observed, learner.predicted(outputs), learner.confidence(outputs))
+                counts = _count(self.model, own)
             except Exception:
                 # A user's observe may fail on anything; the predictions themselves are fine.
                 logger.exception("a batch of %s could not be watched", self.model)
+                continue
+            for one in counts:
+                self._windows.add(one)
+
+    def see(self, counts: InputCounts) -> None:
+        """Feed the input detector with what all gateways counted in one window.
+
+        Counts of another version, or of this one in an earlier time as champion, are passed over.
+        """
+        with self._lock:
+            detector, champion = self._inputs, self._champion
+            if detector is None or champion is None or champion.digest != counts.digest:
                 return
-            for batch in own:
-                self._input_moments.add(batch.at, len(batch.x))
+            if counts.generation < self._began["champion"]:
+                return
+            columns = len(champion.profile.columns)
+            try:
+                detector.update_counts(counts.counts.reshape(columns, -1), counts.rows)
+            except (HomeostatError, ValueError):  # counted by another release, with other bins
+                logger.warning("%d rows of %s could not be watched", counts.rows, self.model)
+                return
+            self._input_moments.add(counts.at, counts.rows)
 
     def label(self, rows: Sequence[LabelledLoss], generation: int | None = None) -> None:
         """Feed the detectors of losses, in the order in which the predictions were made.
@@ -298,7 +328,7 @@ class Watch:
             return states
 
     def restore(self, states: Mapping[tuple[int, str], str], began: Mapping[str, int]) -> None:
-        """Take up the detectors of losses where they were saved; those that were not start afresh.
+        """Take up the detectors where they were saved; those that were not start afresh.
 
         Args:
             states: As `states` gave them; what does not fit is left out.
@@ -309,6 +339,11 @@ class Watch:
                 return
             version, rules = self._champion.version, self._policy
             guard, trial = f"{GUARD}:{self._standby}", f"{TRIAL}:{version}"
+            self._inputs = _read(InputDetector, states.get((version, INPUT))) or InputDetector(
+                self._champion.profile,
+                rules.monitor.budget_predictions,
+                rules.monitor.tolerance_inputs,
+            )
             self._losses = _read(LossDetector, states.get((version, LOSS))) or LossDetector(
                 self._champion.profile.loss_reference,
                 rules.monitor.budget_labels,
@@ -322,14 +357,9 @@ class Watch:
                 self._trial = _read(
                     PairedTest, states.get((self._challenger, trial))
                 ) or PairedTest(rules.rollout.margin, rules.rollout.error_rate)
-            self._loss_moments = Moments()
+            self._input_moments, self._loss_moments = Moments(), Moments()
             self._began |= began
             self.skipped = False
-
-    def restore_inputs(self, state: str | None) -> None:
-        """Take up the input detector where it was saved."""
-        with self._lock:
-            self._inputs = _read(InputDetector, state) or self._inputs
 
     def _signal(
         self,
@@ -339,6 +369,29 @@ class Watch:
         moments = self._input_moments if kind == "input-drift" else self._loss_moments
         since = moments.ago(detector.since, self._clock())
         return read_signal(kind, detector, since_at=since.isoformat())
+
+
+def _count(model: str, batches: Sequence[_Batch]) -> list[InputCounts]:
+    """What the batches of one version hold, by window."""
+    champion = batches[0].champion
+    learner, profile = champion.learner, champion.profile
+    outputs = np.concatenate([batch.outputs for batch in batches])
+    observed = learner.observe(torch.cat([batch.x for batch in batches]))
+    values = stack(
+        observed, learner.predicted(outputs), learner.confidence(outputs), len(profile.features)
+    )
+    windows = [window_of(batch.at) for batch in batches]
+    known = sorted(set(windows))
+    place = {window: index for index, window in enumerate(known)}
+    sizes = [len(batch.x) for batch in batches]
+    part = np.repeat([place[window] for window in windows], sizes)
+    counts = profile.count_parts(values, part, len(known))
+    rows = np.bincount(part, minlength=len(known))
+    generation = max(batch.generation for batch in batches)
+    return [
+        InputCounts(model, window, champion.digest, generation, int(n), own.ravel())
+        for window, n, own in zip(known, rows, counts, strict=True)
+    ]
 
 
 def _failed(count: int, threshold: float, since: datetime, **details: str) -> Signal:

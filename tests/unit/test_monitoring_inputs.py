@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from numpy.typing import ArrayLike, NDArray
 
+from homeostat.errors import InputError
 from homeostat.schema import Feature
 from monitoring import InputDetector, Profile
 from monitoring.bets import fair, lower_bound, robust_bet, total_variation, upper_bound
@@ -129,3 +130,34 @@ def test_the_confidence_limit_covers_the_truth_as_often_as_it_says() -> None:
     assert (upper_bound(hits, 200, limit) < 0.3).mean() <= 0.05
     assert (lower_bound(hits, 200, limit) > 0.3).mean() <= 0.05
     assert upper_bound(0.2, 0, limit) == 1
+
+
+def test_rows_counted_elsewhere_are_the_same_evidence_however_they_were_split() -> None:
+    rng = np.random.default_rng(4)
+    profile = profile_of(rng.normal(size=(2_000, 3)))
+    whole, summed = InputDetector(profile, 10_000, 0.05), InputDetector(profile, 10_000, 0.05)
+    for size in rng.integers(1, 60, size=40):
+        rows = rng.normal(0.5, 1.0, size=(size, 3))
+        zeros = np.zeros(size)
+        whole.update_counts(profile.counts(rows, zeros, zeros), size)
+        cut = rng.integers(0, size + 1)
+        parts = [
+            profile.counts(one, zeros[: len(one)], zeros[: len(one)])
+            for one in (rows[:cut], rows[cut:])
+        ]
+        summed.update_counts(parts[0] + parts[1], size)
+    assert whole.drift_detected
+    assert whole.to_json() == summed.to_json()
+    with pytest.raises(InputError, match="do not fit"):
+        whole.update_counts(np.zeros((2, 2)), 1)
+
+
+def test_counts_of_small_batches_are_the_evidence_of_their_rows() -> None:
+    rng = np.random.default_rng(8)
+    profile = profile_of(rng.normal(size=(2_000, 2)))
+    by_rows, by_counts = InputDetector(profile, 10_000, 0.05), InputDetector(profile, 10_000, 0.05)
+    for _ in range(50):
+        rows, zeros = rng.normal(0.4, 1.0, size=(8, 2)), np.zeros(8)
+        by_rows.update(rows, zeros, zeros)
+        by_counts.update_counts(profile.counts(rows, zeros, zeros), 8)
+    assert by_rows.to_json() == by_counts.to_json()
