@@ -3,8 +3,8 @@
 An approval names the verdict that its giver saw, by its hash. A new verdict, or one on another
 artifact, has none: approvals of the old one count no more. The same person counts once.
 
-Who a person is, is what was said on the way in: whoever holds the gateway's token can say any
-name. The token's fingerprint is kept beside it, so what a name is worth can be told later.
+Who a person is, is who holds the token that they came with. Only the administrator's token can say
+any name; which token it was is kept beside the name, so what a name is worth can be told later.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Approval:
         version: Its number.
         digest: Of the artifact.
         verdict: Hash of the verdict that the person saw.
-        person: Who, as they said.
-        token: Fingerprint of the token that they came with.
+        person: The token's holder; with the administrator's token whom they named.
+        token: The key of the token that they came with; of the administrator's a fingerprint.
         reason: Why.
         at: When.
     """

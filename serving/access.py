@@ -146,7 +146,7 @@ class Access:
         raise Unauthorized(
             "The request has no valid token.",
             remedy="Send 'Authorization: Bearer TOKEN', with the token of the state folder or one "
-            "that `homeostat token create` made and that has not ended.",
+            "that `homeostat token create` made and that has not ended; see docs/access.md.",
         )
 
     def require(self, caller: Caller, verb: str, model: str) -> None:
@@ -172,7 +172,7 @@ class Access:
             self.refused[caller.name, verb] += 1
         raise Forbidden(
             f"The token of '{caller.name}' does not have the verb '{verb}'.",
-            remedy="Ask who administers this gateway for a token that has it.",
+            remedy="Ask who administers this gateway for a token that has it; see docs/access.md.",
             verb=verb,
             name=caller.name,
         )

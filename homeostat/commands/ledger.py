@@ -187,7 +187,9 @@ def change(line: Line) -> str:
     subject = "" if line.version is None else f"version {line.version}: "
     if line.before and line.after:
         return f"{subject}{line.before} \N{RIGHTWARDS ARROW} {line.after}"
-    return f"{subject}{line.after or f'no longer {line.before}'}"
+    if line.after or line.before:
+        return f"{subject}{line.after or f'no longer {line.before}'}"
+    return subject.removesuffix(": ")  # nothing changed: somebody was refused
 
 
 def hand_overs(found: list[Served]) -> list[str]:
