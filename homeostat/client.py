@@ -119,6 +119,10 @@ class Gateway:
         """All models with what answers for them."""
         return list(self._get("/v1/models")["models"])
 
+    def gateways(self) -> list[Json]:
+        """The gateways of this one's database: who is there, and what each serves."""
+        return list(self._get("/v1/gateways")["gateways"])
+
     def model(self, model: str) -> Json:
         """One model: routing, versions, evidence."""
         return self._get(f"/v1/models/{model}")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from registry.input_counts import InputCounts, add_parts
@@ -20,7 +20,7 @@ from registry.statements import columns_of, insert
 from registry.tables import GatewayRow
 
 SILENT = timedelta(seconds=5)  # without a message: it is gone, and nobody waits for it
-REMEMBERED = timedelta(days=1)  # after its end
+REMEMBERED = timedelta(hours=1)  # after its end
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,8 @@ class GatewayInfo:
         ended_at: When it ended, or fell silent.
         gone: Whether it fell silent.
         counted_until: The first window of time whose inputs it may still bring.
-        serving: For each model what it serves: `generation`, and the `proven` one.
+        serving: For each model the `generation` that it obeys (0: it has none loaded) and the
+            one that its answers have `shown`.
     """
 
     id: str
@@ -48,6 +49,10 @@ class GatewayInfo:
     gone: bool
     counted_until: int
     serving: Mapping[str, Mapping[str, int]]
+
+    def is_live(self, now: datetime) -> bool:
+        """Whether it sent a message within `SILENT`, and did not say that it ends."""
+        return self.ended_at is None and self.seen_at >= now - SILENT
 
     @property
     def name(self) -> str:
@@ -128,11 +133,19 @@ def take_message(session: Session, gateway_id: str, message: Message) -> bool:
 
 
 def live_gateways(session: Session, now: datetime) -> list[GatewayInfo]:
-    """Those that sent a message within `SILENT`, the oldest first."""
-    query = columns_of(GatewayRow).where(
-        GatewayRow.ended_at.is_(None), GatewayRow.seen_at >= now - SILENT
-    )
-    return _infos(session.execute(query.order_by(GatewayRow.started_at, GatewayRow.id)).mappings())
+    """Those that are live, the oldest first."""
+    return [one for one in known_gateways(session) if one.is_live(now)]
+
+
+def behind(gateways: Iterable[GatewayInfo], model: str, generation: int) -> list[GatewayInfo]:
+    """Those whose answers have not shown a routing; one that has nothing loaded answers nothing."""
+    return [
+        one
+        for one in gateways
+        if (said := one.serving.get(model)) is not None
+        and said["generation"]
+        and said["shown"] < generation
+    ]
 
 
 def known_gateways(session: Session) -> list[GatewayInfo]:
@@ -153,14 +166,6 @@ def mark_gone(session: Session, now: datetime) -> list[GatewayInfo]:
     if not found:
         return []
     return [one for one in known_gateways(session) if one.id in found]
-
-
-def any_silent(session: Session, now: datetime) -> bool:
-    """Whether `mark_gone` has something to do."""
-    query = select(func.count()).where(
-        GatewayRow.ended_at.is_(None), GatewayRow.seen_at < now - SILENT
-    )
-    return bool(session.scalar(query))
 
 
 def forget_gateways(session: Session, now: datetime) -> None:

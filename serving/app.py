@@ -139,6 +139,11 @@ def _routes(gateway: Gateway) -> APIRouter:
         """Every model of the caller's with what serves it."""
         return views.models(gateway, gateway.access.visible(caller))
 
+    @router.get("/gateways")
+    def gateways(caller: Reader) -> dict[str, Any]:
+        """The gateways of this database: who is there, what each serves, and who lags."""
+        return views.gateways(gateway, gateway.access.visible(caller))
+
     @router.get("/models/{model}")
     def model(model: str, _: Reader) -> dict[str, Any]:
         """One model: routing, versions, evidence, incidents."""

@@ -164,6 +164,7 @@ class Gateway:
         self._stopping.set()
         self.parts.wake.set()
         self.parts.moved.set()
+        self.parts.news.set()
         until = time.monotonic() + STOP_SECONDS
 
         def left() -> float:

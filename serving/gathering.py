@@ -17,18 +17,19 @@ import logging
 import os
 import socket
 import threading
-import uuid
-from collections.abc import Iterator
-from datetime import timedelta
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 from sqlalchemy.orm import Session
 
 from homeostat.errors import HomeostatError
 from registry.gateways import (
+    GatewayInfo,
     Message,
-    any_silent,
+    behind,
     enter_gateway,
-    live_gateways,
+    known_gateways,
     mark_gone,
     take_message,
 )
@@ -59,7 +60,8 @@ class Gathering:
     """
 
     def __init__(self, parts: Parts, stopping: threading.Event) -> None:
-        self.gateway_id = uuid.uuid4().hex
+        self.known: list[GatewayInfo] = []
+        """The gateways of this database, this one too, as they were at the last turn."""
         self._parts = parts
         self._stopping = stopping
         self._sending = threading.Lock()
@@ -116,13 +118,14 @@ class Gathering:
         Raises:
             Unavailable: the database is away; the next call does it.
         """
-        now = self._parts.clock()
-        with self._parts.reading() as session:
-            silent = any_silent(session, now)
-            before = _closed_before(session, self._parts)
-            ready = [one for one in self._parts.watches if has_parts(session, one, before)]
-        if silent:
-            with self._parts.writing() as session:
+        parts, now = self._parts, self._parts.clock()
+        with parts.reading() as session:
+            self.known = known_gateways(session)
+            before = _closed_before(self.known, parts)
+            ready = [one for one in parts.watches if has_parts(session, one, before)]
+        self._show(now)
+        if any(one.ended_at is None and not one.is_live(now) for one in self.known):
+            with parts.writing() as session:
                 gone = mark_gone(session, now)
             for one in gone:
                 logger.warning(
@@ -132,8 +135,8 @@ class Gathering:
                     one.seen_at.isoformat(timespec="seconds"),
                 )
         for model in ready:
-            with self._parts.writing() as session:
-                merge_parts(session, model, _closed_before(session, self._parts))
+            with parts.writing() as session:
+                merge_parts(session, model, _closed_before(known_gateways(session), parts))
 
     def follow(self, model: str) -> None:
         """Feed the input detector of a model with what was added up since.
@@ -187,29 +190,48 @@ class Gathering:
             for watch in parts.watches.values()
             for one in watch.counted(None if last else until)
         ]
+        splits = parts.fleet.snapshot()
         serving = {
-            model: {"generation": split.generation, "proven": parts.proven.get(model, 0)}
-            for model, split in parts.fleet.snapshot().items()
+            model: {
+                "generation": splits[model].generation if model in splits else 0,
+                "shown": parts.shown.get(model, 0),
+            }
+            for model in parts.watches
         }
         return Message(self._sent + 1, now, until, serving, tuple(counts), last)
 
     def _deliver(self, message: Message) -> None:
         with self._parts.writing() as session:
             try:
-                take_message(session, self.gateway_id, message)
-            except LookupError:  # the first one, or forgotten after a day's silence
+                take_message(session, self._parts.gateway_id, message)
+            except LookupError:
+                if message.number > 1:  # forgotten after an hour's silence, and perhaps kept then
+                    message = replace(message, counts=())
                 host, pid = socket.gethostname(), os.getpid()
-                enter_gateway(session, self.gateway_id, host, pid, message)
-                take_message(session, self.gateway_id, message)
+                enter_gateway(session, self._parts.gateway_id, host, pid, message)
+                take_message(session, self._parts.gateway_id, message)
         self._sent, self._unsent = message.number, None
+
+    def _show(self, now: datetime) -> None:
+        """Tell Prometheus of the gateways."""
+        live = [one for one in self.known if one.is_live(now)]
+        metrics = self._parts.metrics
+        metrics.gateways.labels("live").set(len(live))
+        silent = [one for one in self.known if one.gone or one.ended_at is None]
+        metrics.gateways.labels("gone").set(len(silent) - len(live))
+        for model, generation in self._parts.wanted.items():
+            metrics.behind.labels(model).set(len(behind(live, model, generation)))
 
     def _run(self) -> None:
         interval = min(EVERY_SECONDS, self._parts.settings.poll_seconds)
-        while not self._stopping.wait(interval):
-            self.turn()
+        while not self._stopping.is_set():
+            self._parts.news.wait(interval)
+            self._parts.news.clear()
+            if not self._stopping.is_set():
+                self.turn()
 
 
-def _closed_before(session: Session, parts: Parts) -> int | None:
+def _closed_before(known: Iterable[GatewayInfo], parts: Parts) -> int | None:
     """The first window that some gateway may still bring counts of; None: there is no gateway."""
-    live = live_gateways(session, parts.clock())
-    return min((one.counted_until for one in live), default=None)
+    now = parts.clock()
+    return min((one.counted_until for one in known if one.is_live(now)), default=None)

@@ -110,6 +110,12 @@ class Metrics:
         )
         self.part_up = gauge("part_up", "1 while the part answers", "part")
         self.lease = gauge("controller_lease", "1 while this gateway is the one that acts")
+        self.gateways = gauge(
+            "gateways", "Gateways of this database: live, or gone without a word", "state"
+        )
+        self.behind = gauge(
+            "gateways_behind", "Live gateways whose answers do not show the routing yet", "model"
+        )
         self.incidents = gauge("incidents_open", "Incidents that are not resolved", "model")
 
     def render(self) -> bytes:

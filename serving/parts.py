@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -52,7 +53,10 @@ class Parts:
     wake: threading.Event = field(default_factory=threading.Event)
     wanted: dict[str, int] = field(default_factory=dict)  # generation by model, as last read
     moved: threading.Event = field(default_factory=threading.Event)  # set at each swap
-    proven: dict[str, int] = field(default_factory=dict)  # generation that answers have shown
+    shown: dict[str, int] = field(default_factory=dict)  # generation that answers here have shown
+    proven: dict[str, int] = field(default_factory=dict)  # and those of every live gateway
+    news: threading.Event = field(default_factory=threading.Event)  # for the other gateways
+    gateway_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     database_up: bool = True
 
     def __post_init__(self) -> None:

@@ -1,9 +1,10 @@
 """What answers, measured where the answers leave, and held against what was ordered.
 
-A swap is not believed because somebody called it: a routing is *proven* when answers show it, or
-when for a while nobody asked and what would answer is what it says. Only then is success claimed:
-to who asked for the swap, to on-call, on MLflow's page. What does not follow within seconds is an
-incident.
+A swap is not believed because somebody called it: a routing is *shown* by a gateway when its
+answers show it, or when for a while nobody asked and what would answer is what it says; and it is
+*proven* when every live gateway of the database has shown it (`serving.gathering`). Only then is
+success claimed: to who asked for the swap, to on-call, on MLflow's page. What does not follow
+within seconds is an incident, which names the gateway.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Literal
 from homeostat.errors import HomeostatError, NotProven
 from registry.claims import claim, tell_unproven
 from registry.faults import TRAFFIC, Fault
+from registry.gateways import behind, live_gateways
 from registry.routing import Routing
 from serving.counted import Counted, Key
 from serving.lease import Lease
@@ -64,6 +66,7 @@ class _Course:
     wrong: float | None = None  # since when it has not agreed
     streak: int = 0  # rows in a row that show it
     seen: dict[Key, int] = field(default_factory=dict)
+    behind: tuple[str, ...] = ()  # other gateways that have not shown it, in words
     measured: tuple[int, ...] = ()
 
 
@@ -150,7 +153,14 @@ class Prover:
         routing, digests = self._parts.intent(model)
         if routing is None:
             return
-        agrees = self._measure(model, routing, digests)
+        course = self._courses[model]
+        shown = self._measure(model, routing, digests)
+        if shown and self._parts.shown.get(model) != routing.generation:
+            self._parts.shown[model] = routing.generation
+            self._parts.news.set()  # another gateway may be waiting for it
+        course.behind = self._behind(routing)
+        agrees = shown and not course.behind
+        course.wrong = None if agrees else course.wrong or self.now()
         if agrees:
             with self._news:
                 self._parts.proven[model] = routing.generation
@@ -160,7 +170,7 @@ class Prover:
             self._tell(model, routing)
 
     def _measure(self, model: str, routing: Routing, digests: Mapping[int, str]) -> bool:
-        """Whether the traffic shows a routing now."""
+        """Whether the traffic of this gateway shows a routing now."""
         course, now = self._courses[model], self.now()
         self._intents[model] = routing.champion
         rows = self._counted.rows(model)
@@ -189,9 +199,17 @@ class Prover:
             course.streak += sum(new[key] for key in right)
         ready = self._is_ready(model, routing)
         shown = course.streak >= ENOUGH_ROWS or now - course.contrary >= QUIET_SECONDS
-        agrees = ready and len(right) == len(new) and shown
-        course.wrong = None if agrees else course.wrong or now
-        return agrees
+        return ready and len(right) == len(new) and shown
+
+    def _behind(self, routing: Routing) -> tuple[str, ...]:
+        """The other live gateways that have not shown a routing, in words."""
+        with self._parts.reading() as session:
+            live = live_gateways(session, self._parts.clock())
+        others = [one for one in live if one.id != self._parts.gateway_id]
+        return tuple(
+            f"{one.name}, which obeys generation {one.serving[routing.model]['generation']}"
+            for one in behind(others, routing.model, routing.generation)
+        )
 
     def _is_ready(self, model: str, routing: Routing) -> bool:
         """Whether what would answer next is what the routing says."""
@@ -245,18 +263,24 @@ class Prover:
         )
 
     def _not_proven(self, routing: Routing) -> NotProven:
-        split = self._parts.fleet.get(routing.model)
-        others = set(self._courses[routing.model].measured) - {routing.champion}
+        split, course = self._parts.fleet.get(routing.model), self._courses[routing.model]
+        others = set(course.measured) - {routing.champion}
         if not others and split is not None:
             others = {split.champion.version} - {routing.champion}
-        named = " and ".join(str(version) for version in sorted(others)) or "none"
+        said = f"Routing {routing.generation} says that version {routing.champion} of"
+        if course.behind and not others:
+            text = (
+                f"the answers of gateway {' and of gateway '.join(course.behind)}, do not show it."
+            )
+        else:
+            named = " and ".join(str(version) for version in sorted(others)) or "none"
+            text = f"the traffic does not follow: what answers is version {named}."
         return NotProven(
-            f"Routing {routing.generation} says that version {routing.champion} of "
-            f"'{routing.model}' answers, but the traffic does not follow: what answers is version "
-            f"{named}.",
+            f"{said} '{routing.model}' answers, but {text}",
             remedy="See the gateway's log; the routing stands, and is obeyed after a restart.",
             model=routing.model,
             generation=routing.generation,
+            behind=list(course.behind),
         )
 
     def _run(self) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from registry.gateways import behind
 from registry.incidents import (
     Incident,
     acknowledge,
@@ -107,6 +108,42 @@ def agreement(gateway: Gateway, name: str) -> dict[str, Any] | None:
     """Whether the routing, MLflow's alias and what answers agree; None before the first routing."""
     found = gateway.prover.agreement(name)
     return asdict(found) if found else None
+
+
+def gateways(gateway: Gateway, names: Sequence[str]) -> dict[str, Any]:
+    """The gateways of this database, and where their answers differ from what is ordered.
+
+    Args:
+        gateway: Who is asked.
+        names: Of the models that may be shown.
+    """
+    now, me = gateway.parts.clock(), gateway.parts.gateway_id
+    live = [one for one in gateway.gathering.known if one.is_live(now)]
+    wanted = {name: gateway.parts.wanted[name] for name in names if name in gateway.parts.wanted}
+    return {
+        "gateways": [
+            {
+                "id": one.id,
+                "host": one.host,
+                "pid": one.pid,
+                "state": one.state,
+                "started_at": one.started_at.isoformat(),
+                "seen_at": one.seen_at.isoformat(),
+                "ended_at": one.ended_at.isoformat() if one.ended_at else None,
+                "answers_this": one.id == me,
+                "serving": {name: said for name, said in one.serving.items() if name in names},
+            }
+            for one in gateway.gathering.known
+        ],
+        "models": [
+            {
+                "model": name,
+                "generation": generation,
+                "behind": [one.name for one in behind(live, name, generation)],
+            }
+            for name, generation in wanted.items()
+        ],
+    }
 
 
 def pins(gateway: Gateway, name: str, *, verify: bool) -> dict[str, Any]:

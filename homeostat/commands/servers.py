@@ -84,6 +84,9 @@ def status(as_json: AsJson = False) -> None:
     (intent), where MLflow's alias champion points (pointer), which versions answered last
     (measured).
 
+    Where several gateways serve one database, also which of them are there, and the generation of
+    each model that each obeys.
+
     Exits with 5 where a part does not answer.
     """
     from homeostat.commands.exits import UNAVAILABLE
@@ -95,6 +98,7 @@ def status(as_json: AsJson = False) -> None:
     supervised = bool(state and state.is_alive())
     parts = _states(settings)
     models = _agreements(settings)
+    gateways = _gateways(settings)
     well = all(part["answers"] for part in parts)
     overrides = _overrides(settings)
     if as_json:
@@ -107,6 +111,7 @@ def status(as_json: AsJson = False) -> None:
                 "parts": parts,
                 "overrides": overrides,
                 "models": models,
+                "gateways": gateways,
             }
         )
     else:
@@ -123,6 +128,8 @@ def status(as_json: AsJson = False) -> None:
             )
         if models:
             _show_agreements(models)
+        if len(gateways) > 1:
+            _show_gateways(gateways)
         if not supervised:
             say("No supervisor runs with this state folder: `homeostat up` starts one.")
     if not well:
@@ -166,6 +173,34 @@ def _agreements(settings: Settings) -> list[dict[str, Any]]:
     except HomeostatError:
         return []
     return [{"model": each["model"], **(each["agreement"] or {})} for each in found]
+
+
+def _gateways(settings: Settings) -> list[dict[str, Any]]:
+    """The gateways that are there or fell silent, as the one that answers tells of them."""
+    from homeostat.client import Gateway
+    from homeostat.errors import HomeostatError
+
+    try:
+        with Gateway.of(settings) as gateway:
+            return [one for one in gateway.gateways() if one["state"] != "ended"]
+    except HomeostatError:
+        return []
+
+
+def _show_gateways(gateways: list[dict[str, Any]]) -> None:
+    say("")
+    show_table(
+        ("gateway", "state", "seen", "obeys"),
+        [
+            (
+                f"{one['host']}/{one['pid']}",
+                one["state"],
+                when(one["seen_at"]),
+                " ".join(f"{name}@g{said['generation']}" for name, said in one["serving"].items()),
+            )
+            for one in gateways
+        ],
+    )
 
 
 def _show_agreements(models: list[dict[str, Any]]) -> None:

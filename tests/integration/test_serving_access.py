@@ -85,6 +85,7 @@ def test_a_token_does_what_its_verbs_say_and_no_more(door: Door) -> None:
         ("read", "GET", "/v1/models/digits", None),
         ("read", "GET", "/v1/models/digits/history", None),
         ("read", "GET", "/v1/models", None),
+        ("read", "GET", "/v1/gateways", None),
         ("read", "GET", "/v1/incidents", None),
         ("predict", "POST", PREDICT, ROW),
         ("label", "POST", "/v1/labels", {"labels": []}),
@@ -130,6 +131,8 @@ def test_another_holders_model_cannot_be_told_from_none(door: Door) -> None:
     listed = door.send(secret, "GET", "/v1/models").json()["models"]
     assert [one["model"] for one in listed] == ["digits"]
     assert len(door.client.get("/v1/models", headers=ROOT).json()["models"]) == 2
+    (here,) = door.send(secret, "GET", "/v1/gateways").json()["gateways"]
+    assert list(here["serving"]) == ["digits"]
 
 
 def test_incidents_of_another_holders_model_are_not_there(door: Door) -> None:

@@ -26,8 +26,8 @@ from serving.gathering import SETTLE
 if TYPE_CHECKING:
     from tests.integration.conftest import HandClock, Station
 
-SECONDS = 12
-KILLED_AT = 6  # seconds after the start
+SECONDS = 9
+KILLED_AT = 3  # seconds after the start
 POLICY = Policy(monitor=MonitorPolicy(budget_predictions=10**6))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,9 @@ import pytest
 from fastapi.testclient import TestClient
 
 from homeostat.demo.receiver import AlertReceiver
+from homeostat.errors import ArtifactError, NotProven
 from homeostat.policy import Policy
+from serving import proof
 from serving.app import create_app
 from serving.fleet import Fleet
 from serving.gateway import Gateway
@@ -88,3 +91,45 @@ def test_a_swap_that_does_nothing_is_not_reported_as_one(
             until(lambda: ask(client).json()["version"] == 2)
             until(lambda: any(is_over(one.data) for one in receiver.alerts))
             assert agreement(client)["state"] == "proven"
+
+
+def test_success_is_claimed_once_every_gateway_shows_it_and_the_one_that_does_not_is_named(
+    station: Callable[..., Station], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proof, "TELL_SECONDS", 1.0)
+    with AlertReceiver() as receiver, contextlib.ExitStack() as stack:
+        here = station(Policy(alias_moves="override", alerts=(receiver.address,)))
+        here.serve(1)
+        first, second = Gateway(here.settings), Gateway(here.settings)
+        apps = [create_app(here.settings, one) for one in (first, second)]
+        clients = [stack.enter_context(TestClient(app, headers=AUTH)) for app in apps]
+        until(lambda: first.lease.held and second.parts.proven == {"digits": 1})
+
+        def cannot(*_: object) -> None:
+            raise ArtifactError("its disk is full")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(second.parts, "obey", cannot)
+            routing = first.moves.request("digits", 2, "test", "the test says so", override=True)
+            with pytest.raises(
+                NotProven, match=r"answers of gateway .* obeys generation 1, do not"
+            ):
+                first.prover.wait(routing, 1.5)
+            assert ask(clients[0]).json()["version"] == 2
+            until(lambda: any("obeys generation 1" in one.data["text"] for one in receiver.alerts))
+            until(lambda: _behind(clients[0]) == 1)
+            shown = clients[0].get("/metrics").text
+            assert 'homeostat_gateways_behind{model="digits"} 1.0' in shown
+            assert 'homeostat_gateways{state="live"} 2.0' in shown
+        first.prover.wait(routing)
+        assert ask(clients[1]).json()["version"] == 2
+        until(lambda: any(is_over(one.data) for one in receiver.alerts))
+        until(lambda: _behind(clients[1]) == 0)
+        gateways = clients[1].get("/v1/gateways").json()["gateways"]
+        assert [one["answers_this"] for one in gateways] == [False, True]
+        assert {one["serving"]["digits"]["generation"] for one in gateways} == {2}
+
+
+def _behind(client: TestClient) -> int:
+    (model,) = client.get("/v1/gateways").json()["models"]
+    return len(model["behind"])
