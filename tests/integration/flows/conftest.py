@@ -186,7 +186,8 @@ def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
     }
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1"]
+    module = "homeostat.supervisor.prefect_server"
+    command = [sys.executable, "-m", module, "server", "start", "--host", "127.0.0.1"]
     address = f"http://127.0.0.1:{port}/api"
     with (folder / "server.log").open("wb") as log:
         process = subprocess.Popen(
