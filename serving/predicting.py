@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from homeostat.errors import HomeostatError, InvalidRequest
@@ -40,6 +41,15 @@ class MethodNotAllowed(InvalidRequest):
     """The address takes another method."""
 
     code = "method-not-allowed"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the head of a plain POST asks for: whose predictions, as whom, how many bytes long."""
+
+    model: str
+    authorization: bytes | None
+    length: int
 
 
 class Predictor:
@@ -114,10 +124,8 @@ class Predictor:
         )
         await send({"type": "http.response.body", "body": reply.body})
 
-    def admits(
-        self, url: bytes, headers: Iterable[tuple[bytes, bytes]]
-    ) -> tuple[str, Caller] | None:
-        """The model that a plain POST wants predictions of, and whose it is, if nothing is unusual.
+    def wanted(self, url: bytes, headers: Iterable[tuple[bytes, bytes]]) -> Wanted | None:
+        """What a plain POST wants, by its head alone, if nothing is unusual about it.
 
         None sends it the long way round, which knows what to say.
         """
@@ -134,13 +142,18 @@ class Predictor:
             return None
         if int(length) > self._max_body_bytes:
             return None
+        return Wanted(model, authorization, int(length))
+
+    def enter(self, wanted: Wanted) -> Caller | None:
+        """Whose request it is, if they may have it now; None sends it the long way round."""
         try:
-            caller = self._access.check(authorization)
+            caller = self._access.check(wanted.authorization)
         except HomeostatError:
             return None
-        if "predict" not in caller.verbs or not caller.sees(model):
+        if "predict" not in caller.verbs or not caller.sees(wanted.model):
             return None
-        return None if caller.meter.full or caller.meter.take(time.monotonic()) else (model, caller)
+        meter = caller.meter
+        return None if meter.full or meter.take(time.monotonic()) else caller
 
     def take(self, model: str, body: bytes, done: Done) -> None:
         """Answer the body of an admitted request; `done` is given the reply or the error."""

@@ -17,7 +17,7 @@ from homeostat.errors import HomeostatError, InvalidRow
 from serving import access
 from serving.batching import Done, Reply
 from serving.meters import Meter
-from serving.predicting import Predictor
+from serving.predicting import Predictor, Wanted
 from serving.protocol import protocol_of
 
 PATH = "/v1/models/m/predict"
@@ -28,13 +28,18 @@ class Echo(Predictor):
 
     def __init__(self) -> None:
         self.refused: list[str] = []
+        self.parsed = 0
+        self.shut_out: set[bytes | None] = set()
         self.caller = access.Caller("a", access.EVERY, None, "", b"", 0.0, Meter())
 
-    def admits(
-        self, url: bytes, headers: Iterable[tuple[bytes, bytes]]
-    ) -> tuple[str, access.Caller] | None:
-        del headers
-        return ("m", self.caller) if url == PATH.encode() else None
+    def wanted(self, url: bytes, headers: Iterable[tuple[bytes, bytes]]) -> Wanted | None:
+        self.parsed += 1
+        given = dict(headers)
+        length = int(given.get(b"content-length", b"0"))
+        return Wanted("m", given.get(b"authorization"), length) if url == PATH.encode() else None
+
+    def enter(self, wanted: Wanted) -> access.Caller | None:
+        return None if wanted.authorization in self.shut_out else self.caller
 
     def take(self, model: str, body: bytes, done: Done) -> None:
         assert model == "m"
@@ -73,7 +78,12 @@ def port(echo: Echo) -> Iterator[int]:
     with closing(socket.socket()) as listener:
         listener.bind(("127.0.0.1", 0))
         config = uvicorn.Config(
-            long_way, http=protocol_of(echo), ws="none", lifespan="off", log_level="warning"
+            long_way,
+            http=protocol_of(echo),
+            ws="none",
+            lifespan="off",
+            log_level="warning",
+            timeout_keep_alive=1,
         )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
@@ -177,6 +187,62 @@ def test_the_unusual_goes_the_long_way(port: int, more: str) -> None:
         assert status == 200
         assert body in (b"y", b"the long way: y")
         assert body == b"the long way: y" or more == "connection: upgrade\r\n"
+
+
+def test_a_head_that_was_parsed_before_is_known_by_its_bytes_and_its_token_asked_again(
+    caller: Caller, port: int, echo: Echo
+) -> None:
+    mine = "authorization: Bearer mine\r\n"
+    caller.send(b"first", more=mine)
+    assert caller.read()[2] == b"first"
+    parsed = echo.parsed
+    other = Caller(port)
+    with closing(other.socket):
+        for body in (b"again", b"later"):
+            other.send(body, more=mine)
+            assert other.read()[2] == body
+        assert echo.parsed == parsed
+        head = f"POST {PATH} HTTP/1.1\r\nhost: x\r\n{mine}content-length: 5\r\n\r\n".encode()
+        other.socket.sendall(head + b"piece"[:2])  # whole heads of known bytes, parsed all the same
+        time.sleep(0.02)
+        other.socket.sendall(b"piece"[2:] + head + b"third" + head + b"forth")
+        assert [other.read()[2].removeprefix(b"the long way: ") for _ in range(3)] == [
+            *(b"piece", b"third", b"forth")
+        ]
+        echo.shut_out.add(b"Bearer mine")
+        other.send(b"after", more=mine)
+        assert other.read()[2] == b"the long way: after"
+
+
+@pytest.mark.parametrize("before", [b"\r\n\r\n", b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"])
+def test_no_head_is_learnt_from_bytes_that_are_not_one_request(port: int, before: bytes) -> None:
+    """Or else its answer would be given to whoever sends these bytes before a body."""
+    caller, stranger = Caller(port), Caller(port)
+    body = b"abcdefghijk"
+    head = f"POST {PATH} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n".encode()
+    with closing(caller.socket), closing(stranger.socket):
+        caller.socket.sendall(before + head + body)
+        while caller.read()[2].removeprefix(b"the long way: ") != body:
+            pass
+        stranger.socket.sendall(before + body)
+        answer = stranger.socket.recv(65536)
+        assert body not in answer
+
+
+def test_a_quiet_connection_is_closed_and_one_that_asks_is_not(caller: Caller, port: int) -> None:
+    """It is a second here; the timer of the first answer finds the second."""
+    quiet = Caller(port)
+    with closing(quiet.socket):
+        quiet.send(b"one")
+        caller.send(b"one")
+        assert quiet.read()[2] == caller.read()[2] == b"one"
+        time.sleep(0.6)
+        caller.send(b"two")
+        assert caller.read()[2] == b"two"
+        assert quiet.socket.recv(1) == b""
+    caller.send(b"three")
+    assert caller.read()[2] == b"three"
+    assert caller.socket.recv(1) == b""
 
 
 def test_a_caller_that_leaves_before_its_answer_harms_nobody(port: int, caller: Caller) -> None:

@@ -97,7 +97,7 @@ BUDGET = Budget(epochs=15)
 def test_replay_keeps_the_old_regime_where_fine_tuning_loses_it(world: World) -> None:
     before_old, before_new = world.accuracies(world.champion)
     assert before_old > 0.95
-    assert before_new < 0.7
+    assert before_new < before_old - 0.2
     naive, _ = retrain(world.learner, world.champion, world.new, None, "fine-tune", BUDGET, seed=0)
     replayed, _ = retrain(
         world.learner, world.champion, world.new, world.memory, "replay", BUDGET, seed=0
