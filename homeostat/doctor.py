@@ -16,7 +16,7 @@ from homeostat import bootstrap
 from homeostat.errors import HomeostatError
 from homeostat.settings import Settings
 from homeostat.supervisor import read_state
-from homeostat.supervisor.parts import Part, parts
+from homeostat.supervisor.parts import Part, parts, ports
 from homeostat.supervisor.ports import check_port
 
 CONSTRAINTS = Path(__file__).resolve().parent.parent / "constraints.txt"
@@ -124,15 +124,18 @@ def check_database(settings: Settings) -> Check:
 
 
 def _ports(settings: Settings) -> list[Check]:
+    try:
+        wanted = ports(settings)
+    except HomeostatError as error:
+        return [Check("ports", False, error.message, error.remedy)]
     return [
-        _attempt(f"port {part.port}", functools.partial(_free, settings, part))
-        for part in parts(settings, {})
-        if part.ours and part.port
+        _attempt(f"port {port}", functools.partial(_free, settings, port, part))
+        for port, part in wanted.items()
     ]
 
 
-def _free(settings: Settings, part: Part) -> str:
-    check_port(settings.host, part.port, part.port_setting)
+def _free(settings: Settings, port: int, part: Part) -> str:
+    check_port(settings.host, port, part.port_setting)
     return f"free for {part.name}"
 
 

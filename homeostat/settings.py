@@ -48,6 +48,11 @@ class Settings(BaseSettings):
     """What the servers that `up` starts listen on."""
     gateway_port: Port = 8000
     """The gateway's port."""
+    gateway_replicas: Annotated[int, Field(ge=1, le=64)] = 1
+    """How many gateway processes `up` starts. Several share gateway_port; the first also listens on
+    gateway_port + 1 by itself, the second on gateway_port + 2, and so on: for its own health and
+    metrics.
+    """
     mlflow_port: Port = 5000
     """The port of the MLflow server that `up` starts."""
     prefect_port: Port = 4200

@@ -188,7 +188,10 @@ class ArtifactCache:
             if digest in keep or copy.stat().st_mtime >= before.timestamp():
                 continue
             going = copy.with_name(f"{_GOING}{copy.name.lstrip('.')}")
-            copy.rename(going)  # at once: a copy that is there is whole
+            try:
+                copy.rename(going)  # at once: a copy that is there is whole
+            except FileNotFoundError:  # another gateway of this disk was quicker
+                continue
             shutil.rmtree(going, ignore_errors=True)
             removed.append(copy.name)
         for (model, version), digest in self.names().items():

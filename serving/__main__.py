@@ -1,7 +1,8 @@
-"""Run the gateway: `python -m serving`."""
+"""Run the gateway: `python -m serving`, or one of several on one port: `--replica 1` and so on."""
 
 from __future__ import annotations
 
+import argparse
 import logging
 import signal
 import sys
@@ -12,6 +13,7 @@ import uvicorn
 from homeostat.errors import SettingsError
 from homeostat.settings import get_settings
 from serving.app import create_app
+from serving.listening import open_sockets
 from serving.protocol import protocol_of
 
 DRAIN_SECONDS = 4  # for requests under way, when the process is asked to end
@@ -19,6 +21,9 @@ DRAIN_SECONDS = 4  # for requests under way, when the process is asked to end
 
 def main() -> int:
     """Serve until told to stop; the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m serving", description=__doc__)
+    parser.add_argument("--replica", type=int, default=0, help="which of several; 0: the only one")
+    replica: int = parser.parse_args().replica
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
@@ -26,17 +31,19 @@ def main() -> int:
         logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
         settings = get_settings()
+        sockets = open_sockets(settings, replica)
     except SettingsError as error:
         print(error, file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"The gateway cannot listen on {settings.host}: {error}", file=sys.stderr)
+        return 3
     # uvicorn drains first and then raises the signal again: by then there is nothing left to do.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _note)
     app = create_app(settings)
-    uvicorn.run(
+    config = uvicorn.Config(
         app,
-        host=settings.host,
-        port=settings.gateway_port,
         loop="uvloop",
         http=protocol_of(app.gateway.predictor),
         ws="none",
@@ -48,7 +55,9 @@ def main() -> int:
         date_header=False,
         backlog=2048,
     )
-    return 0
+    server = uvicorn.Server(config)
+    server.run(sockets=sockets)
+    return 0 if server.started else 3
 
 
 def _note(number: int, _: FrameType | None) -> None:

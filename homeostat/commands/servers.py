@@ -27,6 +27,10 @@ def up(
     detach: Annotated[
         bool, typer.Option("--detach", help="Return when everything is ready.")
     ] = False,
+    replicas: Annotated[
+        int | None,
+        typer.Option("--replicas", min=1, max=64, help="Gateways; else as gateway_replicas says."),
+    ] = None,
     events_to: Annotated[
         int | None, typer.Option("--events-to", hidden=True, help="A descriptor for events.")
     ] = None,
@@ -40,7 +44,7 @@ def up(
     from homeostat.supervisor import Event, Supervisor, start
 
     if events_to is None:
-        settings = load_settings()
+        settings = load_settings(**({"gateway_replicas": replicas} if replicas else {}))
         tell = _teller()
         if detach:
             start(settings, tell)
@@ -96,9 +100,12 @@ def status(as_json: AsJson = False) -> None:
     settings = load_settings()
     state = read_state(settings.state_dir.resolve())
     supervised = bool(state and state.is_alive())
+    if state and supervised:  # as they run, whatever is set by now
+        gateways = sum(name.startswith("gateway") for name in state.addresses)
+        settings = settings.model_copy(update={"gateway_replicas": max(1, gateways)})
     parts = _states(settings)
     models = _agreements(settings)
-    gateways = _gateways(settings)
+    known = _gateways(settings)
     well = all(part["answers"] for part in parts)
     overrides = _overrides(settings)
     if as_json:
@@ -111,7 +118,7 @@ def status(as_json: AsJson = False) -> None:
                 "parts": parts,
                 "overrides": overrides,
                 "models": models,
-                "gateways": gateways,
+                "gateways": known,
             }
         )
     else:
@@ -128,8 +135,8 @@ def status(as_json: AsJson = False) -> None:
             )
         if models:
             _show_agreements(models)
-        if len(gateways) > 1:
-            _show_gateways(gateways)
+        if len(known) > 1:
+            _show_gateways(known)
         if not supervised:
             say("No supervisor runs with this state folder: `homeostat up` starts one.")
     if not well:

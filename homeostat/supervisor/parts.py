@@ -7,10 +7,11 @@ import json
 import sys
 import urllib.request
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
+from homeostat.errors import StartError
 from homeostat.settings import Settings
 from homeostat.supervisor.environment import own_environment, server_environment
 from homeostat.supervisor.schema import is_current
@@ -33,6 +34,7 @@ class Part:
         ready: Whether it answers as it must; may raise nothing. Takes when it was started.
         port_setting: The setting that moves its port; empty where it listens on none.
         port: What it listens on.
+        shares: A port that it listens on together with others of its kind; 0: none.
         after: Names of the parts that must be ready before it is started.
         once: Whether it ends by itself, and is ready when it ended well.
     """
@@ -44,6 +46,7 @@ class Part:
     ready: Callable[[datetime], bool]
     port_setting: str = ""
     port: int = 0
+    shares: int = 0
     after: tuple[str, ...] = ()
     once: bool = False
 
@@ -69,8 +72,29 @@ def parts(settings: Settings, base: Mapping[str, str]) -> tuple[Part, ...]:
         _flows(settings, base),
         _mlflow(settings, base),
         _database(settings, base),
-        _gateway(settings, base),
+        *_gateways(settings, base),
     )
+
+
+def ports(settings: Settings) -> dict[int, Part]:
+    """The ports that `up` listens on, each with a part that does.
+
+    Raises:
+        StartError: two parts would listen on one.
+    """
+    found: dict[int, Part] = {}
+    for part in parts(settings, {}):
+        if not part.ours or not part.port:
+            continue
+        if part.port in found:
+            other = found[part.port]
+            raise StartError(
+                f"{part.name} and {other.name} would both listen on port {part.port}.",
+                remedy=f"Set {part.port_setting} or {other.port_setting} to another port.",
+                port=part.port,
+            )
+        found[part.port] = part
+    return found | {part.shares: part for part in found.values() if part.shares}
 
 
 def _mlflow(settings: Settings, base: Mapping[str, str]) -> Part:
@@ -127,8 +151,24 @@ def _database(settings: Settings, base: Mapping[str, str]) -> Part:
     return Part("database", "", argv, env, lambda _since: False, once=True)
 
 
-def _gateway(settings: Settings, base: Mapping[str, str]) -> Part:
-    address = settings.gateway_address
+def _gateways(settings: Settings, base: Mapping[str, str]) -> tuple[Part, ...]:
+    """The gateway, or several on one port that also have one each."""
+    count, first = settings.gateway_replicas, settings.gateway_port
+    if count == 1:
+        return (_gateway(settings, base, "gateway", first, ()),)
+    return tuple(
+        replace(
+            _gateway(settings, base, f"gateway-{n}", first + n, ("--replica", str(n))),
+            shares=first,
+        )
+        for n in range(1, count + 1)
+    )
+
+
+def _gateway(
+    settings: Settings, base: Mapping[str, str], name: str, port: int, words: tuple[str, ...]
+) -> Part:
+    address = f"http://{settings.host}:{port}"
 
     def ready(_since: datetime) -> bool:
         # Alive is enough: before the first `train` there is no version to be ready with.
@@ -136,16 +176,8 @@ def _gateway(settings: Settings, base: Mapping[str, str]) -> Part:
 
     # Batches are small: more threads than one cost more than they bring, and starve the servers.
     env = own_environment(settings, base) | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    return Part(
-        "gateway",
-        address,
-        _module("homeostat.supervisor.gateway_server"),
-        env,
-        ready,
-        "gateway_port",
-        settings.gateway_port,
-        after=("database",),
-    )
+    argv = (*_module("homeostat.supervisor.gateway_server"), *words)
+    return Part(name, address, argv, env, ready, "gateway_port", port, after=("database",))
 
 
 def _flows(settings: Settings, base: Mapping[str, str]) -> Part:

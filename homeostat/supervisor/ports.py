@@ -22,6 +22,12 @@ def check_port(host: str, port: int, setting: str) -> None:
         try:
             probe.bind((host, port))
             probe.listen()
+        except OverflowError:
+            raise StartError(
+                f"There is no port {port}.",
+                remedy=f"Set {setting} (HOMEOSTAT_{setting.upper()}) to a lower one.",
+                port=port,
+            ) from None
         except OSError as error:
             raise StartError(
                 f"Port {port} on {host} cannot be used{_holder(port)}: {error.strerror}.",

@@ -16,7 +16,7 @@ from homeostat.errors import StartError
 from homeostat.settings import Settings
 from homeostat.supervisor.events import Event, Tell
 from homeostat.supervisor.keeper import Ended, Keeper
-from homeostat.supervisor.parts import Part, parts
+from homeostat.supervisor.parts import Part, parts, ports
 from homeostat.supervisor.ports import check_port
 from homeostat.supervisor.state import (
     UpState,
@@ -76,9 +76,8 @@ class Supervisor:
         """
         self._began = time.monotonic()
         with lock_state_dir(self._state_dir) as lock, self._signals():
-            for run in self._runs.values():
-                if run.part.ours and run.part.port:
-                    check_port(self._settings.host, run.part.port, run.part.port_setting)
+            for port, part in ports(self._settings).items():
+                check_port(self._settings.host, port, part.port_setting)
             # The gateway's token: made before anyone can ask for it twice.
             self._settings.secret_token()
             keeper = Keeper(hold=[lock.fileno()])

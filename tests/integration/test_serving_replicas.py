@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import random
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 from fastapi.testclient import TestClient
 
@@ -18,6 +26,7 @@ if TYPE_CHECKING:
     from tests.integration.conftest import Station
 
 AUTH = {"Authorization": "Bearer the-token"}
+ROOT = Path(__file__).resolve().parents[2]
 ROWS = [[float((n * k) % 17) for k in range(64)] for n in range(200)]
 Replica = tuple[Gateway, TestClient]
 
@@ -117,3 +126,122 @@ class _Stopped:
 
     def close(self) -> None:
         self.gateway.stop()
+
+
+class Fleet:
+    """Gateway processes on one port, each with one of its own."""
+
+    def __init__(self, station: Station, count: int) -> None:
+        self.station = station
+        self.port = _free_ports(count + 1)
+        self.addresses = [f"http://127.0.0.1:{self.port + n}" for n in range(count + 1)]
+        self.processes = [self._start(n) for n in range(1, count + 1)]
+        self.http = httpx.Client(headers=AUTH, trust_env=False, timeout=30)
+
+    def _start(self, replica: int) -> subprocess.Popen[bytes]:
+        settings = self.station.settings
+        environment = os.environ | {
+            "HOMEOSTAT_STATE_DIR": str(settings.state_dir),
+            "HOMEOSTAT_DATABASE_URL": settings.database_url,
+            "HOMEOSTAT_TOKEN": "the-token",
+            "HOMEOSTAT_GATEWAY_PORT": str(self.port),
+            "HOMEOSTAT_MLFLOW_URL": settings.mlflow_url,
+            "HOMEOSTAT_PREFECT_URL": settings.prefect_url,
+            "HOMEOSTAT_POLL_SECONDS": "0.5",
+            "HOMEOSTAT_CONFIG": str(settings.state_dir / "none.toml"),
+            "OMP_NUM_THREADS": "1",
+        }
+        with (settings.state_dir / f"gateway-{replica}.log").open("wb") as log:
+            command = [sys.executable, "-m", "serving", "--replica", str(replica)]
+            return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
+
+    def get(self, replica: int, path: str) -> dict[str, Any]:
+        """What one of them says; nothing while it does not answer."""
+        with contextlib.suppress(httpx.HTTPError):
+            answer: dict[str, Any] = self.http.get(f"{self.addresses[replica]}{path}").json()
+            return answer
+        return {}
+
+    def generations(self) -> list[int]:
+        """What each obeys."""
+        assert not any(one.poll() for one in self.processes)
+        found = [self.get(n, "/health/ready").get("models", {}) for n in self.replicas]
+        return [one.get("digits", {}).get("generation", 0) for one in found]
+
+    @property
+    def replicas(self) -> range:
+        return range(1, len(self.processes) + 1)
+
+    def ask(self, rows: int) -> int:
+        """Rows answered, over a connection of its own to the port that they share."""
+        url = f"{self.addresses[0]}/v1/models/digits/predict"
+        body = {"rows": ROWS[:rows]}
+        answer = httpx.post(url, json=body, headers=AUTH, trust_env=False, timeout=30)
+        assert answer.status_code == 200, answer.text
+        return len(answer.json()["predictions"])
+
+    def counted(self, replica: int) -> int:
+        """Rows that are evidence on inputs, as one of them has it."""
+        evidence = self.get(replica, "/v1/models/digits").get("evidence", [])
+        return sum(one["rows"] for one in evidence if one["detector"] == "input-drift")
+
+    def states(self) -> list[str]:
+        """Of all gateways, as the first tells of them."""
+        return sorted(one["state"] for one in self.get(1, "/v1/gateways").get("gateways", []))
+
+    def close(self) -> None:
+        self.http.close()
+        for process in self.processes:
+            process.kill()
+            process.wait(10)
+
+
+def _free_ports(count: int) -> int:
+    """The first of so many free ports in a row, below those that the kernel gives to callers."""
+    while True:
+        first = random.randrange(10_000, 32_000)
+        with contextlib.ExitStack() as held, contextlib.suppress(OSError):
+            for port in range(first, first + count):
+                held.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            return first
+
+
+def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.05)
+
+
+def test_three_processes_on_one_port_converge_count_once_and_tell_of_one_that_is_killed(
+    station: Callable[..., Station], database_url: str
+) -> None:
+    here = station(Policy(), database_url)
+    here.serve(1)
+    with contextlib.closing(Fleet(here, 3)) as fleet:
+        until(lambda: fleet.generations() == [1, 1, 1], 120)
+        seconds = []
+        for version in (2, 1, 2):  # after the first, of versions that are loaded
+            here.serve(version)
+            began, wanted = time.monotonic(), here.routing().generation
+            until(lambda g=wanted: fleet.generations() == [g] * 3)  # type: ignore[misc]  # bound now
+            seconds.append(time.monotonic() - began)
+        assert sorted(seconds)[1] <= 2.0, seconds
+        until(lambda: fleet.states() == ["live"] * 3)
+
+        answered = sum(fleet.ask(5) for _ in range(40))
+        until(lambda: [fleet.counted(n) for n in fleet.replicas] == [answered] * 3)
+        metrics = [fleet.http.get(f"{one}/metrics").text for one in fleet.addresses[1:]]
+        dealt = [
+            'homeostat_predictions_total{arm="champion",model="digits"' in one for one in metrics
+        ]
+        assert dealt.count(True) >= 2  # the kernel dealt the connections out
+
+        fleet.processes[2].kill()
+        fleet.processes[2].wait(10)
+        before = fleet.counted(1)
+        more = sum(fleet.ask(5) for _ in range(10))
+        until(lambda: fleet.states() == ["gone", "live", "live"])
+        until(lambda: [fleet.counted(n) for n in (1, 2)] == [before + more] * 2)
+        fleet.processes[1].terminate()
+        until(lambda: fleet.states() == ["ended", "gone", "live"])

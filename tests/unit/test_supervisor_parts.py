@@ -12,7 +12,7 @@ from homeostat.clock import utc_now
 from homeostat.errors import StartError
 from homeostat.settings import Settings
 from homeostat.supervisor import Event, UpState, read_state, stop
-from homeostat.supervisor.parts import Part, parts
+from homeostat.supervisor.parts import Part, parts, ports
 from homeostat.supervisor.schema import is_current
 from homeostat.supervisor.state import lock_state_dir, this_process, write_state
 from homeostat.supervisor.supervise import last_lines
@@ -39,6 +39,18 @@ def test_the_gateway_gets_one_thread_and_waits_for_the_schema(tmp_path: Path) ->
     gateway = made(tmp_path)["gateway"]
     assert gateway.env["OMP_NUM_THREADS"] == "1"
     assert gateway.after == ("database",)
+
+
+def test_several_gateways_share_a_port_and_have_one_each(tmp_path: Path) -> None:
+    made_parts = made(tmp_path, gateway_replicas=3, gateway_port=9000)
+    gateways = [part for name, part in made_parts.items() if name.startswith("gateway")]
+    assert [part.name for part in gateways] == ["gateway-1", "gateway-2", "gateway-3"]
+    assert [part.address for part in gateways] == [f"http://127.0.0.1:900{n}" for n in (1, 2, 3)]
+    assert [part.argv[-2:] for part in gateways] == [("--replica", str(n)) for n in (1, 2, 3)]
+    settings = Settings(state_dir=tmp_path, gateway_replicas=3, gateway_port=9000)
+    assert {9000, 9001, 9002, 9003} <= set(ports(settings))
+    with pytest.raises(StartError, match=r"gateway-2 and mlflow would both listen on port 5000"):
+        ports(settings.model_copy(update={"gateway_port": 4998}))
 
 
 def test_a_schema_that_is_current_costs_no_migration(tmp_path: Path) -> None:
