@@ -8,9 +8,9 @@ import os
 import secrets
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -25,6 +25,22 @@ PREFIX = "HOMEOSTAT_"
 CONFIG_FILE = "homeostat.toml"
 
 Port = Annotated[int, Field(ge=1, le=65_535)]
+
+
+class LogSettings(BaseModel):
+    """The prediction log: what an answer waits for, and what becomes of it where it cannot."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    durability: Literal["strict", "relaxed"] = "strict"
+    """`strict`: an answer leaves once the operating system has its entry, so `kill -9` loses
+    none. `relaxed`: entries are written in groups behind the answers; `kill -9` may lose what
+    docs/prediction-log.md says.
+    """
+    when_full: Literal["refuse", "unlogged"] = "refuse"
+    """What becomes of predictions that the log cannot take (`max_spool_bytes` reached, disk full):
+    503 with Retry-After, or answered without being logged, counted and told to on-call.
+    """
 
 
 class Settings(BaseSettings):
@@ -90,9 +106,11 @@ class Settings(BaseSettings):
     token_grace_seconds: Annotated[float, Field(ge=0)] = 3600
     """How long tokens that were made here are honoured while the database is away."""
     max_spool_bytes: Annotated[int, Field(gt=0)] = 1024**3
-    """What the prediction log may take on disk while the database is away; beyond it predictions
-    are refused until the database is back.
+    """What the prediction log may take on disk while the database is away; beyond it
+    `log.when_full` says what becomes of predictions.
     """
+    log: LogSettings = LogSettings()
+    """The prediction log."""
     poll_seconds: Annotated[float, Field(gt=0)] = 1.0
     """How often the controller reads MLflow's aliases."""
     models: dict[str, Policy] = Field(default_factory=lambda: {"digits": Policy()})

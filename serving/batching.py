@@ -66,6 +66,8 @@ class Batcher:
         observe: Is given each finished batch; must be quick.
         clock: Says when a prediction was made.
         counted: What answered is noted there as the answers leave.
+        unlogged: Hears of the model and the rows of answers that leave without being logged;
+            None: none does.
     """
 
     def __init__(
@@ -76,10 +78,12 @@ class Batcher:
         observe: Observer,
         clock: Clock,
         counted: Counted | None = None,
+        unlogged: Callable[[str, int], None] | None = None,
     ) -> None:
         self._fleet = fleet
         self._counted = counted or Counted()
         self._spool = spool
+        self._unlogged = unlogged
         self._metrics = metrics
         self._observe = observe
         self._clock = clock
@@ -165,10 +169,12 @@ class Batcher:
         if spooled:
             try:
                 self._spool.append([to_payload(split, at, spooled, _unseen(split, done))])
-            except Unavailable as error:  # an answer that is not logged does not leave
-                for waiting, _, _ in ready:
-                    waiting.done(error)
-                return
+            except Unavailable as error:
+                if self._unlogged is None:  # an answer that is not logged does not leave
+                    for waiting, _, _ in ready:
+                        waiting.done(error)
+                    return
+                self._unlogged(split.model, sum(len(one.ids) for _, _, one in ready))
         for waiting, reply, _ in ready:
             waiting.done(reply)
         self._count(split, batch, [result for _, _, result in ready])

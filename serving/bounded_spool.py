@@ -1,7 +1,7 @@
 """A spool with a limit: a database that is away must not fill the disk.
 
-At the limit predictions are refused, since what is answered has to be logged; they are taken
-again as soon as the database has taken some of the spool.
+At the limit nothing is taken until the database has taken some of the spool; `log.when_full` says
+whether predictions are refused meanwhile.
 """
 
 from __future__ import annotations
@@ -31,12 +31,16 @@ class BoundedSpool(Spool):
         Raises:
             Unavailable: the spool is full, or the disk took not all; nothing of it is kept.
         """
+        self._refuse_if_full()
+        super().append(payloads)
+
+    def _refuse_if_full(self) -> None:
         pending = self.pending_bytes
         if pending >= self._max_bytes:
             raise Unavailable(
                 f"The prediction log waits for the database: {pending} bytes, of at most "
                 f"{self._max_bytes}.",
-                remedy="See that the lifecycle database runs, or raise max_spool_bytes.",
+                remedy="See that the lifecycle database runs, or raise max_spool_bytes;"
+                " log.when_full = 'unlogged' answers all the same.",
                 limit=self._max_bytes,
             )
-        super().append(payloads)

@@ -31,6 +31,7 @@ from serving.reconcile import Reconciler
 from serving.respond import Responder
 from serving.rollout import Rollout
 from serving.suspects import Suspects
+from serving.unlogged import Unlogged
 
 JITTER = 0.1  # of the poll interval
 SAMPLE_EVERY = timedelta(seconds=1)
@@ -54,6 +55,7 @@ class Hands:
         feedback: Follows the labels that other gateways took.
         keeper: Saves and restores detectors.
         housekeeper: Removes copies of versions that nobody needs.
+        unlogged: Tells of answers that were not logged.
     """
 
     lease: Lease
@@ -65,6 +67,7 @@ class Hands:
     feedback: Feedback
     keeper: Keeper
     housekeeper: Housekeeper
+    unlogged: Unlogged
 
 
 class Controller:
@@ -121,6 +124,7 @@ class Controller:
         self._step("labels", hands.feedback.catch_up)
         for model in self._parts.watches:
             checked(hands.guard.check, model)
+        self._step("unlogged", hands.unlogged.tell)  # of this gateway's own: no lease is needed
         self._step("lease", hands.lease.hold)
         for model in self._parts.watches:
             self._act_step(f"reconcile {model}", hands.reconciler.run, model)

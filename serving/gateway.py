@@ -38,6 +38,7 @@ from serving.parts import Parts
 from serving.predicting import Predictor
 from serving.proof import Prover
 from serving.reconcile import Reconciler
+from serving.relaxed_spool import RelaxedSpool
 from serving.respond import Prefect, Responder
 from serving.restoring import restore, view_of
 from serving.rollout import Rollout
@@ -45,6 +46,7 @@ from serving.shadows import Shadows
 from serving.suspects import Suspects
 from serving.telling import Teller
 from serving.token_watch import TokenWatch
+from serving.unlogged import Unlogged
 from serving.watch import Watch
 from serving.webhook import Webhook
 from serving.writer import Writer
@@ -88,7 +90,9 @@ class Gateway:
             metrics=self.metrics,
         )
         self.moves = Moves(self.parts)  # for what a person asks
-        self._spool = BoundedSpool(settings.state_dir / "spool", settings.max_spool_bytes)
+        kind = RelaxedSpool if settings.log.durability == "relaxed" else BoundedSpool
+        self._spool = kind(settings.state_dir / "spool", settings.max_spool_bytes)
+        self.unlogged = Unlogged(self.parts, Teller(self.parts, self.parts.writing))
         guard = Guard(self.parts)
         self.feedback = Feedback(self.parts, self._drain, lambda model: checked(guard.check, model))
         shadows = Shadows(self.fleet, self.metrics)
@@ -112,7 +116,15 @@ class Gateway:
         self.tokens = TokenWatch(self.parts, self.access, self._stopping)
         hint = settings.webhook_secret.get_secret_value()
         self.webhook = Webhook(hint, clock, self.parts.wake.set)
-        batcher = Batcher(self.fleet, self._spool, self.metrics, self._observe, clock, counted)
+        batcher = Batcher(
+            self.fleet,
+            self._spool,
+            self.metrics,
+            self._observe,
+            clock,
+            counted,
+            self.unlogged.add if settings.log.when_full == "unlogged" else None,
+        )
         self.predictor = Predictor(
             self.access,
             self.fleet,
@@ -211,6 +223,7 @@ class Gateway:
             feedback=self.feedback,
             keeper=self.keeper,
             housekeeper=Housekeeper(parts, self._store),
+            unlogged=self.unlogged,
         )
 
     def _drain(self) -> int:

@@ -91,6 +91,9 @@ class Metrics:
         )
         self.labels = counter("labels", "Labels taken, by outcome", "status")
         self.logged = counter("predictions_logged", "Rows that reached the database")
+        self.unlogged = counter(
+            "predictions_unlogged", "Rows answered that the log could not take", "model"
+        )
         self.spool_bytes = gauge("spool_bytes", "Bytes on disk that did not reach the database")
         self.evidence = gauge("evidence", "Log evidence of a detector", "model", "detector")
         self.threshold = gauge(

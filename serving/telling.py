@@ -66,15 +66,27 @@ class Teller:
                 incident = mitigate(session, incident.id, done, now, alerts, next_step=next_step)
         return incident
 
-    def tell(self, model: str, version: int, text: str, *, done: str = "", next_step: str) -> None:
-        """Let on-call hear of a trial: by the incidents that are open, else by one of its own.
+    def tell(
+        self,
+        model: str,
+        version: int,
+        text: str,
+        *,
+        done: str = "",
+        next_step: str,
+        source: str = "rollout",
+        severity: str = "ticket",
+    ) -> None:
+        """Let on-call hear of something: by the incidents that are open, else by one of its own.
 
         Args:
             model: The model's name.
-            version: The one on trial.
+            version: The one on trial, or the champion.
             text: What happened.
             done: What was done about it; empty: nothing.
             next_step: What comes next, for the alert.
+            source: What saw it.
+            severity: Of an incident of its own: `page` or `ticket`.
         """
         now, alerts = self._parts.clock(), self._parts.policy(model).alerts
         with self._acting() as session:
@@ -84,7 +96,7 @@ class Teller:
                 whole = f"{text} {done}".strip()
                 inform(session, incident.id, whole, now, alerts, next_step=next_step)
         if not incidents:
-            signal = registry_signal("rollout", text)
+            signal = registry_signal(source, text, severity=severity)
             self.open(model, version, signal, triage(signal), next_step=next_step, done=done)
 
     def stand(self, model: str, faults: Sequence[Fault], known: Collection[str]) -> None:

@@ -12,8 +12,10 @@ import pytest
 from fastapi.testclient import TestClient
 
 from homeostat.errors import Unavailable
-from registry import connect, find_predictions, sessions, transaction
+from homeostat.settings import LogSettings
+from registry import connect, count_predictions, find_predictions, sessions, transaction
 from registry.cache import ArtifactCache
+from registry.incidents import incident_history
 from serving.app import create_app
 from serving.gateway import Gateway
 from serving.housekeeping import Housekeeper
@@ -53,6 +55,46 @@ def test_a_full_spool_refuses_predictions_until_the_database_has_taken_it(
         assert client.post("/v1/models/digits/predict", json=ROW).status_code == 200
     with transaction(sessions(connect(here.settings.database))) as session:
         assert set(find_predictions(session, ids)) == set(ids)
+
+
+def test_a_full_spool_may_answer_unlogged_and_on_call_hears_how_many(
+    station: Callable[..., Station], hand_clock: HandClock
+) -> None:
+    here = station(max_spool_bytes=5_000, log=LogSettings(when_full="unlogged"))
+    here.serve(1, hand_clock.now)
+    gateway = Gateway(here.settings, hand_clock)
+    asked = 0
+    with TestClient(create_app(here.settings, gateway), headers=AUTH) as client:
+        gateway.writer.stop(5)
+        gateway.controller.stop(5)
+        while not (unlogged := unlogged_rows(gateway)):
+            asked += 1
+            assert client.post("/v1/models/digits/predict", json=ROW).status_code == 200
+            assert asked < 50
+        assert unlogged == 1
+        assert client.post("/v1/models/digits/predict", json=ROW).status_code == 200
+        gateway.unlogged.tell()
+        (incident,) = client.get("/v1/incidents").json()["incidents"]
+        assert incident["severity"] == "page"
+        assert "answered without being logged since 2026-11-22 12:00:00" in str(incident)
+        gateway.writer.drain()
+        hand_clock.advance(10)
+        assert client.post("/v1/models/digits/predict", json=ROW).status_code == 200
+        gateway.unlogged.tell()
+        told = client.get("/v1/incidents?every=true").json()["incidents"]
+        gateway.unlogged.tell()
+        assert client.get("/v1/incidents?every=true").json()["incidents"] == told
+    with transaction(sessions(connect(here.settings.database))) as session:
+        (kept,) = incident_history(session, "digits")
+        assert count_predictions(session, "digits") == asked  # of asked + 2, two were not
+    story = " ".join(event.text for event in kept.events)
+    assert "2 predictions of digits were answered and not logged" in story
+    assert unlogged_rows(gateway) == 2
+
+
+def unlogged_rows(gateway: Gateway) -> float:
+    name = "homeostat_predictions_unlogged_total"
+    return gateway.metrics.registry.get_sample_value(name, {"model": "digits"}) or 0.0
 
 
 class Mlflow:
