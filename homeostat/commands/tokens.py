@@ -120,6 +120,8 @@ def rotate(
     with database(read_only=False) as (_, session):
         made, secret = rotate_token(session, name, length, actor=caller(), now=utc_now())
     _show_made(made, secret, as_json)
+    if not as_json:
+        say(f"Its older secret works on for {overlap}; then only this one does.")
 
 
 def revoke(

@@ -265,6 +265,13 @@ def new_postgres(
 
 
 @pytest.fixture
+def empty_postgres(postgres_url: str) -> Iterator[str]:
+    """A PostgreSQL database without a table."""
+    with _postgres_database(postgres_url) as url:
+        yield url
+
+
+@pytest.fixture
 def engine(database_url: str) -> Iterator[Engine]:
     """An engine for `database_url`."""
     engine = connect(database_url)
@@ -310,16 +317,18 @@ def mlflow_folder(mlflow_server: MlflowServer) -> Path:
 def run_mlflow() -> Callable[..., AbstractContextManager[str]]:
     """For tests that stop or set their server: runs one that keeps everything in a folder.
 
-    What is given by name is its environment besides ours.
+    Its database is SQLite there unless one is given; what else is given by name is its
+    environment besides ours.
     """
     return _run_mlflow
 
 
 @contextmanager
-def _run_mlflow(folder: Path, **variables: str) -> Iterator[str]:
+def _run_mlflow(folder: Path, database: str = "", **variables: str) -> Iterator[str]:
     port = _free_port()
+    database = database or f"sqlite:///{folder / 'mlflow.db'}"
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--workers", "1"]
-    command += ["--port", str(port), "--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"]
+    command += ["--port", str(port), "--backend-store-uri", database]
     command += ["--artifacts-destination", str(folder / "artifacts")]
     url = f"http://127.0.0.1:{port}"
     with (folder / "mlflow.log").open("ab") as log:

@@ -8,6 +8,7 @@ L11 are about webhooks and live beside this file.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from mlflow.cli import gc
 from mlflow.exceptions import MlflowException
 
 if TYPE_CHECKING:
-    from tests.integration.page.conftest import Page
+    from tests.integration.page.conftest import Page, Runner
 
 
 def test_l1_the_same_work_logged_again_is_another_version(page: Page) -> None:
@@ -97,6 +98,35 @@ def test_l9_of_three_that_set_one_alias_the_last_wins_and_none_is_told(
         mover.join()
     assert [answer.status_code for answer in answers] == [200, 200, 200], attempt
     assert page.aliases()["champion"] in (1, 2, 3)
+
+
+def test_l9_several_that_create_one_alias_on_postgresql_get_the_databases_own_error(
+    empty_postgres: str, run_mlflow: Runner, page_of: Callable[[str], Page], tmp_path: Path
+) -> None:
+    with run_mlflow(tmp_path, empty_postgres) as url:
+        page = page_of(url)
+        page.versions(1)
+        told: list[httpx.Response] = []
+
+        def create(alias: str, together: threading.Barrier) -> None:
+            body = {"name": page.model, "alias": alias, "version": "1"}
+            together.wait(10)
+            told.append(page.call("POST", "registered-models/alias", **body))
+
+        def meet(turn: int) -> bool:  # whether any of six met another's row
+            together = threading.Barrier(6)
+            makers = [
+                threading.Thread(target=create, args=(f"a{turn}", together)) for _ in range(6)
+            ]
+            for maker in makers:
+                maker.start()
+            for maker in makers:
+                maker.join()
+            return any("UniqueViolation" in answer.text for answer in told)
+
+        assert any(meet(turn) for turn in range(40))
+        assert {answer.status_code for answer in told} == {200, 400}
+        assert {int(version) for version in page.aliases().values()} == {1}
 
 
 def test_l10_alias_names_are_told_apart_by_case_and_two_kinds_are_reserved(page: Page) -> None:
