@@ -74,24 +74,24 @@ class Evidence:
         candidate: What is judged.
         champion: Its losses on the same rows; None for a model's first version.
         policy: The bounds.
+        documents: Card and bill of materials by file name, as drafted. Without a default, so that
+            nobody forgets them: None is for who compares losses and registers nothing.
         task: Of the model.
         regime: Which regime `rows` and `labels` are of: the one that the candidate learnt.
         rows: The held-out rows of that regime as JSON carries them, in the order of the losses.
         labels: Their truths.
         measured: By the probe; None where none was made.
-        documents: Card and bill of materials by file name, as drafted; None where only the
-            losses are judged.
     """
 
     candidate: Contender
     champion: Contender | None
     policy: GatePolicy
+    documents: Mapping[str, str] | None
     task: Task = "classification"
     regime: int = 0
     rows: Sequence[Row] = ()
     labels: Sequence[Label] = ()
     measured: Measured | None = None
-    documents: Mapping[str, str] | None = None
 
     @property
     def newest(self) -> int:

@@ -29,7 +29,7 @@ def test_the_documented_gate_judges_by_its_own_figure(
     importlib.invalidate_caches()
     losses = np.array([float(unfair and row["member"] and n < 8) for n, row in enumerate(ROWS)])
     policy = GatePolicy(extra=("fair:fair",))
-    verdict = judge(Evidence(Contender("a" * 64, {0: losses}), None, policy, rows=ROWS), NOON)
+    verdict = judge(Evidence(Contender("a" * 64, {0: losses}), None, policy, None, rows=ROWS), NOON)
     (figure,) = [each for each in verdict.figures if each.name == "fair"]
     assert figure.figure == pytest.approx(0.2 if unfair else 0.0)
     assert figure.passed is not unfair

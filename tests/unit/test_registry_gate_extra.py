@@ -56,7 +56,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def told(*extra: str, wrong: int = 4) -> Verdict:
     losses = (np.arange(100) < wrong).astype(np.float64)
     candidate = Contender("a" * 64, {0: losses})
-    return judge(Evidence(candidate, None, GatePolicy(extra=extra)), NOON)
+    return judge(Evidence(candidate, None, GatePolicy(extra=extra), None), NOON)
 
 
 def figure(verdict: Verdict, name: str) -> GateFigure:

@@ -32,7 +32,7 @@ def pair(
 def evidence(candidate: np.ndarray[Any, Any], champion: np.ndarray[Any, Any]) -> Evidence:
     labels = CLASSES if len(CLASSES) == len(candidate) else ()
     ours, theirs = Contender("a" * 64, {0: candidate}), Contender("b" * 64, {0: champion})
-    return Evidence(ours, theirs, POLICY, labels=labels)
+    return Evidence(ours, theirs, POLICY, None, labels=labels)
 
 
 def rate(  # of figures that pass, or that do not

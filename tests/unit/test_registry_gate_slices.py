@@ -38,6 +38,7 @@ def evidence(
         Contender("a" * 64, {0: np.array(candidate)}),
         other,
         GatePolicy.model_validate(policy),
+        None,
         task=task,
         rows=rows,
         labels=labels,

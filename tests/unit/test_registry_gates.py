@@ -47,7 +47,7 @@ def told(
 ) -> Verdict:
     """What the gates say of these losses alone."""
     other = None if champion is None else Contender("c" * 64, champion)
-    return judge(Evidence(Contender(DIGEST, candidate), other, policy), NOON)
+    return judge(Evidence(Contender(DIGEST, candidate), other, policy, None), NOON)
 
 
 def failed(verdict: Verdict) -> list[str]:
@@ -207,7 +207,7 @@ MEASURED = Measured("", 8, 1.5, 20.0, 9000.0, 12.5, 74_000)
 def measured(found: Measured | None, **bounds: float | None) -> dict[str, GateFigure]:
     """The figures of the gates on what the serving code measured."""
     policy = GatePolicy.model_validate(bounds)
-    evidence = Evidence(Contender(DIGEST, {0: losses(0)}), None, policy, measured=found)
+    evidence = Evidence(Contender(DIGEST, {0: losses(0)}), None, policy, None, measured=found)
     return {figure.name: figure for figure in judge(evidence, NOON).figures}
 
 
