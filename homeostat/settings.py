@@ -41,6 +41,12 @@ class LogSettings(BaseModel):
     """What becomes of predictions that the log cannot take (`max_spool_bytes` reached, disk full):
     503 with Retry-After, or answered without being logged, counted and told to on-call.
     """
+    keep_days: Annotated[float, Field(ge=0)] = 0
+    """How old predictions may get, with their labels; 0: any age. What is needed stays longer:
+    docs/prediction-log.md says what.
+    """
+    keep_bytes: Annotated[int, Field(ge=0)] = 0
+    """What the rows of one model's predictions may take, about; the oldest go first. 0: any."""
 
 
 class Settings(BaseSettings):

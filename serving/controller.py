@@ -22,6 +22,7 @@ from homeostat.errors import HomeostatError
 from registry.evidence import record_evidence
 from registry.incidents import open_incidents
 from serving.feedback import Feedback
+from serving.forgetting import Forgetter
 from serving.guard import Guard, checked
 from serving.housekeeping import Housekeeper
 from serving.keeping import Keeper
@@ -56,6 +57,7 @@ class Hands:
         keeper: Saves and restores detectors.
         housekeeper: Removes copies of versions that nobody needs.
         unlogged: Tells of answers that were not logged.
+        forgetter: Forgets predictions that are too old or too many.
     """
 
     lease: Lease
@@ -68,6 +70,7 @@ class Hands:
     keeper: Keeper
     housekeeper: Housekeeper
     unlogged: Unlogged
+    forgetter: Forgetter
 
 
 class Controller:
@@ -136,6 +139,7 @@ class Controller:
         ):
             if self._is_due(name, every):
                 self._act_step(name, step)
+        self._act_step("retention", hands.forgetter.run)
         if self._is_due("copies", TIDY_EVERY):  # of this gateway's own disk: no lease is needed
             self._step("copies", hands.housekeeper.tidy)
 

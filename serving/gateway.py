@@ -26,6 +26,7 @@ from serving.courier import Courier
 from serving.custody import Custodian
 from serving.feedback import Feedback
 from serving.fleet import Fleet, Split
+from serving.forgetting import Forgetter
 from serving.gathering import Gathering
 from serving.guard import Guard, checked
 from serving.housekeeping import Housekeeper
@@ -224,6 +225,7 @@ class Gateway:
             keeper=self.keeper,
             housekeeper=Housekeeper(parts, self._store),
             unlogged=self.unlogged,
+            forgetter=Forgetter(parts, self.feedback, acting),
         )
 
     def _drain(self) -> int:

@@ -1,0 +1,161 @@
+"""How long the prediction log is kept, by age and by size, and what is kept beyond that.
+
+Nobody forgets a row that is still needed: what a version with a role was trained on (its memory is
+an artifact of its own, but `homeostat reproduce` reads the rows), what an open incident is about,
+what is too young for its label to count, and what was labelled a moment ago. A row goes with its
+labels, losses and shadows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import Text, cast, delete, exists, func, or_, select
+from sqlalchemy.orm import Session
+
+from registry.incident_records import Incident, open_incidents
+from registry.tables import LabelRow, LineageRow, LossRow, PredictionRow, ReleaseRow, ShadowRow
+
+ROLE_KEPT = timedelta(days=30)  # after its last role, as long as its files are kept here
+LABELLED_KEPT = timedelta(hours=1)  # for gateways that read what others took
+SAMPLED = 1000  # newest and oldest rows, for the mean size
+ROW_BYTES = 120  # of a row besides input, output and answer
+
+_FIRST = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST = datetime(9999, 1, 1, tzinfo=UTC)
+_TICK = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, order=True)
+class Span:
+    """A stretch of prediction time: [start, end)."""
+
+    start: datetime
+    end: datetime
+
+
+def spans_needed(
+    session: Session, model: str, now: datetime, label_delay: timedelta = timedelta()
+) -> list[Span]:
+    """The stretches whose rows are needed, whatever their age.
+
+    Args:
+        session: Open transaction.
+        model: The registered model's name.
+        now: The present moment.
+        label_delay: How old a prediction must be for its label to count.
+    """
+    needed = [Span(now - label_delay, _LAST)]
+    needed += [
+        Span(_change_of(one), _LAST)
+        for one in open_incidents(session, model)
+        if one.kind != "registry"  # about a version's files, say: no rows are read for it
+    ]
+    since = now - ROLE_KEPT
+    query = (
+        select(LineageRow.record)
+        .join(
+            ReleaseRow,
+            (ReleaseRow.model == LineageRow.model) & (ReleaseRow.version == LineageRow.version),
+        )
+        .where(
+            LineageRow.model == model, or_(ReleaseRow.to_at.is_(None), ReleaseRow.to_at >= since)
+        )
+    )
+    for record in session.scalars(query):
+        data = record.get("data", {})
+        if data.get("begins") and data.get("ends"):
+            begins, ends = (datetime.fromisoformat(data[name]) for name in ("begins", "ends"))
+            needed.append(Span(begins, ends + _TICK))
+    return needed
+
+
+def spans_free(before: datetime, needed: Sequence[Span]) -> list[Span]:
+    """What is older than a moment and in none of the stretches that are needed, oldest first."""
+    free, start = [], _FIRST
+    for span in sorted(needed):
+        if span.start > start:
+            free.append(Span(start, min(span.start, before)))
+        start = max(start, span.end)
+        if start >= before:
+            break
+    if start < before:
+        free.append(Span(start, before))
+    return [span for span in free if span.start < span.end]
+
+
+def oldest_within(session: Session, model: str, keep_bytes: int) -> datetime | None:
+    """From when on rows are to be kept so that a model's log takes about so many bytes.
+
+    What a row takes is the mean of its newest and oldest rows, indexes and shadows not counted;
+    None: all of them fit.
+    """
+    mine = PredictionRow.model == model
+    size = (
+        func.length(cast(PredictionRow.row, Text))
+        + func.length(PredictionRow.output)
+        + func.length(cast(PredictionRow.answer, Text))
+        + ROW_BYTES
+    )
+    found: list[int] = []
+    for order in (PredictionRow.at, PredictionRow.at.desc()):
+        found += session.scalars(select(size).where(mine).order_by(order).limit(SAMPLED))
+    if not found:
+        return None
+    count = session.scalar(select(func.count()).select_from(PredictionRow).where(mine)) or 0
+    excess = count - int(keep_bytes * len(found) / sum(found))
+    if excess <= 0:
+        return None
+    query = select(PredictionRow.at).where(mine).order_by(PredictionRow.at).offset(excess).limit(1)
+    return session.scalar(query) or _LAST
+
+
+def forget_predictions(
+    session: Session, model: str, spans: Sequence[Span], now: datetime, limit: int
+) -> int:
+    """Remove the oldest rows of some stretches with all that hangs on them; how many went.
+
+    Rows whose labels came within `LABELLED_KEPT` stay until the next time.
+
+    Args:
+        session: Open transaction.
+        model: The registered model's name.
+        spans: As `spans_free` gives them.
+        now: The present moment.
+        limit: Rows of this transaction, at most.
+    """
+    settling = exists().where(
+        LossRow.prediction_id == PredictionRow.id, LossRow.labelled_at > now - LABELLED_KEPT
+    )
+    ids: list[str] = []
+    for span in spans:
+        query = (
+            select(PredictionRow.id)
+            .where(
+                PredictionRow.model == model,
+                PredictionRow.at >= span.start,
+                PredictionRow.at < span.end,
+                ~settling,
+            )
+            .order_by(PredictionRow.at)
+            .limit(limit - len(ids))
+        )
+        ids += session.scalars(query)
+        if len(ids) >= limit:
+            break
+    if ids:
+        for table in (LabelRow, LossRow, ShadowRow):
+            session.execute(delete(table).where(table.prediction_id.in_(ids)))
+        session.execute(delete(PredictionRow).where(PredictionRow.id.in_(ids)))
+    return len(ids)
+
+
+def _change_of(incident: Incident) -> datetime:
+    """When what an incident is about began, by its newest signal, else when it was opened."""
+    try:
+        moment = datetime.fromisoformat(str(incident.details["since_at"]))
+    except (KeyError, ValueError):
+        return incident.opened_at
+    return min(moment, incident.opened_at) if moment.tzinfo else incident.opened_at
