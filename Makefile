@@ -3,7 +3,7 @@
 
 BIN := .venv/bin
 
-.PHONY: help setup demo test lint docs bench-serving bench-ledger bench-kill clean
+.PHONY: help setup demo test lint docs bench-serving bench-ledger bench-kill bench-replicas clean
 
 help:
 	@echo "make demo   the whole loop on real servers and real digits, about 4 minutes"
@@ -14,6 +14,7 @@ help:
 	@echo "make bench-serving  the gateway's speed beside a plain FastAPI route, about 2 minutes"
 	@echo "make bench-ledger   what served when, asked of a million releases, some minutes and 4 GB"
 	@echo "make bench-kill  30 kill -9 of a gateway under traffic: answered, logged, lost, twice"
+	@echo "make bench-replicas  two gateways on two cores beside one on one, about 3 minutes"
 	@echo "make clean  remove the virtual environment and all caches"
 
 setup:
@@ -43,6 +44,9 @@ bench-ledger: setup
 
 bench-kill: setup
 	@$(BIN)/python -m benchmarks.kill --kills 30
+
+bench-replicas: setup
+	@$(BIN)/python -m benchmarks.replicas
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
