@@ -21,7 +21,7 @@ __all__ = ["Answer", "Answered", "Asked", "Request", "answer"]
 
 def answer(split: Split, requests: Sequence[Request]) -> Answered:
     """Answer requests from one split."""
-    if split.challenger is None:
+    if split.phase != "canary":
         done = _answer_plainly(split, requests)
         if done is not None:
             return done
@@ -29,7 +29,7 @@ def answer(split: Split, requests: Sequence[Request]) -> Answered:
 
 
 def _answer_plainly(split: Split, requests: Sequence[Request]) -> Answered | None:
-    """The usual case in one go: no trial, and nothing wrong with any row; None: it is not so."""
+    """The usual case in one go: no canary, and nothing wrong with any row; None: it is not so."""
     loaded = split.champion
     encoded = encode(loaded, [request.rows for request in requests])
     if encoded.good < len(requests):
@@ -51,6 +51,5 @@ def _answer_plainly(split: Split, requests: Sequence[Request]) -> Answered | Non
         assert isinstance(rows, slice)  # all are good
         results.append(Answer(loaded, "champion", ids[rows], outputs[rows], said[rows], {}))
     done = Answered(results, encoded.x, outputs, sample=requests[0].rows[:SAMPLE_ROWS])
-    if split.standby is not None:
-        done.asked = to_ask(split, results, encoded)
+    done.asked = to_ask(split, results, encoded)
     return done

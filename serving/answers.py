@@ -33,7 +33,7 @@ class Answer:
         ids: A prediction id per row.
         outputs: (n, C) of the answering version.
         predictions: Each row's answer as JSON values, with `id` and `version`.
-        shadows: Outputs (n, C) by version of those that answered unseen in a trial.
+        shadows: Outputs (n, C) by version of the other one in a canary.
     """
 
     loaded: Loaded
@@ -46,13 +46,15 @@ class Answer:
 
 @dataclass(slots=True)
 class Asked:
-    """What the standby is to be asked once the answers have left.
+    """What a version is to be asked that answers unseen, once the answers have left.
 
     Args:
+        loaded: The version.
         requests: Places of requests that were answered.
-        x: (N, D) their rows, where the standby encodes rows as the champion does.
+        x: (N, D) their rows, where it encodes rows as the champion does.
     """
 
+    loaded: Loaded
     requests: Sequence[int]
     x: Tensor | None
 
@@ -68,7 +70,7 @@ class Answered:
         failures: Failing requests of each version.
         champion_alone_failed: Requests that the champion failed and the standby did not.
         sample: Some rows as they came, to try a new version on.
-        asked: What the standby is still to be asked.
+        asked: What is still to be asked of those that answer unseen.
     """
 
     results: list[Answer | HomeostatError]
@@ -77,7 +79,7 @@ class Answered:
     failures: dict[int, int] = field(default_factory=dict)
     champion_alone_failed: int = 0
     sample: Sequence[Row] = ()
-    asked: Asked | None = None
+    asked: Sequence[Asked] = ()
 
     def rows_of(self, version: int) -> int:
         """Rows that a version answered for callers."""

@@ -41,10 +41,10 @@ class Batch:
         split = self.split
         everyone = range(len(self.requests))
         # In every phase the champion answers everything, seen or unseen: so that each labelled
-        # row can be compared. The standby's turn is when the answers are logged: no caller
-        # waits for it.
+        # row can be compared. The turn of the standby, and of a challenger in shadow, is when the
+        # answers are logged: no caller waits for it.
         outputs = {split.champion.version: self._outputs(split.champion, everyone)}
-        if split.challenger is not None:
+        if split.challenger is not None and split.phase == "canary":
             outputs[split.challenger.version] = self._outputs(split.challenger, everyone)
         done = Answered(self._results(outputs))
         for version, given in outputs.items():
@@ -53,8 +53,7 @@ class Batch:
                 done.failures[version] = failed
         done.champion_alone_failed = self._proven_failures(outputs)
         self._watched(done, outputs[split.champion.version])
-        if split.standby is not None:
-            done.asked = to_ask(split, done.results, self._encoded(split.champion))
+        done.asked = to_ask(split, done.results, self._encoded(split.champion))
         return done
 
     def _arms(self) -> dict[int, list[int]]:
@@ -212,21 +211,31 @@ def _predict_one(loaded: Loaded, part: Tensor) -> Outputs | HomeostatError:
 
 def to_ask(
     split: Split, results: Sequence[Answer | HomeostatError], encoded: Encoded
-) -> Asked | None:
-    """What the standby is to be asked of a batch: its share of what was answered.
+) -> list[Asked]:
+    """What those that answer unseen are to be asked: their share of what was answered.
 
     Args:
         split: What answered.
         results: Of each request.
         encoded: The requests as the champion encodes them.
     """
-    standby, share = split.standby, split.standby_share
-    asked = [
-        index
-        for index, result in enumerate(results)
-        if isinstance(result, Answer) and (share >= 1.0 or share_of_id(result.ids[0]) < share)
-    ]
-    if standby is None or not asked:
-        return None
-    alike = standby.encoding == split.champion.encoding and encoded.has(asked)
-    return Asked(asked, encoded.rows(asked) if alike else None)
+    unseen = []
+    if split.challenger is not None and split.phase == "shadow":
+        unseen.append((split.challenger, 1.0))
+    if split.standby is not None:
+        unseen.append((split.standby, split.standby_share))
+    found: list[Asked] = []
+    for loaded, share in unseen:
+        asked = [
+            index
+            for index, result in enumerate(results)
+            if isinstance(result, Answer) and (share >= 1.0 or share_of_id(result.ids[0]) < share)
+        ]
+        if not asked:
+            continue
+        x = None
+        if loaded.encoding == split.champion.encoding and encoded.has(asked):
+            same = found and found[0].x is not None and found[0].requests == asked
+            x = found[0].x if same else encoded.rows(asked)
+        found.append(Asked(loaded, asked, x))
+    return found

@@ -23,7 +23,7 @@ from homeostat.clock import Clock
 from homeostat.errors import HomeostatError, Unavailable
 from serving.answering import Answer, Answered, Request, answer
 from serving.counted import Counted
-from serving.entries import Spooled, Unseen, to_payload, to_spooled
+from serving.entries import AS_FIRST, Spooled, Unseen, to_payload, to_spooled
 from serving.fleet import Fleet, Split
 from serving.metrics import Metrics
 from serving.problems import internal
@@ -168,7 +168,7 @@ class Batcher:
             ready.append((waiting, reply, result))
         if spooled:
             try:
-                self._spool.append([to_payload(split, at, spooled, _unseen(split, done))])
+                self._spool.append([to_payload(split, at, spooled, _unseen(done))])
             except Unavailable as error:
                 if self._unlogged is None:  # an answer that is not logged does not leave
                     for waiting, _, _ in ready:
@@ -195,20 +195,23 @@ class Batcher:
         metrics.seconds.add(model, [now - waiting.since for waiting in batch])
 
 
-def _unseen(split: Split, done: Answered) -> Unseen | None:
-    """What the standby is to be asked, by the places of the answered requests."""
-    standby, asked = split.standby, done.asked
-    if standby is None or asked is None:
-        return None
-    places = list(asked.requests)
-    if len(places) < len(done.results):
-        answered = (i for i, one in enumerate(done.results) if isinstance(one, Answer))
-        place_of = {index: place for place, index in enumerate(answered)}
-        places = [place_of[index] for index in places]
-    x = asked.x
-    if x is None or x.ndim != 2 or x.dtype != torch.float32:
-        return Unseen(standby.version, standby.digest, places, 0, b"")
-    return Unseen(standby.version, standby.digest, places, x.shape[1], x.numpy().tobytes())
+def _unseen(done: Answered) -> list[Unseen]:
+    """What is to be asked unseen, by the places of the answered requests."""
+    found: list[Unseen] = []
+    for asked in done.asked:
+        places = list(asked.requests)
+        if len(places) < len(done.results):
+            answered = (i for i, one in enumerate(done.results) if isinstance(one, Answer))
+            place_of = {index: place for place, index in enumerate(answered)}
+            places = [place_of[index] for index in places]
+        version, digest, x = asked.loaded.version, asked.loaded.digest, asked.x
+        if x is None or x.ndim != 2 or x.dtype != torch.float32:
+            found.append(Unseen(version, digest, places, 0, b""))
+        elif found and x is done.asked[0].x:  # the same rows are not kept twice
+            found.append(Unseen(version, digest, places, AS_FIRST, b""))
+        else:
+            found.append(Unseen(version, digest, places, x.shape[1], x.numpy().tobytes()))
+    return found
 
 
 @contextlib.contextmanager

@@ -40,15 +40,18 @@ class Spooled(msgspec.Struct, array_like=True):
         return len(self.outputs) // (4 * self.width) if self.width else 0
 
 
+AS_FIRST = -1  # columns of rows that are those of the entry's first
+
+
 class Unseen(msgspec.Struct, array_like=True):
-    """What the standby is to be asked of a batch.
+    """What a version that answers unseen is to be asked of a batch.
 
     Args:
-        version: Of the standby.
+        version: The version.
         digest: Its files, so that no other version answers in its name.
         requests: Places of the requests in their entry.
-        columns: D of `x`.
-        x: Their rows (N, D) as float32, where the standby encodes as the champion does.
+        columns: D of `x`, or `AS_FIRST`.
+        x: Their rows (N, D) as float32, where it encodes as the champion does.
     """
 
     version: int
@@ -66,6 +69,12 @@ class Entry(msgspec.Struct, array_like=True):
     at: int
     requests: list[Spooled]
     unseen: Unseen | None
+    also: list[Unseen] = msgspec.field(default_factory=list)
+
+    @property
+    def asked(self) -> list[Unseen]:
+        """All that is to be asked unseen."""
+        return [self.unseen, *self.also] if self.unseen else []
 
 
 class _Body(msgspec.Struct, forbid_unknown_fields=True):
@@ -149,10 +158,11 @@ def to_spooled(answer: Answer, body: bytes, answers: bytes) -> Spooled:
 
 
 def to_payload(
-    split: Split, at: int, requests: list[Spooled], unseen: Unseen | None = None
+    split: Split, at: int, requests: list[Spooled], unseen: Sequence[Unseen] = ()
 ) -> bytes:
     """A batch as the spool keeps it."""
-    return _encoder.encode(Entry(split.model, split.generation, at, requests, unseen))
+    first, also = (unseen[0], list(unseen[1:])) if unseen else (None, [])
+    return _encoder.encode(Entry(split.model, split.generation, at, requests, first, also))
 
 
 def read_entry(payload: bytes) -> Entry:
@@ -164,12 +174,12 @@ def read_entry(payload: bytes) -> Entry:
     return _decoder.decode(payload)
 
 
-def to_records(entry: Entry, unseen: Mapping[int, Outputs]) -> list[PredictionRecord]:
+def to_records(entry: Entry, unseen: Mapping[int, Mapping[int, Outputs]]) -> list[PredictionRecord]:
     """A batch as rows of the prediction log; their rows are JSON as it came.
 
     Args:
         entry: The batch.
-        unseen: Outputs of the standby by the place of the request.
+        unseen: Outputs of each version that answered unseen, by the place of the request.
 
     Raises:
         HomeostatError, msgspec.MsgspecError, ValueError: it was not written by `to_payload`.
@@ -182,8 +192,7 @@ def to_records(entry: Entry, unseen: Mapping[int, Outputs]) -> list[PredictionRe
         rows, entity = _rows(request.body, len(answers))
         entities = entity if isinstance(entity, list) else [entity or ""] * len(answers)
         shadows = [(version, _outputs(blob, width)) for version, width, blob in request.shadows]
-        if entry.unseen is not None and place in unseen:
-            shadows.append((entry.unseen.version, unseen[place]))
+        shadows += [(version, given[place]) for version, given in unseen.items() if place in given]
         outputs = _outputs(request.outputs, request.width)
         for index, (row, said) in enumerate(zip(rows, answers, strict=True)):
             name, version = said.pop("id"), said.pop("version")

@@ -96,7 +96,11 @@ class Gateway:
         self.unlogged = Unlogged(self.parts, Teller(self.parts, self.parts.writing))
         guard = Guard(self.parts)
         self.feedback = Feedback(self.parts, self._drain, lambda model: checked(guard.check, model))
-        shadows = Shadows(self.fleet, self.metrics)
+        shadows = Shadows(
+            self.fleet,
+            self.metrics,
+            lambda model, version: self.watches[model].shadow_failed(version),
+        )
         self.writer = Writer(
             self._spool, shadows, self.parts.maker, self.metrics, self.feedback.joined
         )

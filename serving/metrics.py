@@ -89,6 +89,9 @@ class Metrics:
         self.failures = counter(
             "learner_failures", "Requests that a version failed, seen or unseen", "model", "version"
         )
+        self.unasked = counter(
+            "shadow_rows_dropped", "Rows that a shadow was not asked, for time", "model", "version"
+        )
         self.labels = counter("labels", "Labels taken, by outcome", "status")
         self.logged = counter("predictions_logged", "Rows that reached the database")
         self.unlogged = counter(

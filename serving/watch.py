@@ -163,6 +163,11 @@ class Watch:
             self._challenger_failures += done.failures.get(split.challenger.version, 0)
             self._challenger_answers += done.rows_of(split.challenger.version)
 
+    def shadow_failed(self, version: int) -> None:
+        """A version that answers unseen failed a request."""
+        if version == self._challenger:
+            self._challenger_failures += 1
+
     def fold(self) -> None:
         """Count the batches noted since the last call, by window of time."""
         with self._folding:

@@ -16,7 +16,9 @@ from models.learner import Budget, Examples, FitReport, Floats, Label, Learner, 
 from monitoring.profile import Profile
 from registry.json_text import from_json, to_json
 from serving.answering import Answer, Request, answer
+from serving.batching import _unseen
 from serving.entries import (
+    AS_FIRST,
     Entry,
     Unseen,
     parse_request,
@@ -119,7 +121,7 @@ def outcome(result: Answer | HomeostatError) -> object:
 
 
 def test_a_batch_is_encoded_once_for_versions_that_encode_alike() -> None:
-    split = Split("m", 1, loaded(1), challenger=loaded(2), phase="shadow")
+    split = Split("m", 1, loaded(1), challenger=loaded(2), phase="canary", canary_share=0.0)
     done = answer(split, [Request([1, 2]), Request([3])])
     assert [outcome(one) for one in done.results] == [[101, 102], [103]]
     assert split.champion.learner.encoded == 1  # type: ignore[attr-defined]  # the double counts
@@ -131,10 +133,18 @@ def test_a_batch_is_encoded_once_for_versions_that_encode_alike() -> None:
 
 
 def test_versions_that_encode_otherwise_encode_for_themselves() -> None:
-    split = Split("m", 1, loaded(1), challenger=loaded(2, encoding="other"), phase="shadow")
-    answer(split, [Request([1])])
-    assert split.challenger is not None
-    assert split.challenger.learner.encoded == 1  # type: ignore[attr-defined]  # the double counts
+    other = loaded(2, encoding="other")
+    answer(Split("m", 1, loaded(1), challenger=other, phase="canary"), [Request([1])])
+    assert other.learner.encoded == 1  # type: ignore[attr-defined]  # the double counts
+
+
+def test_no_caller_waits_for_a_challenger_in_shadow() -> None:
+    challenger = loaded(2, encoding="other")
+    split = Split("m", 1, loaded(1), challenger, loaded(3), phase="shadow", standby_share=0.0)
+    done = answer(split, [Request([1, 2]), Request([3])])
+    assert [outcome(one) for one in done.results] == [[101, 102], [103]]
+    assert challenger.learner.encoded == 0  # type: ignore[attr-defined]  # the double counts
+    assert [(one.loaded.version, one.requests) for one in done.asked] == [(2, [0, 1])]
 
 
 def test_one_bad_row_is_the_error_of_its_request_alone() -> None:
@@ -161,7 +171,7 @@ def test_a_failure_counts_towards_a_rollback_only_where_the_standby_can_do_it() 
 
 
 def test_a_shadow_that_fails_spoils_no_answer() -> None:
-    split = Split("m", 1, loaded(1, breaks=False), challenger=loaded(2), phase="shadow")
+    split = Split("m", 1, loaded(1, breaks=False), challenger=loaded(2), phase="canary")
     done = answer(split, [Request([13]), Request([1])])
     assert [outcome(one) for one in done.results] == [[113], [101]]
     assert done.failures == {2: 1}
@@ -192,11 +202,11 @@ def test_the_standby_is_to_be_asked_for_its_share_of_what_was_answered() -> None
     split = Split("m", 1, loaded(1), standby=loaded(2), standby_share=0.25)
     done = answer(split, [Request([1]) for _ in range(400)] + [Request(["x"])])
     assert all(one.shadows == {} for one in done.results if isinstance(one, Answer))
-    assert done.asked is not None
-    assert 60 < len(done.asked.requests) < 140
-    assert done.asked.x is not None
-    assert len(done.asked.x) == len(done.asked.requests)
-    assert 400 not in done.asked.requests
+    (asked,) = done.asked
+    assert 60 < len(asked.requests) < 140
+    assert asked.x is not None
+    assert len(asked.x) == len(asked.requests)
+    assert 400 not in asked.requests
 
 
 def test_ids_are_version_seven_distinct_and_uniform() -> None:
@@ -207,7 +217,7 @@ def test_ids_are_version_seven_distinct_and_uniform() -> None:
     assert 0.45 < sum(share_of_entity(str(n), "s") for n in range(2000)) / 2000 < 0.55
 
 
-def spooled(split: Split, bodies: Sequence[bytes], unseen: Unseen | None = None) -> Entry:
+def spooled(split: Split, bodies: Sequence[bytes], *unseen: Unseen) -> Entry:
     """The entry of a batch as the spool gives it back; ids are numbered within each request."""
     done = answer(split, [parse_request(body, 10) for body in bodies])
     requests = []
@@ -219,7 +229,7 @@ def spooled(split: Split, bodies: Sequence[bytes], unseen: Unseen | None = None)
 
 
 def test_what_is_spooled_comes_back_as_the_log_keeps_it() -> None:
-    split = Split("m", 7, loaded(1), challenger=loaded(2), phase="shadow")
+    split = Split("m", 7, loaded(1), challenger=loaded(2), phase="canary", canary_share=0.0)
     body = b'{"rows": [1, 2.5], "entity": ["ann", "bob"]}'
     first, second = to_records(spooled(split, [body]), {})
     assert (first.id, first.entity, first.answer) == ("0", "ann", {"prediction": 101})
@@ -250,7 +260,7 @@ def test_the_standby_is_asked_on_the_way_to_the_log(encoding: str) -> None:
         Unseen(2, "d2", [2, 0], 1 if x else 0, x),
     )
     (found,) = Shadows(fleet, Metrics()).ask([entry])
-    assert {place: out[:, 0].tolist() for place, out in found.items()} == {
+    assert {place: out[:, 0].tolist() for place, out in found[2].items()} == {
         0: [201.0, 202.0],
         2: [203.0],
     }
@@ -265,10 +275,48 @@ def test_a_standby_that_fails_on_one_request_answers_the_others() -> None:
     fleet.swap(split)
     bodies = [b'{"row": 1}', b'{"row": 13}', b'{"row": -1}', b'{"row": 4}']
     entry = spooled(split, bodies, Unseen(2, "d2", [0, 1, 2, 3], 0, b""))
-    (found,) = Shadows(fleet, metrics).ask([entry])
-    assert sorted(found) == [0, 3]
+    failed: list[tuple[str, int]] = []
+    shadows = Shadows(fleet, metrics, lambda model, version: failed.append((model, version)))
+    (found,) = shadows.ask([entry])
+    assert sorted(found[2]) == [0, 3]
+    assert failed == [("m", 2), ("m", 2)]
     labels = {"model": "m", "version": "2"}
     assert metrics.registry.get_sample_value("homeostat_learner_failures_total", labels) == 2
+
+
+def test_a_shadow_challenger_and_the_standby_are_asked_the_same_rows_that_are_kept_once() -> None:
+    split = Split("m", 1, loaded(1), loaded(2), loaded(3), phase="shadow")
+    fleet = Fleet(("m",))
+    fleet.swap(split)
+    done = answer(split, [Request([1, 2]), Request([3])])
+    asked = _unseen(done)
+    assert [(one.version, one.columns, bool(one.x)) for one in asked] == [
+        (2, 1, True),
+        (3, AS_FIRST, False),
+    ]
+    entry = spooled(split, [b'{"rows": [1, 2]}', b'{"row": 3}'], *asked)
+    (found,) = Shadows(fleet, Metrics()).ask([entry])
+    said = [dict(one.shadows) for one in to_records(entry, found)]
+    assert [{v: out[0] for v, out in one.items()} for one in said] == [
+        {2: 201, 3: 301},
+        {2: 202, 3: 302},
+        {2: 203, 3: 303},
+    ]
+
+
+def test_shadows_that_take_too_long_are_left_out_and_counted() -> None:
+    split = Split("m", 1, loaded(1), standby=loaded(2))
+    fleet, metrics = Fleet(("m",)), Metrics()
+    fleet.swap(split)
+    body = msgspec.json.encode({"rows": [1] * 10})
+    places = list(range(60))
+    entry = spooled(split, [body] * 60, Unseen(2, "d2", places, 0, b""))
+    (found,) = Shadows(fleet, metrics, seconds=0.0).ask([entry])
+    assert sorted(found[2]) == places[:25]  # what is asked at once, whatever it takes
+    labels = {"model": "m", "version": "2"}
+    value = metrics.registry.get_sample_value
+    assert value("homeostat_shadow_rows_dropped_total", labels) == 350
+    assert len(to_records(entry, found)) == 600
 
 
 def test_no_other_version_answers_in_the_name_of_a_standby_that_is_gone() -> None:
