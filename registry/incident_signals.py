@@ -70,8 +70,7 @@ def raise_signal(
         next_step: What comes next, for the alert; `{incident}` in it becomes the incident's id.
             Empty: what the triage calls for.
     """
-    release = find_release(session, model, version)
-    cause = f"{model}:{version}@g{release.generation if release else 0}"
+    cause = _release_of(session, model, version)
     if subject := subject_of(signal.details):
         cause = f"{model}:{version}/{subject}"
     row, opened = _open(session, model, cause, version, signal, triage, at, undo)
@@ -93,6 +92,41 @@ def raise_signal(
         step = next_step or next_of(signal.kind, triage)
         put_out(session, row, "update", at, urls, happened=triage.reason, next_step=step)
     return read_incident(session, row.id)
+
+
+def renumber_incidents(
+    session: Session, model: str, numbers: Mapping[int, int], at: datetime
+) -> None:
+    """Let open incidents about how a version answers follow it to its new number.
+
+    It is the same artifact, so what its detectors say next is no news. To be called once the
+    routing names the new numbers, in the same transaction.
+
+    Args:
+        session: Open transaction.
+        model: The registered model's name.
+        numbers: New numbers by the old ones.
+        at: When.
+    """
+    query = select(IncidentRow).where(
+        IncidentRow.model == model,
+        IncidentRow.version.in_(numbers),
+        IncidentRow.state != "resolved",
+    )
+    for row in session.scalars(query.with_for_update()):
+        if subject_of(row.details):
+            continue
+        old, new = row.version, numbers[row.version]
+        row.version = new
+        row.cause = _release_of(session, model, new)
+        row.title = row.title.replace(f"{model}:{old}:", f"{model}:{new}:", 1)
+        tell(session, row, at, f"Version {old} is version {new} now, with the same digest.")
+
+
+def _release_of(session: Session, model: str, version: int) -> str:
+    """The cause of all signals about how a version answers: its release."""
+    release = find_release(session, model, version)
+    return f"{model}:{version}@g{release.generation if release else 0}"
 
 
 def _open(

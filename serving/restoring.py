@@ -16,7 +16,7 @@ from homeostat.errors import NothingToRestore, UnknownVersion
 from registry.cache import ArtifactCache
 from registry.custody import Pin, work_of
 from registry.faults import MODEL, VERSION, Held
-from registry.incident_signals import subject_of
+from registry.incident_signals import renumber_incidents, subject_of
 from registry.incidents import open_incidents, resolve
 from registry.ledger import record
 from registry.lineage_records import bind_lineage
@@ -146,6 +146,7 @@ def _move(
                 at=now,
                 digests={one.version: one.digest for one in restored},
             )
+        renumber_incidents(session, model, new, now)
         for incident in open_incidents(session, model):
             subject = subject_of(incident.details)
             if subject == MODEL or (subject == VERSION and incident.version in new):

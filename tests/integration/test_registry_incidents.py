@@ -38,6 +38,7 @@ from registry import (
     start_retrain,
     undelivered,
 )
+from registry.incident_signals import renumber_incidents
 from registry.tables import OutboxRow, SignalRow
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -92,6 +93,21 @@ def test_a_new_release_of_the_same_version_is_another_cause(session: Session) ->
     assert other.id != bad.id
     serve(session, 2)
     assert raise_signal(session, "digits", 2, LOSS, PAGE, NOON, "").id not in {bad.id, other.id}
+
+
+def test_an_incident_follows_a_restored_version_to_its_new_number(session: Session) -> None:
+    serve(session, 1)
+    told = raise_signal(session, "digits", 1, DRIFT, TICKET, NOON, "", URLS[:1])
+    lost = dataclasses.replace(DRIFT, kind="registry", details={"subject": "version"})
+    gone = raise_signal(session, "digits", 1, lost, TICKET, NOON, "", URLS[:1])
+    serve(session, 3)
+    renumber_incidents(session, "digits", {1: 3}, NOON + SECOND)
+    before = len(_all(session))
+    again = raise_signal(session, "digits", 3, DRIFT, TICKET, NOON + SECOND, "", URLS[:1])
+    assert (again.id, again.version, again.title) == (told.id, 3, "digits:3: the inputs changed")
+    assert len(_all(session)) == before
+    by_id = {item.id: item.version for item in open_incidents(session, "digits")}
+    assert by_id == {told.id: 3, gone.id: 1}
 
 
 def test_states_go_forward_only_and_each_is_told_once(session: Session) -> None:
