@@ -36,8 +36,9 @@ from sqlalchemy.orm import Session
 from benchmarks.ledger_rows import EVERY, MODEL, START, at_of, fill, id_of
 from registry import connect, current_routing, find_prediction, served_at, sessions, upgrade
 from registry.columns import spell
-from registry.ledger import head_of, lines_of, verify_ledger
+from registry.ledger import head_of, lines_of
 from registry.ledger_file import export_ledger, verify_file
+from registry.ledger_proof import verify_ledger
 
 BYTES_PER_PREDICTION = 600
 ASK_TAGS = """SELECT version, value FROM model_version_tags

@@ -50,7 +50,8 @@ from registry.labels import (
     record_labels,
     record_losses,
 )
-from registry.ledger import LedgerReport, Line, lines_of, record, verify_ledger
+from registry.ledger import Line, lines_of, record
+from registry.ledger_proof import LedgerReport, verify_ledger
 from registry.lineage import (
     Edge,
     Regime,

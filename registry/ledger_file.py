@@ -15,7 +15,8 @@ import msgspec
 from sqlalchemy.orm import Session
 
 from homeostat.errors import DataError
-from registry.ledger import FIELDS, Head, LedgerReport, follow, head_of, raw_lines
+from registry.ledger import FIELDS, Head, head_of
+from registry.ledger_proof import LedgerReport, follow, raw_lines
 
 FORMAT = "homeostat-ledger-1"
 LONGEST = 64 * 1024 * 1024  # bytes of one line: what is longer was not written here

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from homeostat.settings import Settings
-    from registry.ledger import LedgerReport, Line
+    from registry.ledger import Line
+    from registry.ledger_proof import LedgerReport
     from registry.served import Served
 
 Moment = Annotated[
@@ -233,7 +234,8 @@ def _verify_file(file: Path, model: str, head: str) -> list[LedgerReport]:
 
 
 def _verify_database(model: str, head: str) -> list[LedgerReport]:
-    from registry.ledger import models_of, verify_ledger
+    from registry.ledger import models_of
+    from registry.ledger_proof import verify_ledger
 
     if head and not model:
         raise InputError("A hash is one model's.", remedy="Name the model with --head.")

@@ -9,7 +9,8 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from homeostat.errors import InputError, Refused
-from registry.ledger import lines_of, verify_ledger
+from registry.ledger import lines_of
+from registry.ledger_proof import verify_ledger
 from registry.tokens import (
     TOKENS,
     create_token,
