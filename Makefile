@@ -11,7 +11,7 @@ help:
 	@echo "make lint   ruff, mypy, import-linter"
 	@echo "make docs   write docs/{commands,settings,errors}.md anew"
 	@echo "make setup  the virtual environment only (TORCH_INDEX=URL: torch from there)"
-	@echo "make bench-serving  the gateway's speed beside a plain FastAPI route, about 2 minutes"
+	@echo "make bench-serving  the gateway beside five model servers, about 10 minutes; installs them once"
 	@echo "make bench-ledger   what served when, asked of a million releases, some minutes and 4 GB"
 	@echo "make bench-kill  30 kill -9 of a gateway under traffic: answered, logged, lost, twice"
 	@echo "make bench-replicas  two gateways on two cores beside one on one, about 3 minutes"
@@ -37,7 +37,7 @@ docs: setup
 	@$(BIN)/python -m homeostat.cli_reference
 
 bench-serving: setup
-	@$(BIN)/python benchmarks/serving.py
+	@$(BIN)/python -m benchmarks.serving --sides all --rounds 3
 
 bench-ledger: setup
 	@$(BIN)/python -m benchmarks.ledger
@@ -49,5 +49,5 @@ bench-replicas: setup
 	@$(BIN)/python -m benchmarks.replicas
 
 clean:
-	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf .venv .benchmarks build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

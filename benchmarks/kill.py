@@ -30,11 +30,11 @@ from benchmarks.gateway import (
     MODEL,
     ROW,
     Connection,
-    free_port,
     prepare,
     running,
     until_it_answers,
 )
+from benchmarks.ports import free_port
 from registry import connect, find_predictions, sessions, transaction
 from registry.labels import labelled_rows_of
 from registry.tables import PredictionRow

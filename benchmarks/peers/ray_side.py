@@ -1,0 +1,49 @@
+"""Ray Serve: one replica behind its proxy, batches by `serve.batch`, optimised for throughput."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+os.environ["RAY_SERVE_THROUGHPUT_OPTIMIZED"] = "1"  # read when Ray is imported
+
+import numpy as np
+import ray
+from numpy.typing import NDArray
+from ray import serve
+from starlette.requests import Request
+
+from benchmarks.peers.digits import BATCH_SECONDS, MOST, DigitsModel, asked
+
+
+class Digits:
+    """The digits model as Ray Serve has it."""
+
+    def __init__(self, folder: str) -> None:
+        self._model = DigitsModel(Path(folder))
+
+    async def __call__(self, request: Request) -> dict[str, int]:
+        """One row."""
+        body = await request.json()
+        return {"prediction": await self.predict(body["row"])}
+
+    @serve.batch(  # type: ignore[untyped-decorator]
+        max_batch_size=MOST, batch_wait_timeout_s=BATCH_SECONDS
+    )
+    async def predict(self, rows: list[list[float]]) -> list[int]:
+        """The class of each row."""
+        images: NDArray[np.float32] = np.array(rows, dtype=np.float32)
+        return self._model.classes(images)
+
+
+def main() -> None:
+    """Serve until ended."""
+    start = asked()
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, address="local")
+    serve.start(http_options={"host": "127.0.0.1", "port": start.port})
+    served = serve.deployment(Digits, max_ongoing_requests=4 * MOST)
+    serve.run(served.bind(str(start.folder)), blocking=True)
+
+
+if __name__ == "__main__":
+    main()
