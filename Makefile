@@ -3,7 +3,8 @@
 
 BIN := .venv/bin
 
-.PHONY: help setup demo test lint docs bench-serving bench-ledger bench-kill bench-replicas clean
+.PHONY: help setup demo test lint docs bench-serving bench-ledger bench-kill bench-replicas \
+	bench-overload clean
 
 help:
 	@echo "make demo   the whole loop on real servers and real digits, about 4 minutes"
@@ -15,6 +16,7 @@ help:
 	@echo "make bench-ledger   what served when, asked of a million releases, some minutes and 4 GB"
 	@echo "make bench-kill  30 kill -9 of a gateway under traffic: answered, logged, lost, twice"
 	@echo "make bench-replicas  two gateways on two cores beside one on one, about 3 minutes"
+	@echo "make bench-overload  five times the capacity: what is refused, how long the others take"
 	@echo "make clean  remove the virtual environment and all caches"
 
 setup:
@@ -47,6 +49,9 @@ bench-kill: setup
 
 bench-replicas: setup
 	@$(BIN)/python -m benchmarks.replicas
+
+bench-overload: setup
+	@$(BIN)/python -m benchmarks.overload
 
 clean:
 	rm -rf .venv .benchmarks build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

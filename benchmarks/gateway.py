@@ -35,15 +35,16 @@ NOWHERE = "http://127.0.0.1:9"
 ROW = [float(n % 17) for n in range(64)]
 
 
-def prepare(state: Path, database: str = "") -> str:
+def prepare(state: Path, database: str = "", **config: int) -> str:
     """Make a state folder with one version that serves; the address of its database.
 
     Args:
         state: An empty folder.
         database: SQLAlchemy URL of an empty database; none: SQLite in the folder.
+        config: Of the learner: `channels` and `hidden` make the net larger.
     """
     rows = [[float((n * k) % 17) for k in range(64)] for n in range(100)]
-    learner = Digits.from_data(rows, [n % 10 for n in range(100)], {})
+    learner = Digits.from_data(rows, [n % 10 for n in range(100)], dict(config))
     module = learner.build(torch.Generator().manual_seed(0))
     x = learner.encode(rows)
     outputs = learner.predict(module, x)

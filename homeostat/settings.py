@@ -103,6 +103,23 @@ class Settings(BaseSettings):
     """The largest body of a request that the gateway takes."""
     max_rows: Annotated[int, Field(gt=0)] = 4096
     """The most rows of one request."""
+    max_header_bytes: Annotated[int, Field(gt=0)] = 32 * 1024
+    """The largest head of a request, all headers together."""
+    max_headers: Annotated[int, Field(gt=0)] = 100
+    """The most headers of a request."""
+    header_seconds: Annotated[float, Field(gt=0)] = 10.0
+    """How long the head of a request may take to come, and a new connection to say anything."""
+    body_seconds: Annotated[float, Field(gt=0)] = 30.0
+    """How long a request may take to come whole, and a client to read its answer."""
+    drain_seconds: Annotated[float, Field(ge=0)] = 0.5
+    """How long a gateway that was asked to end still takes connections, unready, so that balancers
+    and clients turn away by themselves.
+    """
+    max_queue_ms: Annotated[float, Field(ge=0)] = 50
+    """How long a request for predictions may wait and be worked on, in milliseconds: beyond it
+    requests get 429 with Retry-After before they cost anything. Where one request alone takes
+    more than a quarter of it, four times that counts; 0: nothing is refused.
+    """
     token_rate: Annotated[float, Field(ge=0)] = 0
     """How many requests a second each token that was made here may send; 0: any number."""
     token_burst: Annotated[int, Field(ge=0)] = 0

@@ -13,7 +13,9 @@ import uvicorn
 from homeostat.errors import SettingsError
 from homeostat.settings import get_settings
 from serving.app import create_app
+from serving.draining import DrainingServer
 from serving.listening import open_sockets
+from serving.patience import Limits
 from serving.protocol import protocol_of
 
 DRAIN_SECONDS = 4  # for requests under way, when the process is asked to end
@@ -42,10 +44,16 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _note)
     app = create_app(settings)
+    limits = Limits(
+        settings.header_seconds,
+        settings.body_seconds,
+        settings.max_header_bytes,
+        settings.max_headers,
+    )
     config = uvicorn.Config(
         app,
         loop="uvloop",
-        http=protocol_of(app.gateway.predictor),
+        http=protocol_of(app.gateway.predictor, limits, app.gateway.leaving),
         ws="none",
         proxy_headers=False,  # nothing here asks who calls but by the token
         access_log=False,
@@ -55,7 +63,7 @@ def main() -> int:
         date_header=False,
         backlog=2048,
     )
-    server = uvicorn.Server(config)
+    server = DrainingServer(config, app.gateway.leaving, settings.drain_seconds)
     server.run(sockets=sockets)
     return 0 if server.started else 3
 

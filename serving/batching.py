@@ -25,6 +25,7 @@ from serving.answering import Answer, Answered, Request, answer
 from serving.counted import Counted
 from serving.entries import AS_FIRST, Spooled, Unseen, to_payload, to_spooled
 from serving.fleet import Fleet, Split
+from serving.line import Line, Overloaded
 from serving.metrics import Metrics
 from serving.problems import internal
 from serving.spool import Spool
@@ -66,6 +67,7 @@ class Batcher:
         observe: Is given each finished batch; must be quick.
         clock: Says when a prediction was made.
         counted: What answered is noted there as the answers leave.
+        max_queue_ms: How long a request may be here until it is answered; 0: any time.
         unlogged: Hears of the model and the rows of answers that leave without being logged;
             None: none does.
     """
@@ -79,6 +81,7 @@ class Batcher:
         clock: Clock,
         counted: Counted | None = None,
         unlogged: Callable[[str, int], None] | None = None,
+        max_queue_ms: float = 0,
     ) -> None:
         self._fleet = fleet
         self._counted = counted or Counted()
@@ -88,9 +91,17 @@ class Batcher:
         self._observe = observe
         self._clock = clock
         self._queues: dict[str, list[_Waiting]] = {}
+        self._lines = {m: Line(max_queue_ms / 1000) for m in fleet.models if max_queue_ms}
         self._away: set[str] = set()  # models whose batch is in another thread
         self._threads = ThreadPoolExecutor(len(fleet.models) or 1, "apart")  # none until asked
         self._encoder = msgspec.json.Encoder()
+
+    def refuses(self, model: str) -> Overloaded | None:
+        """Why one more request for a model would wait too long; None: it would not."""
+        line, queue = self._lines.get(model), self._queues.get(model)
+        if line is None or queue is None or len(queue) < line.limit:
+            return None
+        return line.refusal(model)
 
     async def submit(self, model: str, request: Request, body: bytes) -> Reply:
         """Answer one request, together with whatever else is queued.
@@ -193,6 +204,9 @@ class Batcher:
         metrics.batch_rows.add(model, [sum(len(one.request.rows) for one in batch)])
         now = time.perf_counter()
         metrics.seconds.add(model, [now - waiting.since for waiting in batch])
+        if (line := self._lines.get(model)) is not None:
+            line.measured(len(batch), now - batch[0].since)
+            metrics.queue_limit.labels(model).set(line.limit)
 
 
 def _unseen(done: Answered) -> list[Unseen]:

@@ -24,6 +24,7 @@ from serving.controller import Controller, Hands
 from serving.counted import Counted
 from serving.courier import Courier
 from serving.custody import Custodian
+from serving.draining import Leaving
 from serving.feedback import Feedback
 from serving.fleet import Fleet, Split
 from serving.forgetting import Forgetter
@@ -76,6 +77,7 @@ class Gateway:
         self._engine = connect(settings.database)
         self._stopping = threading.Event()
         self.metrics = Metrics()
+        self.leaving = Leaving()
         self.fleet = Fleet(tuple(settings.models))
         self.watches = {
             name: Watch(name, policy, clock) for name, policy in settings.models.items()
@@ -129,6 +131,7 @@ class Gateway:
             clock,
             counted,
             self.unlogged.add if settings.log.when_full == "unlogged" else None,
+            settings.max_queue_ms,
         )
         self.predictor = Predictor(
             self.access,

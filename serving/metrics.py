@@ -85,6 +85,9 @@ class Metrics:
             _SECONDS,
             self.registry,
         )
+        self.queue_limit = gauge(
+            "queue_limit", "Requests that may wait: what is answered in max_queue_ms", "model"
+        )
         self.batch_rows = Spread("homeostat_batch_rows", "Rows of one batch", _ROWS, self.registry)
         self.failures = counter(
             "learner_failures", "Requests that a version failed, seen or unseen", "model", "version"

@@ -97,6 +97,8 @@ class Predictor:
             meter = self._check(model, scope).meter
             try:
                 body = await read_body(scope["headers"], receive, self._max_body_bytes)
+                if (full := self._batcher.refuses(model)) is not None:
+                    raise full
                 request = parse_request(body, self._max_rows)
                 reply = await self._batcher.submit(model, request, body)
             finally:
@@ -157,6 +159,10 @@ class Predictor:
 
     def take(self, model: str, body: bytes, done: Done) -> None:
         """Answer the body of an admitted request; `done` is given the reply or the error."""
+        full = self._batcher.refuses(model)  # before the body is parsed: that is most of the cost
+        if full is not None:
+            done(full)
+            return
         try:
             request = parse_request(body, self._max_rows)
         except HomeostatError as error:

@@ -26,6 +26,8 @@ from uvicorn.protocols.http.httptools_impl import (
 from homeostat.errors import HomeostatError
 from serving.access import Caller
 from serving.batching import Reply
+from serving.draining import Leaving
+from serving.patience import HeadTooLarge, Limits, Sweep, TooSlow
 from serving.predicting import Predictor, Wanted
 from serving.problems import MEDIA_TYPE, encode_problem, headers_of, internal, status_of
 
@@ -40,6 +42,7 @@ _CLOSE = b"connection: close\r\n"
 _END = b"\r\n\r\n"
 
 HEADS_KNOWN = 1024  # at most, of all connections together; then they are learnt anew
+NEW_SECONDS = 0.3  # for a new client to ask, when the process ends
 HEAD_BYTES = 2048  # of one that is worth knowing
 
 
@@ -58,7 +61,7 @@ class Exchange(RequestResponseCycle):
         self.wanted = wanted
         self.caller = caller
         self.received = b""
-        self.keep_alive = True
+        self.keep_alive = not protocol.leaving.begun
         self.disconnected = False
         self.response_complete = False
         self.message_event = _NOBODY_WAITS
@@ -94,12 +97,76 @@ class GatewayProtocol(HttpToolsProtocol):
     heads: dict[bytes, Wanted]  # shared by all connections of a server
     within = False  # the parser has a part of a request
     quiet_since = 0.0  # when the last answer left, by the clock of the loop
+    limits: Limits
+    leaving: Leaving
+    sweep: Sweep
+    began = 0.0  # when the connection or, later, the request that the parser is in, began
+    silent = True  # nothing came yet
+    headed = False  # the head of that request is whole
+    head_bytes = 0  # of the headers that the parser told
+    unheaded = 0  # that came of a head which is not whole
+    unread_since: float | None = None  # since when the client does not read its answers
+    refused: HomeostatError | None = None  # what the parser is not to go on with
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client came; it may not be silent for long."""
+        super().connection_made(transport)  # type: ignore[arg-type]
+        self.began = self.loop.time()
+        self.sweep.add(self, self.loop)
+
+    def end_if_late(self, now: float) -> None:
+        """Hang up on a client that is too slow to ask, or to read."""
+        limits = self.limits
+        if self.unread_since is not None:
+            if now - self.unread_since > limits.body_seconds:
+                self.transport.abort()
+        elif self.flow.read_paused:  # it waits for us
+            self.began = now
+        elif self.within:
+            if now - self.began > (limits.body_seconds if self.headed else limits.head_seconds):
+                what = "body" if self.headed else "head"
+                self._refuse(TooSlow(f"The {what} of the request did not come in time."))
+        elif self.silent and now - self.began > limits.head_seconds:
+            self.transport.close()
+
+    def pause_writing(self) -> None:
+        """A client does not read."""
+        self.unread_since = self.loop.time()
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        """It does again."""
+        self.unread_since = None
+        super().resume_writing()
+
+    def shutdown(self) -> None:
+        """The process ends: answer what has begun to come, and close."""
+        if self.silent:  # a client that has just connected is about to ask
+            self.loop.call_later(NEW_SECONDS, self._close_if_silent)
+        elif not self.within:
+            super().shutdown()
+
+    def send_400_response(self, msg: str) -> None:
+        """The parser stopped: say why, where we know better."""
+        if self.refused is None:
+            super().send_400_response(msg)
+        else:
+            self._refuse(self.refused)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header; too many or too long ones stop the parser."""
+        self.head_bytes += len(name) + len(value)
+        super().on_header(name, value)
+        if len(self.headers) > self.limits.headers or self.head_bytes > self.limits.head_bytes:
+            self.refused = self._too_large()
+            raise self.refused
 
     def data_received(self, data: bytes) -> None:
         """Bytes came: one whole request with a known head, or whatever the parser makes of it."""
+        self.silent = False
         before = self.cycle
         if self.within or (before is not None and not before.response_complete):
-            super().data_received(data)
+            self._feed(data)
             return
         end = data.find(_END, 0, HEAD_BYTES) + len(_END)
         wanted = self.heads.get(data[:end])
@@ -110,7 +177,7 @@ class GatewayProtocol(HttpToolsProtocol):
                 exchange.received = data[end:]
                 self._ask(exchange)
                 return
-        super().data_received(data)
+        self._feed(data)
         cycle = self.cycle
         if cycle is not before and isinstance(cycle, Exchange):
             self._learn(data, end, cycle)
@@ -118,12 +185,14 @@ class GatewayProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A request begins; its ASGI scope is made only where it is needed."""
         self.within = True
+        self.began, self.headed, self.head_bytes, self.unheaded = self.loop.time(), False, 0, 0
         self.url = b""
         self.expect_100_continue = False
         self.headers = []
 
     def on_headers_complete(self) -> None:
         """Choose the way of a request."""
+        self.headed = True
         exchange = self._short_way()
         if exchange is not None:
             self.cycle = exchange
@@ -133,6 +202,8 @@ class GatewayProtocol(HttpToolsProtocol):
         self.url, self.expect_100_continue = url, expect
         self.headers += headers  # the scope holds this very list
         super().on_headers_complete()
+        if self.leaving.begun:  # the client is to know that it cannot ask again here
+            self.cycle.default_headers = [*self.cycle.default_headers, (b"connection", b"close")]
 
     def on_body(self, body: bytes) -> None:
         """A part of a body; the parser gives no more than its Content-Length."""
@@ -181,11 +252,41 @@ class GatewayProtocol(HttpToolsProtocol):
         """A client went; a request that was not whole yet is no longer under way."""
         cycle = self.cycle
         super().connection_lost(exc)
+        self.sweep.remove(self)
         if self.timeout_keep_alive_task is not None:
             self.timeout_keep_alive_task.cancel()
         if isinstance(cycle, Exchange) and not cycle.whole:
             cycle.whole = True
             cycle.caller.meter.leave()
+
+    def _feed(self, data: bytes) -> None:
+        """Let the parser have bytes, but no endless head."""
+        super().data_received(data)
+        if self.within and not self.headed and not self.transport.is_closing():
+            self.unheaded += len(data)
+            if self.unheaded > self.limits.head_bytes:
+                self._refuse(self._too_large())
+
+    def _close_if_silent(self) -> None:
+        if self.silent:
+            self.transport.close()
+
+    def _refuse(self, error: HomeostatError) -> None:
+        """Say why, unless an answer has begun, and hang up."""
+        cycle = self.cycle
+        if isinstance(cycle, Exchange) or not (cycle and self.headed and cycle.response_started):
+            head, body = _refusal(error)
+            self.transport.write(head + _CLOSE + b"\r\n" + body)
+        self.transport.close()
+
+    def _too_large(self) -> HeadTooLarge:
+        limits = self.limits
+        return HeadTooLarge(
+            f"The head of the request is beyond {limits.headers} headers or {limits.head_bytes} "
+            "bytes.",
+            remedy="Send fewer and shorter headers.",
+            limit=limits.head_bytes,
+        )
 
     def _unset_keepalive_if_required(self) -> None:
         """Nothing: the timer finds out by itself that it came too soon."""
@@ -236,9 +337,24 @@ class GatewayProtocol(HttpToolsProtocol):
         return None if caller is None else Exchange(self, wanted, caller)
 
 
-def protocol_of(predictor: Predictor) -> type[GatewayProtocol]:
-    """The protocol class that uvicorn is to make for each connection."""
-    return type("BoundProtocol", (GatewayProtocol,), {"predictor": predictor, "heads": {}})
+def protocol_of(
+    predictor: Predictor, limits: Limits | None = None, leaving: Leaving | None = None
+) -> type[GatewayProtocol]:
+    """The protocol class that uvicorn is to make for each connection.
+
+    Args:
+        predictor: Answers on the short way.
+        limits: What a connection may take.
+        leaving: Whether the process was asked to end.
+    """
+    shared = {
+        "predictor": predictor,
+        "heads": {},
+        "limits": limits or Limits(),
+        "leaving": leaving or Leaving(),
+        "sweep": Sweep(),
+    }
+    return type("BoundProtocol", (GatewayProtocol,), shared)
 
 
 def _refusal(error: HomeostatError) -> tuple[bytes, bytes]:

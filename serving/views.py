@@ -31,8 +31,9 @@ def health(gateway: Gateway) -> tuple[bool, dict[str, Any]]:
     """Whether every model that has a routing has its champion loaded, and what serves."""
     splits = gateway.fleet.snapshot()
     missing = sorted(set(gateway.parts.wanted) - set(splits))
+    ready = not missing and not gateway.leaving.begun
     document: dict[str, Any] = {
-        "ready": not missing,
+        "ready": ready,
         "models": {
             model: {"version": split.champion.version, "generation": split.generation}
             for model, split in splits.items()
@@ -44,7 +45,9 @@ def health(gateway: Gateway) -> tuple[bool, dict[str, Any]]:
         document["missing"] = missing
     if not splits and not missing:
         document["note"] = "There is nothing to serve yet."
-    return not missing, document
+    if gateway.leaving.begun:
+        document["note"] = "This gateway was asked to end."
+    return ready, document
 
 
 def models(gateway: Gateway, names: Sequence[str]) -> dict[str, Any]:

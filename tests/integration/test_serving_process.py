@@ -69,19 +69,23 @@ def state(tmp_path: Path, migrated_sqlite: Path) -> Path:
 
 
 @contextmanager
-def running(state: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+def running(state: Path, **more: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     """A gateway process that is ready, and its address."""
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    environment = os.environ | {
-        "HOMEOSTAT_STATE_DIR": str(state),
-        "HOMEOSTAT_TOKEN": "the-token",
-        "HOMEOSTAT_GATEWAY_PORT": str(port),
-        "HOMEOSTAT_MLFLOW_URL": "http://127.0.0.1:9",
-        "HOMEOSTAT_PREFECT_URL": "http://127.0.0.1:9/api",
-        "HOMEOSTAT_CONFIG": str(state / "none.toml"),
-    }
+    environment = (
+        os.environ
+        | {
+            "HOMEOSTAT_STATE_DIR": str(state),
+            "HOMEOSTAT_TOKEN": "the-token",
+            "HOMEOSTAT_GATEWAY_PORT": str(port),
+            "HOMEOSTAT_MLFLOW_URL": "http://127.0.0.1:9",
+            "HOMEOSTAT_PREFECT_URL": "http://127.0.0.1:9/api",
+            "HOMEOSTAT_CONFIG": str(state / "none.toml"),
+        }
+        | more
+    )
     log = (state / "gateway.log").open("ab")
     process = subprocess.Popen(
         [sys.executable, "-m", "serving"], cwd=ROOT, env=environment, stdout=log, stderr=log
@@ -133,6 +137,8 @@ class Callers:
             while not self._stop.is_set():
                 try:
                     answer = client.post(self._url, json=ROW)
+                except httpx.ConnectError:
+                    return  # nobody listens any more
                 except httpx.HTTPError:
                     self.broken += 1
                     return
@@ -140,6 +146,8 @@ class Callers:
                     self.ids.append(answer.json()["predictions"][0]["id"])
                 else:
                     self.refused.append(answer)
+                if answer.headers.get("connection") == "close":
+                    return  # it asks elsewhere, as it was told
 
 
 def logged(state: Path, ids: list[str]) -> set[str]:
@@ -160,16 +168,21 @@ def test_nothing_that_was_answered_is_lost_or_logged_twice_by_kills_at_any_momen
 
 
 def test_a_process_that_is_asked_to_end_finishes_and_leaves_nothing_behind(state: Path) -> None:
-    with running(state) as (process, url):
+    """It says that it is unready while it still listens; no connection breaks."""
+    with running(state, HOMEOSTAT_DRAIN_SECONDS="1.5") as (process, url):
         callers = Callers(url)
         callers.wait_for(100)
         asked = time.monotonic()
         process.send_signal(signal.SIGTERM)
+        while (ready := httpx.get(f"{url}/health/ready", trust_env=False)).status_code == 200:
+            assert time.monotonic() - asked < 1.4
+        assert (ready.status_code, ready.json()["ready"]) == (503, False)
         code = process.wait(20)
         assert time.monotonic() - asked < 10
         callers.stop()
     assert code == 0
     assert callers.refused == []
+    assert callers.broken == 0
     assert logged(state, callers.ids) == set(callers.ids)
     assert list((state / "spool").iterdir()) == []
 

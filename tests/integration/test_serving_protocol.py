@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import Any
 
 import pytest
@@ -16,9 +16,11 @@ import uvicorn
 from homeostat.errors import HomeostatError, InvalidRow
 from serving import access
 from serving.batching import Done, Reply
+from serving.draining import Leaving
 from serving.meters import Meter
+from serving.patience import Limits
 from serving.predicting import Predictor, Wanted
-from serving.protocol import protocol_of
+from serving.protocol import GatewayProtocol, protocol_of
 
 PATH = "/v1/models/m/predict"
 
@@ -61,8 +63,13 @@ async def long_way(scope: dict[str, Any], receive: Any, send: Any) -> None:  # n
     """An application that says which way the request came."""
     if scope["type"] != "http":
         return
-    message = await receive()
-    body = b"the long way: " + message["body"]
+    body, more = b"the long way: ", True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return
+        body += message["body"]
+        more = message.get("more_body", False)
     headers = [(b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})
@@ -75,11 +82,17 @@ def echo() -> Echo:
 
 @pytest.fixture(scope="module")
 def port(echo: Echo) -> Iterator[int]:
+    with serving_by(protocol_of(echo)) as port:
+        yield port
+
+
+@contextmanager
+def serving_by(protocol: type[GatewayProtocol]) -> Iterator[int]:
     with closing(socket.socket()) as listener:
         listener.bind(("127.0.0.1", 0))
         config = uvicorn.Config(
             long_way,
-            http=protocol_of(echo),
+            http=protocol,
             ws="none",
             lifespan="off",
             log_level="warning",
@@ -272,3 +285,77 @@ def until(holds: Callable[[], bool]) -> None:
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.005)
+
+
+@pytest.fixture(scope="module")
+def hasty(echo: Echo) -> Iterator[int]:
+    """A server with little patience."""
+    limits = Limits(head_seconds=0.3, body_seconds=0.6, head_bytes=2000, headers=20)
+    with serving_by(protocol_of(echo, limits)) as port:
+        yield port
+
+
+def rest(caller: Caller) -> bytes:
+    """All that comes until the server hangs up."""
+    while received := caller.socket.recv(65536):
+        caller.pending += received
+    return caller.pending
+
+
+@pytest.mark.parametrize(
+    ("sent", "told"),
+    [
+        (b"", b""),
+        (b"POST /v1/models/m/predict HTTP/1.1\r\nhost: x", b"The head of the request"),
+        (b"POST /v1/models/m/predict HTTP/1.1\r\ncontent-length: 9\r\n\r\nab", b"The body"),
+        (b"POST /elsewhere HTTP/1.1\r\ncontent-length: 9\r\n\r\nab", b"The body"),
+    ],
+)
+def test_who_is_too_slow_is_told_so_and_holds_nothing(
+    echo: Echo, hasty: int, sent: bytes, told: bytes
+) -> None:
+    caller = Caller(hasty)
+    caller.socket.sendall(sent)
+    answer = rest(caller)
+    assert (b"HTTP/1.1 408 " in answer) == bool(told)
+    assert told in answer
+    assert echo.caller.meter.under_way == 0
+
+
+def test_who_asks_in_time_and_rests_in_between_is_not_late(hasty: int) -> None:
+    caller = Caller(hasty)
+    for _ in range(4):
+        caller.send(b"x", more="connection: keep-alive\r\n")
+        assert caller.read()[0] == 200
+        time.sleep(0.4)  # longer than the head of a request may take
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"host: x\r\n" * 21 + b"\r\n",
+        b"x: " + b"y" * 2000 + b"\r\n\r\n",
+        b"x: " + b"y" * 4000,  # and no end of it
+    ],
+)
+def test_a_head_beyond_its_limits_is_refused(hasty: int, head: bytes) -> None:
+    caller = Caller(hasty)
+    caller.socket.sendall(b"POST /v1/models/m/predict HTTP/1.1\r\n" + head)
+    answer = rest(caller)
+    assert answer.startswith(b"HTTP/1.1 431 ")
+    assert b"head-too-large" in answer
+
+
+def test_a_server_that_leaves_answers_and_lets_go_of_each_connection(echo: Echo) -> None:
+    leaving = Leaving()
+    with serving_by(protocol_of(echo, None, leaving)) as port:
+        short, long = Caller(port), Caller(port)
+        for caller, path in ((short, PATH), (long, "/elsewhere")):
+            caller.send(b"before", path)
+            assert "connection" not in caller.read()[1]
+        leaving.begun = True
+        for caller, path in ((short, PATH), (long, "/elsewhere")):
+            caller.send(b"after", path)
+            status, headers, _ = caller.read()
+            assert (status, headers["connection"]) == (200, "close")
+            assert rest(caller) == b""

@@ -51,8 +51,11 @@ def loaded(model: str, version: int, module: Slow) -> Loaded:
     return Loaded(model, version, "d" * 64, learner, module, profile, "same")
 
 
-def batcher(fleet: Fleet, folder: Path) -> Batcher:
-    return Batcher(fleet, Spool(folder), Metrics(), lambda _split, _done: None, utc_now)
+def batcher(fleet: Fleet, folder: Path, max_queue_ms: float = 0) -> Batcher:
+    return Batcher(
+        *(fleet, Spool(folder), Metrics(), lambda _split, _done: None, utc_now),
+        max_queue_ms=max_queue_ms,
+    )
 
 
 async def ask(made: Batcher, model: str, value: float) -> Reply:
@@ -96,5 +99,31 @@ def test_what_is_withdrawn_while_it_works_answers_nobody(tmp_path: Path) -> None
         slow.let.set()
         reply = await asyncio.wait_for(asked, 20)
         assert (reply.version, reply.generation) == (7, 2)
+
+    asyncio.run(run())
+
+
+def test_a_full_line_refuses_what_comes_and_answers_what_it_took(tmp_path: Path) -> None:
+    slow, quick = Slow(quick=False), Slow(quick=True)
+    fleet = Fleet(("slow", "quick"))
+    fleet.swap(Split("slow", 1, loaded("slow", 1, slow)))
+    fleet.swap(Split("quick", 1, loaded("quick", 1, quick)))
+
+    async def run() -> None:
+        made = batcher(fleet, tmp_path, max_queue_ms=1000)
+        made._lines["slow"].limit = 3
+        tasks = [asyncio.create_task(ask(made, "slow", 0.0))]
+        await asyncio.to_thread(slow.asked.wait, 20)  # a batch of one is away
+        while (full := made.refuses("slow")) is None:
+            tasks.append(asyncio.create_task(ask(made, "slow", float(len(tasks)))))
+            await asyncio.sleep(0)  # it queues
+        assert len(tasks) == 4
+        assert (full.code, full.fields["limit"], full.fields["model"]) == ("overloaded", 3, "slow")
+        assert made.refuses("quick") is None
+        slow.let.set()
+        found = [await asyncio.wait_for(task, 20) for task in tasks]
+        said = [msgspec.json.decode(one.body)["predictions"][0]["prediction"] for one in found]
+        assert said == [0.0, 1.0, 2.0, 3.0]
+        assert made.refuses("slow") is None
 
     asyncio.run(run())
