@@ -38,7 +38,7 @@ class Gateway:
     """The gateway at one address.
 
     Args:
-        address: As in `Settings.gateway_address`.
+        address: As in `Settings.gateway_admin_address`; of the other routes `gateway_address` too.
         token: The bearer token.
         actor: Who acts, for the ledger.
         transport: Another way to send, for tests.
@@ -68,7 +68,7 @@ class Gateway:
     @classmethod
     def of(cls, settings: Settings) -> Self:
         """The gateway of these settings, called by the user of this process."""
-        return cls(settings.gateway_address, settings.secret_token(), actor=caller())
+        return cls(settings.gateway_admin_address, settings.secret_token(), actor=caller())
 
     def __enter__(self) -> Self:
         return self

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import ipaddress
 import os
 import secrets
 import tomllib
@@ -23,6 +24,7 @@ from homeostat.policy import Policy
 
 PREFIX = "HOMEOSTAT_"
 CONFIG_FILE = "homeostat.toml"
+ADMIN_PORT = 8100  # where the gateway listens beyond the loopback
 
 Port = Annotated[int, Field(ge=1, le=65_535)]
 
@@ -74,6 +76,14 @@ class Settings(BaseSettings):
     """How many gateway processes `up` starts. Several share gateway_port; the first also listens on
     gateway_port + 1 by itself, the second on gateway_port + 2, and so on: for its own health and
     metrics.
+    """
+    gateway_admin_host: str = "127.0.0.1"
+    """What the gateway's routes that act (promote, roll back, override, restore, approve) listen
+    on, where they have a port of their own.
+    """
+    gateway_admin_port: Annotated[int, Field(ge=0, le=65_535)] = 0
+    """Their port, which has all other routes as well. 0: gateway_port as long as host is the
+    loopback, and 8100 beyond it.
     """
     mlflow_port: Port = 5000
     """The port of the MLflow server that `up` starts."""
@@ -168,6 +178,18 @@ class Settings(BaseSettings):
         return f"http://{self.host}:{self.gateway_port}"
 
     @property
+    def admin_port(self) -> int:
+        """The port of the routes that act; 0: the gateway's own."""
+        return self.gateway_admin_port or (0 if is_loopback(self.host) else ADMIN_PORT)
+
+    @property
+    def gateway_admin_address(self) -> str:
+        """The address that has the routes that act."""
+        if port := self.admin_port:
+            return f"http://{self.gateway_admin_host}:{port}"
+        return self.gateway_address
+
+    @property
     def database(self) -> str:
         """The SQLAlchemy URL of the lifecycle database, given or embedded."""
         return self.database_url or f"sqlite:///{self.state_dir.resolve() / 'lifecycle.db'}"
@@ -202,6 +224,14 @@ class Settings(BaseSettings):
             with os.fdopen(descriptor, "w") as file:
                 file.write(secrets.token_urlsafe(32))
         return path.read_text().strip()
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address or a name is this machine's own, which no other one reaches."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def config_path() -> Path:

@@ -9,12 +9,19 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.concurrency import run_in_threadpool
 
 from registry.promotion import grant_override
 from serving import requests, views
-from serving.admitting import Administrator, OnCall, Promoter, Reader, body_reader
+from serving.admitting import (
+    Administrator,
+    OnCall,
+    Promoter,
+    Reader,
+    at_admin_port,
+    body_reader,
+)
 from serving.approving import approve_version
 from serving.gateway import Gateway
 
@@ -23,7 +30,7 @@ LONGEST_PAGE = 1_000  # routings in one answer
 
 def routes(gateway: Gateway) -> APIRouter:
     """The routes that act, and those that show what only who acts has to see."""
-    router = APIRouter(prefix="/v1")
+    router = APIRouter(prefix="/v1", dependencies=[Depends(at_admin_port)])
     body_of = body_reader(gateway.settings.max_body_bytes)
 
     @router.get("/models/{model}/history")

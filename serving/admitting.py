@@ -9,8 +9,10 @@ from typing import Annotated, TypeVar
 from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 
+from homeostat.settings import Settings, is_loopback
 from serving.access import Access, Caller
 from serving.bodies import parse, read_body
+from serving.handlers import NotFound
 
 Body = TypeVar("Body")
 _bearer = HTTPBearer(auto_error=False, description="A token; see docs/access.md.")
@@ -41,6 +43,42 @@ def needs(verb: str) -> Callable[..., AsyncIterator[Caller]]:
             caller.meter.leave()
 
     return door
+
+
+async def at_admin_port(request: Request) -> None:
+    """Let in who came by the port of the routes that act, where they have one of their own.
+
+    Raises:
+        NotFound: by another port; there is no such route there.
+    """
+    port = request.app.gateway.settings.admin_port
+    if port and _port_of(request) != port:
+        raise NotFound(
+            f"There is nothing at {request.url.path} by this port.",
+            remedy="Routes that act are at gateway_admin_host and gateway_admin_port.",
+        )
+
+
+async def scraper(request: Request) -> None:
+    """Let in who may see figures: anybody on this machine's own address, else a reader.
+
+    Raises:
+        Unauthorized: the port is open to other machines, and the request has no valid token.
+        Forbidden: its token does not have the verb `read`.
+    """
+    settings: Settings = request.app.gateway.settings
+    by_admin = settings.admin_port and _port_of(request) == settings.admin_port
+    if not is_loopback(settings.gateway_admin_host if by_admin else settings.host):
+        access: Access = request.app.gateway.access
+        header = request.headers.get("authorization")
+        caller = access.check(header.encode("latin-1") if header is not None else None)
+        access.need(caller, "read")
+
+
+def _port_of(request: Request) -> int | None:
+    """The port that the connection came in by."""
+    server = request.scope.get("server")
+    return server[1] if server else None
 
 
 Reader = Annotated[Caller, Depends(needs("read"))]

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 
@@ -19,7 +19,7 @@ from homeostat.errors import (
 from homeostat.settings import Settings
 from registry.labels import LabelItem
 from serving import acting, handlers, openapi, requests, views, webhook
-from serving.admitting import Labeller, Reader, body_reader
+from serving.admitting import Labeller, Reader, body_reader, scraper
 from serving.bodies import read_body
 from serving.feedback import LabelResult
 from serving.gateway import Gateway
@@ -88,13 +88,13 @@ def _open_routes(gateway: Gateway) -> APIRouter:
         """The process answers."""
         return {"live": True}
 
-    @router.get("/health/ready")
+    @router.get("/health/ready", dependencies=[Depends(scraper)])
     async def ready() -> JSONResponse:
         """Every model that has a routing is served; 503 until then."""
         yes, document = views.health(gateway)
         return JSONResponse(document, 200 if yes else 503)
 
-    @router.get("/metrics")
+    @router.get("/metrics", dependencies=[Depends(scraper)])
     def metrics() -> Response:
         """Figures for Prometheus."""
         return Response(gateway.metrics.render(), media_type=CONTENT_TYPE)

@@ -40,6 +40,7 @@ class Line:
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._alone = 0.0
+        self._told: Overloaded | None = None
         self._fitted: int | None = None  # of the last batch, if it took too long
         self.limit = FIRST
 
@@ -71,7 +72,15 @@ class Line:
         self.limit = max(1, min(limit, LONGEST))
 
     def refusal(self, model: str) -> Overloaded:
-        """What a request is told that finds the line full."""
+        """What a request is told that finds the line full; the same object while that is true.
+
+        Refusing has to cost next to nothing: under five times the capacity it is most of the work.
+        """
+        if self._told is None or self._told.fields["limit"] != self.limit:
+            self._told = self._refusal(model)
+        return self._told
+
+    def _refusal(self, model: str) -> Overloaded:
         return Overloaded(
             f"{self.limit} requests wait for '{model}', as many as are answered in "
             f"{1000 * self.seconds:.0f} ms.",

@@ -98,7 +98,7 @@ class Predictor:
             try:
                 body = await read_body(scope["headers"], receive, self._max_body_bytes)
                 if (full := self._batcher.refuses(model)) is not None:
-                    raise full
+                    raise full.with_traceback(None)
                 request = parse_request(body, self._max_rows)
                 reply = await self._batcher.submit(model, request, body)
             finally:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import lru_cache
 
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
@@ -27,6 +28,7 @@ from homeostat.errors import HomeostatError
 from serving.access import Caller
 from serving.batching import Reply
 from serving.draining import Leaving
+from serving.line import Overloaded
 from serving.patience import HeadTooLarge, Limits, Sweep, TooSlow
 from serving.predicting import Predictor, Wanted
 from serving.problems import MEDIA_TYPE, encode_problem, headers_of, internal, status_of
@@ -78,7 +80,8 @@ class Exchange(RequestResponseCycle):
             return
         if isinstance(result, HomeostatError):
             self.protocol.predictor.count_refusal(self.wanted.model, result)
-            head, body = _refusal(result)
+            refusal = _known_refusal if isinstance(result, Overloaded) else _refusal
+            head, body = refusal(result)
         else:
             body = result.body
             head = _OK % (len(body), result.version, result.generation)
@@ -365,4 +368,5 @@ def _refusal(error: HomeostatError) -> tuple[bytes, bytes]:
     return head, body
 
 
+_known_refusal = lru_cache(maxsize=64)(_refusal)  # of an error that many are told
 _NOBODY_WAITS = asyncio.Event()

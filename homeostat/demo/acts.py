@@ -130,7 +130,7 @@ def roll_back(stage: Stage) -> None:
     )
     bad = rivals.register_bad_version(stage)
     reply = httpx.post(
-        f"{stage.settings.gateway_address}/v1/models/{MODEL}/overrides",
+        f"{stage.settings.gateway_admin_address}/v1/models/{MODEL}/overrides",
         json={"version": bad, "reason": "it looked better on my laptop", "expires_hours": 1},
         headers={"Authorization": f"Bearer {stage.settings.secret_token()}"},
         timeout=10.0,

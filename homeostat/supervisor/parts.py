@@ -35,6 +35,7 @@ class Part:
         port_setting: The setting that moves its port; empty where it listens on none.
         port: What it listens on.
         shares: A port that it listens on together with others of its kind; 0: none.
+        admin: A port besides, of the routes that act; 0: none.
         after: Names of the parts that must be ready before it is started.
         once: Whether it ends by itself, and is ready when it ended well.
     """
@@ -47,6 +48,7 @@ class Part:
     port_setting: str = ""
     port: int = 0
     shares: int = 0
+    admin: int = 0
     after: tuple[str, ...] = ()
     once: bool = False
 
@@ -83,9 +85,13 @@ def ports(settings: Settings) -> dict[int, Part]:
         StartError: two parts would listen on one.
     """
     found: dict[int, Part] = {}
-    for part in parts(settings, {}):
-        if not part.ours or not part.port:
-            continue
+    listening = [part for part in parts(settings, {}) if part.ours and part.port]
+    acting = [
+        replace(part, port=part.admin, port_setting="gateway_admin_port")
+        for part in listening
+        if part.admin
+    ]
+    for part in listening + acting[:1]:  # several gateways share it
         if part.port in found:
             other = found[part.port]
             raise StartError(
@@ -177,7 +183,11 @@ def _gateway(
     # Batches are small: more threads than one cost more than they bring, and starve the servers.
     env = own_environment(settings, base) | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     argv = (*_module("homeostat.supervisor.gateway_server"), *words)
-    return Part(name, address, argv, env, ready, "gateway_port", port, after=("database",))
+    return Part(
+        *(name, address, argv, env, ready, "gateway_port", port),
+        admin=settings.admin_port,
+        after=("database",),
+    )
 
 
 def _flows(settings: Settings, base: Mapping[str, str]) -> Part:
