@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -266,3 +267,22 @@ def until(holds: Callable[[], bool], seconds: float = 2.0) -> None:
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+@pytest.mark.parametrize("door", [{"token_concurrency": 1}], indirect=True)
+def test_a_holder_with_enough_under_way_is_refused_until_one_is_answered(door: Door) -> None:
+    secret, other = door.token("ann", "label", "predict"), door.token("bob", "predict")
+    with ThreadPoolExecutor(1) as pool:
+        with door.gateway.feedback.paused():  # labels wait
+            first = pool.submit(door.send, secret, "POST", "/v1/labels", {"labels": []})
+            deadline = time.monotonic() + 20
+            while not door.gateway.access._meters["ann"].under_way:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            for path, body in (("/v1/labels", {"labels": []}), (PREDICT, ROW)):
+                refused = door.send(secret, "POST", path, body)
+                assert (refused.status_code, refused.json()["limit"]) == (429, 1)
+                assert refused.headers["retry-after"] == "1"
+            assert door.send(other, "POST", PREDICT, ROW).status_code == 200
+        assert first.result(20).status_code == 200
+    assert door.send(secret, "POST", PREDICT, ROW).status_code == 200
