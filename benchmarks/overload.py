@@ -28,8 +28,9 @@ from typing import cast
 import psutil
 import uvloop
 
-from benchmarks.gateway import MODEL, ROW, free_port, prepare, request_bytes, running
+from benchmarks.gateway import MODEL, ROW, prepare, request_bytes, running
 from benchmarks.gateway import until_it_answers as until_ready
+from benchmarks.ports import free_port
 
 REQUEST = request_bytes(f"/v1/models/{MODEL}/predict", {"row": ROW})
 COLUMNS = ("sent/s", "answered/s", "refused/s", "p50 ms", "p99 ms", "failed", "unsent", "MB")
