@@ -21,10 +21,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
-
-from sqlalchemy import func, select
 
 from benchmarks.gateway import (
     MODEL,
@@ -35,9 +35,10 @@ from benchmarks.gateway import (
     until_it_answers,
 )
 from benchmarks.ports import free_port
+from homeostat.clock import utc_now
 from registry import connect, find_predictions, sessions, transaction
 from registry.labels import labelled_rows_of
-from registry.tables import PredictionRow
+from registry.log import predictions_within
 
 LONGEST_LIFE = 2.0  # seconds under traffic, until a kill
 LABELLED = 0.02  # share of the answers: a label waits for a transaction of the database
@@ -145,8 +146,9 @@ def look_up(url: str, told: Told) -> Found:
     """Look every answer and every acknowledged label up in the database."""
     with transaction(sessions(connect(url))) as session:
         logged = find_predictions(session, told.answered)
-        query = select(PredictionRow.entity, func.count()).group_by(PredictionRow.entity)
-        rows = dict(session.execute(query.where(PredictionRow.entity != "")).all())
+        moments = datetime(1970, 1, 1, tzinfo=UTC), utc_now()
+        rows = Counter(one.entity for one in predictions_within(session, MODEL, *moments))
+        del rows[""]
         kept = labelled_rows_of(session, told.labelled)
     labelled = {one.id for one in kept if one.loss is not None}
     right = {made for made, one in logged.items() if one.entity == told.answered[made]}

@@ -132,11 +132,19 @@ class Digits(TorchLearner):
             values = np.empty(0, dtype=object)
         if not _is_batch(values, len(rows)):
             values = np.array([_image(index, row) for index, row in enumerate(images)])
-        pixels = values.reshape(len(rows), PIXELS)
+        return self.encode_array(values.reshape(len(rows), PIXELS))
+
+    @property
+    def row_size(self) -> int:
+        """The pixels, as a plain list of numbers."""
+        return PIXELS
+
+    def encode_array(self, values: NDArray[Any]) -> Tensor:
+        """As `Learner.encode_array`."""
         # NaN compares false with everything, so this refuses it too.
-        if not ((pixels >= 0) & (pixels <= MAX_INK)).all():
-            raise _out_of_range(pixels)
-        return torch.from_numpy(pixels.astype(np.float32))
+        if not ((values >= 0) & (values <= MAX_INK)).all():
+            raise _out_of_range(values)
+        return torch.from_numpy(values.astype(np.float32))
 
 
 def _is_batch(values: NDArray[Any], rows: int) -> bool:

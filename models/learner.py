@@ -145,6 +145,22 @@ class Learner(ABC):
             InvalidRow: with the index of the first bad row and what is wrong with it.
         """
 
+    @property
+    def row_size(self) -> int:
+        """How many numbers a row is, where `encode_array` takes plain lists of them; else 0."""
+        return 0
+
+    def encode_array(self, values: NDArray[np.floating[Any]]) -> Tensor:
+        """As `encode`, of rows that are lists of `row_size` numbers each, all in one array (N, D).
+
+        It is what a gateway asks of a learner with `row_size`: no number becomes a Python object
+        twice.
+
+        Raises:
+            InvalidRow: as `encode`.
+        """
+        return self.encode(values.tolist())
+
     @abstractmethod
     def targets(self, labels: Sequence[Label]) -> Tensor:
         """Truths as (N,) int64 class index (-1: a class never seen) or float32 value.

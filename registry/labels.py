@@ -19,7 +19,7 @@ from sqlalchemy import ColumnElement, Select, delete, select, text
 from sqlalchemy.orm import Session
 
 from registry.json_text import storable, to_json
-from registry.log import PredictionRecord, find_predictions
+from registry.log import PredictionRecord, find_predictions, keep_rows
 from registry.losses import LossPoint, loss_series, record_losses
 from registry.statements import insert, insert_new, parts_of
 from registry.tables import LabelRow, LossRow, PredictionRow
@@ -88,7 +88,7 @@ def record_labels(session: Session, items: Sequence[LabelItem], at: datetime) ->
 
 
 def adopt_orphans(
-    session: Session, ids: Collection[str] | None = None, limit: int = 1000
+    session: Session, span: tuple[str, str] | None = None, limit: int = 1000
 ) -> list[LabelOutcome]:
     """Join labels that came before their predictions, now that those are in the log.
 
@@ -97,22 +97,22 @@ def adopt_orphans(
 
     Args:
         session: Open transaction.
-        ids: Predictions that were just logged; None looks at every orphan.
+        span: The least and the greatest id of what was just logged; None looks at every orphan.
         limit: Labels taken in one call, oldest first.
     """
-    query = (
-        select(LabelRow.id, LabelRow.prediction_id, LabelRow.value, LabelRow.source, LabelRow.at)
-        .join(PredictionRow, PredictionRow.id == LabelRow.prediction_id)
-        .where(LabelRow.status == "orphan")
-        .order_by(LabelRow.at, LabelRow.id)
-        .limit(limit)
-    )
-    parts = [query] if ids is None else [query.where(_among(part)) for part in parts_of(ids)]
-    orphans = [orphan for part in parts for orphan in session.execute(part)]
-    outcomes = []
-    for key, prediction_id, value, source, at in orphans:
-        (outcome,) = _judge(session, [LabelItem(prediction_id, value, source)], at, key)
-        outcomes.append(outcome)
+    query = select(
+        LabelRow.id, LabelRow.prediction_id, LabelRow.value, LabelRow.source, LabelRow.at
+    ).where(LabelRow.status == "orphan")
+    if span is not None:  # few labels, if any, have an id between these
+        query = query.where(LabelRow.prediction_id.between(*span))
+    outcomes: list[LabelOutcome] = []
+    waiting = session.execute(query.order_by(LabelRow.at, LabelRow.id)).all()
+    for start in range(0, len(waiting), limit):
+        part = waiting[start : start + limit]
+        there = find_predictions(session, {row.prediction_id for row in part}).keys()
+        for key, prediction_id, value, source, at in part:
+            if prediction_id in there and len(outcomes) < limit:
+                outcomes += _judge(session, [LabelItem(prediction_id, value, source)], at, key)
     return outcomes
 
 
@@ -173,6 +173,7 @@ def _judge(
     for item in items:
         if item.prediction_id in predictions and item.prediction_id not in standing:
             first.setdefault(item.prediction_id, item)
+    keep_rows(session, [predictions[prediction_id] for prediction_id in sorted(first)])
     if orphan is not None:
         session.execute(delete(LabelRow).where(LabelRow.id == orphan))
     won = _accept(session, first, predictions, at)

@@ -1,11 +1,14 @@
 """The prediction log: every answer, findable by its id, written in batches.
 
+Gateways log blocks (`registry.blocks`). A prediction that a label names is kept as a row of its
+own besides, so that labels, losses and what a retrain learns from are joined by the database.
+
 Shapes: C outputs of a row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -15,15 +18,25 @@ from numpy.typing import NDArray
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from registry.blocks import (
+    Arm,
+    Block,
+    Columns,
+    batches_of,
+    batches_within,
+    find_in_blocks,
+    id_text,
+    insert_blocks,
+)
 from registry.bulk import insert_new_rows
-from registry.json_text import storable
+from registry.json_text import from_json, storable
 from registry.statements import columns_of, parts_of
-from registry.tables import PredictionRow, ShadowRow
-from registry.traffic import count_traffic
+from registry.tables import BlockRow, PredictionRow, ShadowRow
+from registry.traffic import Stamp, count_traffic
 
 _COLUMNS = (
     *("id", "model", "version", "generation", "arm", "entity", "at"),
-    *("row", "output", "columns", "answer"),
+    *("row", "output", "columns", "answer", "packed"),
 )
 
 
@@ -58,11 +71,33 @@ class PredictionRecord:
     shadows: tuple[tuple[int, NDArray[np.float32]], ...] = ()
 
 
-def log_predictions(session: Session, records: Sequence[PredictionRecord]) -> None:
-    """Write a batch; a record whose id is already there changes nothing.
+def log_blocks(session: Session, blocks: Sequence[Block]) -> None:
+    """Write what gateways answered; a batch that is already there changes nothing.
 
     So a spool that is replayed after a crash adds nothing twice.
     """
+    insert_blocks(session, blocks)
+    count_traffic(
+        session,
+        [
+            Stamp(*(arm.model, batch.moment, arm.generation, arm.version, arm.arm))
+            for arm, batch in ((block.arm, batch) for block in blocks for batch in block.batches)
+        ],
+    )
+
+
+def log_predictions(session: Session, records: Sequence[PredictionRecord]) -> None:
+    """Write predictions, a row each; a record whose id is already there changes nothing."""
+    _insert(session, records, packed=False)
+    count_traffic(session, [Stamp(r.model, r.at, r.generation, r.version, r.arm) for r in records])
+
+
+def keep_rows(session: Session, records: Sequence[PredictionRecord]) -> None:
+    """Keep predictions that are in blocks as rows besides; those that are rows stay as they are."""
+    _insert(session, records, packed=True)
+
+
+def _insert(session: Session, records: Sequence[PredictionRecord], *, packed: bool) -> None:
     insert_new_rows(
         session,
         PredictionRow,
@@ -80,6 +115,7 @@ def log_predictions(session: Session, records: Sequence[PredictionRecord]) -> No
                 _pack(record.output),
                 len(record.output),
                 record.answer,
+                packed,
             )
             for record in records
         ],
@@ -94,15 +130,16 @@ def log_predictions(session: Session, records: Sequence[PredictionRecord]) -> No
             for version, output in record.shadows
         ],
     )
-    count_traffic(session, records)
 
 
 def count_predictions(session: Session, model: str, version: int | None = None) -> int:
     """How many predictions of a model (of one version) are in the log."""
-    query = select(func.count()).select_from(PredictionRow).where(PredictionRow.model == model)
+    singly = select(func.count()).where(PredictionRow.model == model, ~PredictionRow.packed)
+    packed = select(func.sum(BlockRow.rows)).where(BlockRow.model == model)
     if version is not None:
-        query = query.where(PredictionRow.version == version)
-    return session.scalar(query) or 0
+        singly = singly.where(PredictionRow.version == version)
+        packed = packed.where(BlockRow.version == version)
+    return (session.scalar(singly) or 0) + int(session.scalar(packed) or 0)
 
 
 def find_prediction(session: Session, prediction_id: str) -> PredictionRecord | None:
@@ -120,6 +157,9 @@ def predictions_elsewhere(
             PredictionRow.id.in_(part), PredictionRow.model.not_in(models)
         )
         found.update(session.scalars(query))
+    found.update(
+        name for name, arm, _, _ in find_in_blocks(session, ids) if arm.model not in models
+    )
     return found
 
 
@@ -137,7 +177,66 @@ def find_predictions(session: Session, ids: Collection[str]) -> dict[str, Predic
             columns_of(PredictionRow).where(PredictionRow.id.in_(part))
         ).mappings()
         found.update((row["id"], _record(row, shadows.get(row["id"], ()))) for row in rows)
+    packed = find_in_blocks(session, [name for name in ids if name not in found])
+    found.update((name, _unpacked(name, arm, batch, at)) for name, arm, batch, at in packed)
     return found
+
+
+def predictions_within(
+    session: Session, model: str, start: datetime, end: datetime
+) -> Iterator[PredictionRecord]:
+    """All predictions of [start, end), a block or a few thousand rows at a time, in no order."""
+    query = (
+        select(PredictionRow.id)
+        .where(PredictionRow.model == model, ~PredictionRow.packed)
+        .where(PredictionRow.at >= start, PredictionRow.at < end)
+    )
+    for part in parts_of(session.scalars(query).all()):
+        yield from find_predictions(session, part).values()
+    for arm, batch in batches_within(session, model, start, end):
+        yield from unpacked(arm, batch)
+
+
+def unpack_blocks(session: Session) -> None:
+    """Keep every prediction of every block as a row of its own."""
+    names = (BlockRow.model, BlockRow.generation, BlockRow.version, BlockRow.arm)
+    keys = session.scalars(select(BlockRow.id).order_by(BlockRow.id)).all()
+    for key in keys:
+        found = session.execute(select(*names, BlockRow.content).where(BlockRow.id == key)).one()
+        for batch in batches_of(found.content):
+            keep_rows(session, unpacked(Arm(*found[:4]), batch))
+
+
+def unpacked(arm: Arm, batch: Columns) -> list[PredictionRecord]:
+    """The predictions of a batch, one by one."""
+    return [
+        _unpacked(id_text(batch.id_at(place)), arm, batch, place) for place in range(batch.count)
+    ]
+
+
+def _unpacked(name: str, arm: Arm, batch: Columns, place: int) -> PredictionRecord:
+    shadows = [(version, _line(outputs, width, place)) for version, width, outputs in batch.shadows]
+    numbers = batch.numbers()[place].tolist() if batch.columns else None
+    entities = batch.entities
+    return PredictionRecord(
+        id=name,
+        model=arm.model,
+        version=arm.version,
+        generation=arm.generation,
+        arm=arm.arm,
+        entity=entities[place if len(entities) > 1 else 0] if entities else "",
+        at=batch.moment,
+        row=numbers if batch.columns else from_json(batch.rows.split(b"\n")[place]),
+        output=_line(batch.outputs, batch.width, place),
+        answer=from_json(batch.answers.split(b"\n")[place]),
+        shadows=tuple(
+            (version, output) for version, output in shadows if not np.isnan(output).all()
+        ),
+    )
+
+
+def _line(outputs: bytes, width: int, place: int) -> NDArray[np.float32]:
+    return _unpack(outputs[4 * width * place : 4 * width * (place + 1)])
 
 
 def _record(

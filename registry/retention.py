@@ -3,7 +3,7 @@
 Nobody forgets a row that is still needed: what a version with a role was trained on (its memory is
 an artifact of its own, but `homeostat reproduce` reads the rows), what an open incident is about,
 what is too young for its label to count, and what was labelled a moment ago. A row goes with its
-labels, losses and shadows.
+labels, losses and shadows; a block goes once all of it may, and after its labelled rows.
 """
 
 from __future__ import annotations
@@ -12,11 +12,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import Text, cast, delete, exists, func, or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, Text, and_, cast, delete, exists, func, or_, select
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from registry.incident_records import Incident, open_incidents
-from registry.tables import LabelRow, LineageRow, LossRow, PredictionRow, ReleaseRow, ShadowRow
+from registry.tables import (
+    BlockRow,
+    LabelRow,
+    LineageRow,
+    LossRow,
+    PredictionRow,
+    ReleaseRow,
+    ShadowRow,
+)
 
 ROLE_KEPT = timedelta(days=30)  # after its last role, as long as its files are kept here
 LABELLED_KEPT = timedelta(hours=1)  # for gateways that read what others took
@@ -89,23 +97,29 @@ def spans_free(before: datetime, needed: Sequence[Span]) -> list[Span]:
 def oldest_within(session: Session, model: str, keep_bytes: int) -> datetime | None:
     """From when on rows are to be kept so that a model's log takes about so many bytes.
 
-    What a row takes is the mean of its newest and oldest rows, indexes and shadows not counted;
-    None: all of them fit.
+    What a row or a block takes is the mean of the newest and oldest ones; indexes, and what
+    labelled predictions take beside their blocks, are not counted. None: all of them fit.
     """
-    mine = PredictionRow.model == model
+    blocks = BlockRow.model == model
+    each = _mean(session, func.length(BlockRow.content), blocks, BlockRow.first_at)
+    count = session.scalar(select(func.count()).select_from(BlockRow).where(blocks)) or 0
+    excess = count - int(keep_bytes / each) if each else 0
+    if excess > 0:
+        firsts = select(BlockRow.first_at).where(blocks).order_by(BlockRow.first_at)
+        return session.scalar(firsts.offset(excess).limit(1)) or _LAST
+    # Rows that are in no block are older than all blocks.
+    mine = and_(PredictionRow.model == model, ~PredictionRow.packed)
     size = (
         func.length(cast(PredictionRow.row, Text))
         + func.length(PredictionRow.output)
         + func.length(cast(PredictionRow.answer, Text))
         + ROW_BYTES
     )
-    found: list[int] = []
-    for order in (PredictionRow.at, PredictionRow.at.desc()):
-        found += session.scalars(select(size).where(mine).order_by(order).limit(SAMPLED))
-    if not found:
+    row = _mean(session, size, mine, PredictionRow.at)
+    if not row:
         return None
-    count = session.scalar(select(func.count()).select_from(PredictionRow).where(mine)) or 0
-    excess = count - int(keep_bytes * len(found) / sum(found))
+    rows = session.scalar(select(func.count()).select_from(PredictionRow).where(mine)) or 0
+    excess = rows - int((keep_bytes - count * each) / row)
     if excess <= 0:
         return None
     query = select(PredictionRow.at).where(mine).order_by(PredictionRow.at).offset(excess).limit(1)
@@ -124,7 +138,7 @@ def forget_predictions(
         model: The registered model's name.
         spans: As `spans_free` gives them.
         now: The present moment.
-        limit: Rows of this transaction, at most.
+        limit: Predictions of this transaction, at most, but for those of one block more.
     """
     settling = exists().where(
         LossRow.prediction_id == PredictionRow.id, LossRow.labelled_at > now - LABELLED_KEPT
@@ -149,7 +163,49 @@ def forget_predictions(
         for table in (LabelRow, LossRow, ShadowRow):
             session.execute(delete(table).where(table.prediction_id.in_(ids)))
         session.execute(delete(PredictionRow).where(PredictionRow.id.in_(ids)))
-    return len(ids)
+    return len(ids) + _forget_blocks(session, model, spans, limit - len(ids))
+
+
+def _forget_blocks(session: Session, model: str, spans: Sequence[Span], limit: int) -> int:
+    """Remove blocks that lie in a stretch, oldest first, until `limit` predictions went."""
+    labelled = exists().where(
+        PredictionRow.model == BlockRow.model,
+        PredictionRow.at >= BlockRow.first_at,
+        PredictionRow.at <= BlockRow.last_at,
+    )
+    gone = 0
+    for span in spans:
+        while gone < limit:
+            oldest = session.execute(
+                select(BlockRow.id, BlockRow.rows)
+                .where(
+                    BlockRow.model == model,
+                    BlockRow.first_at >= span.start,
+                    BlockRow.first_at < span.end,
+                    BlockRow.last_at < span.end,
+                    ~labelled,
+                )
+                .order_by(BlockRow.first_at)
+                .limit(1)
+            ).one_or_none()
+            if oldest is None:
+                break
+            session.execute(delete(BlockRow).where(BlockRow.id == oldest.id))
+            gone += oldest.rows
+    return gone
+
+
+def _mean(
+    session: Session,
+    size: ColumnElement[int],
+    mine: ColumnElement[bool],
+    at: InstrumentedAttribute[datetime],
+) -> float:
+    """The mean size of the newest and the oldest; 0: there is none."""
+    found: list[int] = []
+    for order in (at.asc(), at.desc()):
+        found += session.scalars(select(size).where(mine).order_by(order).limit(SAMPLED))
+    return sum(found) / len(found) if found else 0.0
 
 
 def _change_of(incident: Incident) -> datetime:

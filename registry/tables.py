@@ -17,6 +17,7 @@ from sqlalchemy import (
     LargeBinary,
     String,
     UniqueConstraint,
+    false,
     text,
 )
 from sqlalchemy.orm import Mapped, mapped_column, relationship
@@ -25,8 +26,34 @@ from registry.columns import Digest, Key, Model, Serial, SpeltMoment, Uuid
 from registry.columns import Table as Table
 
 
+class BlockRow(Table):
+    """Answers of one arm, many in a row: see `registry.blocks`."""
+
+    __tablename__ = "blocks"
+    __table_args__ = (
+        Index("uq_blocks_first_id", "first_id", unique=True),
+        Index(None, "model", "first_at"),
+    )
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True)
+    model: Mapped[str] = mapped_column(Model)
+    version: Mapped[int]
+    generation: Mapped[int]
+    arm: Mapped[str] = mapped_column(String(32))
+    first_id: Mapped[bytes] = mapped_column(LargeBinary(16))
+    last_id: Mapped[bytes] = mapped_column(LargeBinary(16))
+    first_at: Mapped[datetime]
+    last_at: Mapped[datetime]
+    rows: Mapped[int]
+    content: Mapped[bytes] = mapped_column(LargeBinary)
+
+
 class PredictionRow(Table):
-    """An answered prediction; `output` is little-endian float32, `columns` of them."""
+    """An answered prediction; `output` is little-endian float32, `columns` of them.
+
+    What gateways log goes into blocks. Those that a label names are here as well (`packed`), and
+    so is what was logged before there were blocks.
+    """
 
     __tablename__ = "predictions"
     __table_args__ = (Index(None, "model", "at"), Index(None, "model", "version"))
@@ -42,6 +69,7 @@ class PredictionRow(Table):
     output: Mapped[bytes] = mapped_column(LargeBinary)
     columns: Mapped[int]
     answer: Mapped[dict[str, Any]]
+    packed: Mapped[bool] = mapped_column(server_default=false())
 
 
 class TrafficRow(Table):

@@ -6,20 +6,22 @@ memory is bounded by the number of stretches. Each count is one query over a ran
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import pairwise
 
-from sqlalchemy import ColumnElement, func, literal_column, select
+from sqlalchemy import ColumnElement, and_, func, literal_column, select
 from sqlalchemy.orm import Session
 
 from monitoring import EvidencePoint
-from registry.tables import EvidenceRow, LossRow, PredictionRow
+from registry.blocks import batches_of, overlapping
+from registry.tables import BlockRow, EvidenceRow, LossRow, PredictionRow
 
 # Losses are counted on a grid of this many steps: an interval needs their distribution, and a
 # rounding by 1/500 at most is far below its width.
 GRID = 250
+ARMS = 4  # blocks that may begin before another one and hold a moment after it
 PAUSE = 3  # stretches without anything: longer ones are pauses of the traffic
 
 
@@ -58,8 +60,11 @@ def count_answers(session: Session, model: str, edges: Sequence[datetime]) -> li
     query = select(PredictionRow.version, func.count()).group_by(PredictionRow.version)
     found = []
     for left, right in pairwise(edges):
-        rows = session.execute(query.where(*_within(model, left, right)))
-        found.append({row[0]: row[1] for row in rows})
+        singly = session.execute(query.where(*_within(model, left, right), ~PredictionRow.packed))
+        counts: dict[int, int] = {row[0]: row[1] for row in singly}
+        for version, count in _count_in_blocks(session, model, left, right):
+            counts[version] = counts.get(version, 0) + count
+        found.append(counts)
     return found
 
 
@@ -118,13 +123,21 @@ def first_answers(
     """
     found = []
     for generation, since in moves:
-        first = session.scalar(
+        singly = session.scalar(
             select(PredictionRow.at)
             .where(*_within(model, since, end), PredictionRow.generation >= generation)
             .order_by(PredictionRow.at)
             .limit(1)
         )
-        found.append(first or since)
+        packed = session.scalars(
+            select(BlockRow.content)
+            .where(*overlapping(model, since, end), BlockRow.generation >= generation)
+            .order_by(BlockRow.first_at)
+            .limit(ARMS)
+        )
+        firsts = [singly] if singly else []
+        firsts += [at for content in packed for at in _moments(content) if since <= at < end]
+        found.append(min(firsts, default=since))
     return found
 
 
@@ -140,6 +153,10 @@ def extent(
             moment = session.scalar(query.order_by(order).limit(1))
             if moment is not None:
                 moments.append(moment)
+    blocks = select(BlockRow.content).where(*overlapping(model, start, end))
+    for order in (BlockRow.first_at.asc(), BlockRow.first_at.desc()):
+        for content in session.scalars(blocks.order_by(order).limit(ARMS)):
+            moments += [at for at in _moments(content) if start <= at < end]
     return (min(moments), max(moments)) if moments else None
 
 
@@ -198,3 +215,22 @@ def _adjoin(one: Span, other: Span, cuts: Collection[int]) -> bool:
 
 def _within(model: str, left: datetime, right: datetime) -> tuple[ColumnElement[bool], ...]:
     return (PredictionRow.model == model, PredictionRow.at >= left, PredictionRow.at < right)
+
+
+def _count_in_blocks(
+    session: Session, model: str, left: datetime, right: datetime
+) -> Iterator[tuple[int, int]]:
+    """How many predictions a version answered in [left, right), in parts."""
+    whole = (BlockRow.first_at >= left, BlockRow.last_at < right)
+    there = overlapping(model, left, right)
+    query = select(BlockRow.version, func.sum(BlockRow.rows)).where(*there, *whole)
+    for version, count in session.execute(query.group_by(BlockRow.version)):
+        yield version, int(count)
+    cut = select(BlockRow.version, BlockRow.content).where(*there, ~and_(*whole))
+    for version, content in session.execute(cut):
+        inside = [one.count for one in batches_of(content) if left <= one.moment < right]
+        yield version, sum(inside)
+
+
+def _moments(content: bytes) -> list[datetime]:
+    return [batch.moment for batch in batches_of(content)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 from sqlalchemy import Select, case, select
 from sqlalchemy.orm import Session
@@ -16,12 +16,19 @@ from sqlalchemy.orm import Session
 from registry.statements import insert
 from registry.tables import TrafficRow
 
-if TYPE_CHECKING:
-    from registry.log import PredictionRecord
-
 HOUR = 3600  # seconds
 
 Key = tuple[str, int, int, int, str]
+
+
+class Stamp(NamedTuple):
+    """That an arm answered at a moment."""
+
+    model: str
+    at: datetime
+    generation: int
+    version: int
+    arm: str
 
 
 def hour_of(moment: datetime) -> int:
@@ -29,10 +36,10 @@ def hour_of(moment: datetime) -> int:
     return int(moment.timestamp() // HOUR)
 
 
-def count_traffic(session: Session, records: Iterable[PredictionRecord]) -> None:
+def count_traffic(session: Session, answers: Iterable[Stamp]) -> None:
     """Widen the first and last answer of every arm by those of a batch; again changes nothing."""
     spans: dict[Key, tuple[datetime, datetime]] = {}
-    for one in records:
+    for one in answers:
         key = (one.model, hour_of(one.at), one.generation, one.version, one.arm)
         first, last = spans.get(key, (one.at, one.at))
         spans[key] = (min(first, one.at), max(last, one.at))

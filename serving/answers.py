@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from homeostat.errors import HomeostatError
@@ -13,6 +15,7 @@ from models.learner import Row
 from serving.runtime import Loaded, Outputs
 
 SAMPLE_ROWS = 16
+RESERVED = ("id", "version")  # of an answer: what a learner says under these names is left out
 
 
 @dataclass(slots=True)
@@ -21,6 +24,8 @@ class Request:
 
     rows: Sequence[Row]
     entity: str | list[str] | None = None
+    numbers: bool = False
+    """Each row is a list of as many floats as the model takes."""
 
 
 @dataclass(slots=True)
@@ -45,6 +50,27 @@ class Answer:
 
 
 @dataclass(slots=True)
+class Told:
+    """A batch of plain numbers, all of it answered by the champion: as columns.
+
+    Args:
+        loaded: The version that answers.
+        ids: A prediction id per row.
+        values: The rows (n, D).
+        outputs: (n, C).
+        lines: What each row is told beside id and version, as JSON, one a line.
+        asked: Who answers unseen, and the places of the rows that it is to be asked; None: all.
+    """
+
+    loaded: Loaded
+    ids: list[str]
+    values: NDArray[np.float64]
+    outputs: Outputs
+    lines: bytes
+    asked: list[tuple[Loaded, list[int] | None]]
+
+
+@dataclass(slots=True)
 class Asked:
     """What a version is to be asked that answers unseen, once the answers have left.
 
@@ -64,13 +90,14 @@ class Answered:
     """A whole batch, done.
 
     Args:
-        results: An answer or an error for each request, in order.
+        results: An answer or an error for each request, in order; of no use beside `told`.
         observed: Encoded rows (N, D) that the champion has outputs for, for the monitors.
         outputs: (N, C) of the champion on them.
         failures: Failing requests of each version.
         champion_alone_failed: Requests that the champion failed and the standby did not.
         sample: Some rows as they came, to try a new version on.
         asked: What is still to be asked of those that answer unseen.
+        told: The answers of the usual batch, instead of `results` and `asked`.
     """
 
     results: list[Answer | HomeostatError]
@@ -80,9 +107,12 @@ class Answered:
     champion_alone_failed: int = 0
     sample: Sequence[Row] = ()
     asked: Sequence[Asked] = ()
+    told: Told | None = None
 
     def rows_of(self, version: int) -> int:
         """Rows that a version answered for callers."""
+        if self.told is not None:
+            return len(self.told.ids) if self.told.loaded.version == version else 0
         return sum(
             len(one.ids)
             for one in self.results

@@ -209,6 +209,16 @@ def _predict_one(loaded: Loaded, part: Tensor) -> Outputs | HomeostatError:
     return outputs if np.isfinite(outputs).all() else loaded.not_finite()
 
 
+def unseen_of(split: Split) -> list[tuple[Loaded, float]]:
+    """The versions that are asked once the answers have left, each with its share of requests."""
+    unseen = []
+    if split.challenger is not None and split.phase == "shadow":
+        unseen.append((split.challenger, 1.0))
+    if split.standby is not None:
+        unseen.append((split.standby, split.standby_share))
+    return unseen
+
+
 def to_ask(
     split: Split, results: Sequence[Answer | HomeostatError], encoded: Encoded
 ) -> list[Asked]:
@@ -219,13 +229,8 @@ def to_ask(
         results: Of each request.
         encoded: The requests as the champion encodes them.
     """
-    unseen = []
-    if split.challenger is not None and split.phase == "shadow":
-        unseen.append((split.challenger, 1.0))
-    if split.standby is not None:
-        unseen.append((split.standby, split.standby_share))
     found: list[Asked] = []
-    for loaded, share in unseen:
+    for loaded, share in unseen_of(split):
         asked = [
             index
             for index, result in enumerate(results)

@@ -12,22 +12,26 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import msgspec
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from homeostat.clock import Clock
 from homeostat.errors import HomeostatError, Unavailable
 from serving.answering import Answer, Answered, Request, answer
+from serving.answers import Told
 from serving.counted import Counted
-from serving.entries import AS_FIRST, Spooled, Unseen, to_payload, to_spooled
+from serving.entries import to_payload, to_payloads
 from serving.fleet import Fleet, Split
 from serving.line import Line, Overloaded
 from serving.metrics import Metrics
 from serving.problems import internal
+from serving.runtime import Loaded
 from serving.spool import Spool
 
 MAX_BATCH_ROWS = 1024
@@ -52,7 +56,6 @@ Done = Callable[[Reply | HomeostatError], None]
 @dataclass(slots=True)
 class _Waiting:
     request: Request
-    body: bytes
     done: Done
     since: float = field(default_factory=time.perf_counter)
 
@@ -103,7 +106,7 @@ class Batcher:
             return None
         return line.refusal(model)
 
-    async def submit(self, model: str, request: Request, body: bytes) -> Reply:
+    async def submit(self, model: str, request: Request) -> Reply:
         """Answer one request, together with whatever else is queued.
 
         Raises:
@@ -119,15 +122,15 @@ class Batcher:
             else:
                 future.set_result(result)
 
-        self.queue(model, request, body, done)
+        self.queue(model, request, done)
         return await future
 
-    def queue(self, model: str, request: Request, body: bytes, done: Done) -> None:
+    def queue(self, model: str, request: Request, done: Done) -> None:
         """As `submit`, for a caller that is no task: `done` is given the reply or the error."""
         queue = self._queues.get(model)
         if queue is None:
             queue = self._queues[model] = []
-        queue.append(_Waiting(request, body, done))
+        queue.append(_Waiting(request, done))
         if len(queue) == 1:
             asyncio.get_running_loop().call_soon(self._run, model)
 
@@ -166,41 +169,59 @@ class Batcher:
     def _finish(self, split: Split, batch: list[_Waiting], done: Answered) -> None:
         """Log what was answered, and let it go."""
         at = round(self._clock().timestamp() * 1e6)
-        ready: list[tuple[_Waiting, Reply, Answer]] = []
-        spooled: list[Spooled] = []
-        for waiting, result in zip(batch, done.results, strict=True):
-            if isinstance(result, HomeostatError):
-                waiting.done(result)
-                continue
-            version = result.loaded.version
-            said = self._encoder.encode(result.predictions)
-            spooled.append(to_spooled(result, waiting.body, said))
-            reply = Reply(split.heads[version] + said + b"}", version, split.generation)
-            ready.append((waiting, reply, result))
-        if spooled:
+        if done.told is not None:
+            payloads = [to_payload(split, at, done.told, [one.request for one in batch])]
+            ready = list(zip(batch, _replies(split, batch, done.told), strict=True))
+            loaded = done.told.loaded
+            rows = {(loaded.version, loaded.digest, "champion"): len(done.told.ids)}
+        else:
+            answered = [
+                (index, waiting, result)
+                for index, (waiting, result) in enumerate(zip(batch, done.results, strict=True))
+                if isinstance(result, Answer)
+            ]
+            for waiting, error in zip(batch, done.results, strict=True):
+                if isinstance(error, HomeostatError):
+                    waiting.done(error)
+            places = {index: place for place, (index, _, _) in enumerate(answered)}
+            pairs = [(waiting.request, one) for _, waiting, one in answered]
+            payloads = to_payloads(split, at, pairs, _asked(done, places))
+            ready = [(waiting, self._reply(split, one)) for _, waiting, one in answered]
+            rows = {}
+            for _, _, one in answered:
+                key = (one.loaded.version, one.loaded.digest, one.arm)
+                rows[key] = rows.get(key, 0) + len(one.ids)
+        if ready:
             try:
-                self._spool.append([to_payload(split, at, spooled, _unseen(done))])
+                self._spool.append(payloads)
             except Unavailable as error:
                 if self._unlogged is None:  # an answer that is not logged does not leave
-                    for waiting, _, _ in ready:
+                    for waiting, _ in ready:
                         waiting.done(error)
                     return
-                self._unlogged(split.model, sum(len(one.ids) for _, _, one in ready))
-        for waiting, reply, _ in ready:
+                self._unlogged(split.model, sum(rows.values()))
+        for waiting, reply in ready:
             waiting.done(reply)
-        self._count(split, batch, [result for _, _, result in ready])
+        self._count(split, batch, rows, len(ready))
         self._observe(split, done)
 
-    def _count(self, split: Split, batch: list[_Waiting], answers: list[Answer]) -> None:
+    def _reply(self, split: Split, one: Answer) -> Reply:
+        version = one.loaded.version
+        body = split.heads[version] + self._encoder.encode(one.predictions) + b"}"
+        return Reply(body, version, split.generation)
+
+    def _count(
+        self,
+        split: Split,
+        batch: list[_Waiting],
+        rows: dict[tuple[int, str, str], int],
+        answered: int,
+    ) -> None:
         metrics, model = self._metrics, split.model
-        rows: dict[tuple[int, str, str], int] = {}
-        for one in answers:
-            key = (one.loaded.version, one.loaded.digest, one.arm)
-            rows[key] = rows.get(key, 0) + len(one.ids)
         for (version, digest, arm), count in rows.items():
             metrics.predictions.labels(model, version, arm).inc(count)
             self._counted.add(model, (split.generation, version, digest), count)
-        metrics.requests.labels(model, "ok").inc(len(answers))
+        metrics.requests.labels(model, "ok").inc(answered)
         metrics.batch_rows.add(model, [sum(len(one.request.rows) for one in batch)])
         now = time.perf_counter()
         metrics.seconds.add(model, [now - waiting.since for waiting in batch])
@@ -209,22 +230,42 @@ class Batcher:
             metrics.queue_limit.labels(model).set(line.limit)
 
 
-def _unseen(done: Answered) -> list[Unseen]:
-    """What is to be asked unseen, by the places of the answered requests."""
-    found: list[Unseen] = []
+def _replies(split: Split, batch: list[_Waiting], told: Told) -> Iterator[Reply]:
+    """The answers to a batch of plain numbers, as bytes; as `_reply` would write them."""
+    version, generation = told.loaded.version, split.generation
+    head = split.heads[version].decode() + "["
+    end = f'"version":{version}}}'
+    # Each line is an object: its braces make room for id and version.
+    said = [
+        f'{{"id":"{name}",{line[1:-1]}{"," if len(line) > 2 else ""}{end}'
+        for name, line in zip(told.ids, told.lines.decode().split("\n"), strict=True)
+    ]
+    start = 0
+    for waiting in batch:
+        stop = start + len(waiting.request.rows)
+        rows = said[start] if stop == start + 1 else ",".join(said[start:stop])
+        yield Reply(f"{head}{rows}]}}".encode(), version, generation)
+        start = stop
+
+
+def _asked(
+    done: Answered, places: Mapping[int, int]
+) -> list[tuple[Loaded, dict[int, NDArray[np.float32] | None]]]:
+    """Who answers unseen, and what it is to be asked, by the place among the answered requests."""
+    found: list[tuple[Loaded, dict[int, NDArray[np.float32] | None]]] = []
     for asked in done.asked:
-        places = list(asked.requests)
-        if len(places) < len(done.results):
-            answered = (i for i, one in enumerate(done.results) if isinstance(one, Answer))
-            place_of = {index: place for place, index in enumerate(answered)}
-            places = [place_of[index] for index in places]
-        version, digest, x = asked.loaded.version, asked.loaded.digest, asked.x
+        x, start = asked.x, 0
         if x is None or x.ndim != 2 or x.dtype != torch.float32:
-            found.append(Unseen(version, digest, places, 0, b""))
-        elif found and x is done.asked[0].x:  # the same rows are not kept twice
-            found.append(Unseen(version, digest, places, AS_FIRST, b""))
-        else:
-            found.append(Unseen(version, digest, places, x.shape[1], x.numpy().tobytes()))
+            found.append((asked.loaded, {places[index]: None for index in asked.requests}))
+            continue
+        rows: dict[int, NDArray[np.float32] | None] = {}
+        for index in asked.requests:
+            one = done.results[index]
+            assert isinstance(one, Answer)
+            stop = start + len(one.ids)
+            rows[places[index]] = x[start:stop].numpy()
+            start = stop
+        found.append((asked.loaded, rows))
     return found
 
 

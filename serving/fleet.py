@@ -44,8 +44,11 @@ class Split:
     canary_share: float = 0.0
     standby_share: float = 1.0
     heads: Mapping[int, bytes] = field(init=False, repr=False)
+    columns: int = field(init=False, repr=False)
+    """How many numbers a row is that the champion takes as a plain list; 0: it takes none."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "columns", self.champion.learner.row_size)
         heads = {loaded.version: self._head(loaded) for loaded in self.versions}
         object.__setattr__(self, "heads", MappingProxyType(heads))
 
@@ -118,6 +121,11 @@ class Fleet:
         if split is None and model not in self._models:
             raise unknown_model(model, self._models)
         return split
+
+    def columns(self, model: str) -> int:
+        """How many numbers a row of a model is that is a plain list of them; 0: none is."""
+        split = self._splits.get(model)
+        return 0 if split is None else split.columns
 
     def serving(self, model: str) -> Split:
         """The split of a model.

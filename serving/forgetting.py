@@ -69,7 +69,7 @@ class Forgetter:
                 continue
             spans = self._spans(model, now)
             removed = ROWS
-            while spans and removed == ROWS:
+            while spans and removed >= ROWS:
                 if self._timer() >= until:
                     return gone
                 with self._acting() as session:

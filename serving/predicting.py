@@ -99,8 +99,8 @@ class Predictor:
                 body = await read_body(scope["headers"], receive, self._max_body_bytes)
                 if (full := self._batcher.refuses(model)) is not None:
                     raise full.with_traceback(None)
-                request = parse_request(body, self._max_rows)
-                reply = await self._batcher.submit(model, request, body)
+                request = parse_request(body, self._max_rows, self._fleet.columns(model))
+                reply = await self._batcher.submit(model, request)
             finally:
                 meter.leave()
         except ClientGone:
@@ -164,11 +164,11 @@ class Predictor:
             done(full)
             return
         try:
-            request = parse_request(body, self._max_rows)
+            request = parse_request(body, self._max_rows, self._fleet.columns(model))
         except HomeostatError as error:
             done(error)
             return
-        self._batcher.queue(model, request, body, done)
+        self._batcher.queue(model, request, done)
 
     def count_refusal(self, model: str, error: HomeostatError) -> None:
         """Count a request that got no prediction."""

@@ -97,16 +97,17 @@ async def _time(
     batcher = Batcher(fleet, Spool(spool), Metrics(), lambda _split, _done: None, utc_now)
     singles = [b'{"row":%b}' % row for row in rows]
     full = b'{"rows":[%b]}' % b",".join(islice(cycle(rows), BATCH_ROWS))
-    return await _ask(batcher, singles), await _ask(batcher, [full])
+    size = fleet.columns(MODEL)
+    return await _ask(batcher, singles, size), await _ask(batcher, [full], size)
 
 
-async def _ask(batcher: Batcher, bodies: Sequence[bytes]) -> list[float]:
+async def _ask(batcher: Batcher, bodies: Sequence[bytes], row_size: int) -> list[float]:
     """Ask one request after the other, in turns, and clock each."""
     taken: list[float] = []
     until = time.perf_counter() + SECONDS
     for count, body in enumerate(cycle(bodies)):
         began = time.perf_counter()
-        await batcher.submit(MODEL, parse_request(body, BATCH_ROWS), body)
+        await batcher.submit(MODEL, parse_request(body, BATCH_ROWS, row_size))
         ended = time.perf_counter()
         if count >= WARM_UP:
             taken.append(ended - began)

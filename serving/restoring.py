@@ -22,7 +22,7 @@ from registry.ledger import record
 from registry.lineage_records import bind_lineage
 from registry.restoring import find_loss, register_again, whole_pin
 from registry.routing import Routing, current_routing, write_routing
-from registry.tables import PredictionRow, ReleaseRow, VerdictRow
+from registry.tables import BlockRow, PredictionRow, ReleaseRow, VerdictRow
 from registry.verdicts import record_verdict, verdict_for
 from registry.versions import MlflowVersions
 from serving.custody import Custodian
@@ -174,7 +174,7 @@ def _unheld(custodian: Custodian, model: str, version: int | None) -> Held:
 def _highest(session: Session, model: str) -> int:
     """The highest number that any version of a model is known by here."""
     highest = 0
-    for table in (PredictionRow, ReleaseRow, VerdictRow):
+    for table in (BlockRow, PredictionRow, ReleaseRow, VerdictRow):
         query = select(func.max(table.version)).where(table.model == model)
         highest = max(highest, session.scalar(query) or 0)
     return highest

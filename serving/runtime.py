@@ -6,9 +6,10 @@ Shapes: N rows, D encoded columns, C classes (1 for a regression).
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence, Sized
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -75,8 +76,15 @@ class Loaded:
             InvalidRow: a row that cannot be used, named by its index.
             LearnerError: the learner failed otherwise.
         """
+        return self._encoded(self.learner.encode, rows)
+
+    def encode_array(self, values: NDArray[np.floating[Any]]) -> Tensor:
+        """As `encode`, of rows that are `learner.row_size` numbers each (N, D)."""
+        return self._encoded(self.learner.encode_array, values)
+
+    def _encoded(self, encode: Callable[[Any], Tensor], rows: Sized) -> Tensor:
         try:
-            x = self.learner.encode(rows)
+            x = encode(rows)
         except HomeostatError:
             raise
         except Exception as error:

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from torch import Tensor
 
 from homeostat.errors import HomeostatError, LearnerError
-from serving.entries import AS_FIRST, Entry, Unseen, parse_request
+from serving.entries import AS_FIRST, Entry, Unseen
 from serving.fleet import Fleet
 from serving.metrics import Metrics
 from serving.runtime import Loaded, Outputs
@@ -28,39 +28,48 @@ SECONDS = 0.2  # that one version may take of each drain of the spool
 
 logger = logging.getLogger(__name__)
 
-Place = tuple[int, int]  # of a request: of its entry, and in it
-Rows = NDArray[np.float32 | np.float64]
-Found = list[dict[int, dict[int, Outputs]]]  # of each entry: by version, by place
+Found = list[dict[int, Outputs]]  # of each entry, by version
 
 
 @dataclass(slots=True)
 class _Group:
-    """What one version is asked: the encoded rows of requests, one after the other."""
+    """What one version is asked: the encoded rows of entries, one after the other."""
 
     loaded: Loaded
-    places: list[Place] = field(default_factory=list)
-    rows: list[int] = field(default_factory=list)
-    parts: list[Rows] = field(default_factory=list)
+    places: list[tuple[int, list[int]]] = field(default_factory=list)  # an entry's, and in it
+    parts: list[Tensor] = field(default_factory=list)
 
     def add(self, number: int, entry: Entry, unseen: Unseen) -> None:
-        """Take the requests of an entry that are to be asked."""
-        kept = entry.asked[0] if unseen.columns == AS_FIRST else unseen
+        """Take the rows of an entry that are to be asked."""
+        answered, rows = entry.answered, unseen.rows
+        if rows is None:
+            rows = list(range(answered.count))
+        kept = entry.unseen[0] if unseen.columns == AS_FIRST else unseen
         if kept.x:
-            for place in unseen.requests:
-                self.places.append((number, place))
-                self.rows.append(entry.requests[place].rows)
-            self.parts.append(np.frombuffer(kept.x, np.float32).reshape(-1, kept.columns))
+            x = np.frombuffer(kept.x, np.float32).reshape(-1, kept.columns)
+            self._take(number, rows, torch.from_numpy(x.copy()))
             return
-        for place in unseen.requests:
-            request = entry.requests[place]
+        try:
+            if answered.columns and answered.columns == self.loaded.learner.row_size:
+                numbers = answered.numbers()
+                own = numbers if unseen.rows is None else numbers[rows]
+                self._take(number, rows, self.loaded.encode_array(own))
+            else:
+                values = answered.values()
+                self._take(number, rows, self.loaded.encode([values[row] for row in rows]))
+        except HomeostatError:
+            self._add_singly(number, rows, answered.values())
+
+    def _add_singly(self, number: int, rows: Sequence[int], values: Sequence[object]) -> None:
+        for row in rows:
             try:
-                x = self.loaded.encode(parse_request(request.body, request.rows).rows)
+                self._take(number, [row], self.loaded.encode([values[row]]))
             except HomeostatError as error:
-                logger.debug("a version that answers unseen cannot read a request: %s", error)
-                continue
-            self.places.append((number, place))
-            self.rows.append(request.rows)
-            self.parts.append(x.numpy())
+                logger.debug("a version that answers unseen cannot read a row: %s", error)
+
+    def _take(self, number: int, rows: list[int], x: Tensor) -> None:
+        self.places.append((number, rows))
+        self.parts.append(x)
 
 
 class Shadows:
@@ -69,7 +78,7 @@ class Shadows:
     Args:
         fleet: Which has them loaded.
         metrics: Counts where they fail, and what was left out.
-        failed: Hears of the model and version of each request that one failed.
+        failed: Hears of the model and version of each row that one failed.
         seconds: That one version may take of each call, by the clock of its thread, or by the
             wall's where it runs in a process of its own.
     """
@@ -87,10 +96,10 @@ class Shadows:
         self._seconds = seconds
 
     def ask(self, entries: Sequence[Entry]) -> Found:
-        """Outputs (n, C) of each version by the place of the request, for each entry."""
+        """Outputs (n, C) of each version for each entry, with NaN where it has none."""
         groups: dict[tuple[str, int, str], _Group | None] = {}
         for number, entry in enumerate(entries):
-            for unseen in entry.asked:
+            for unseen in entry.unseen:
                 key = (entry.model, unseen.version, unseen.digest)
                 if key not in groups:
                     loaded = self._find(*key)
@@ -100,8 +109,14 @@ class Shadows:
                     group.add(number, entry, unseen)
         found: Found = [{} for _ in entries]
         for group in groups.values():
-            if group is not None and group.parts:
-                self._answer(group, found)
+            outputs = self._answer(group) if group is not None and group.parts else None
+            if group is None or outputs is None:
+                continue
+            start = 0
+            for number, rows in group.places:
+                own = outputs[start : start + len(rows)]
+                start += len(rows)
+                _put(found[number], group.loaded.version, entries[number].answered.count, rows, own)
         return found
 
     def _find(self, model: str, version: int, digest: str) -> Loaded | None:
@@ -109,54 +124,59 @@ class Shadows:
         loaded = split.find(version) if split is not None else None
         return loaded if loaded is not None and loaded.digest == digest else None
 
-    def _answer(self, group: _Group, found: Found) -> None:
-        """Ask for whole requests, about `ROWS_AT_ONCE` rows at a time, while there is time."""
-        x, loaded = np.concatenate(group.parts), group.loaded
-        stops = np.cumsum(group.rows).tolist()
+    def _answer(self, group: _Group) -> Outputs | None:
+        """Outputs (N, C) while there is time; NaN where there are none; None: nowhere."""
+        x, loaded = torch.cat(group.parts), group.loaded
         clock = time.perf_counter if loaded.apart else time.thread_time
         until = clock() + self._seconds
-        first = 0
-        while first < len(stops):
-            if first and clock() > until:
-                dropped = stops[-1] - stops[first - 1]
-                self._metrics.unasked.labels(loaded.model, loaded.version).inc(dropped)
-                return
-            start = stops[first - 1] if first else 0
-            last = first + 1
-            while last < len(stops) and stops[last] - start <= ROWS_AT_ONCE:
-                last += 1
+        parts: list[Outputs | int] = []  # outputs, or how many rows have none
+        for start in range(0, len(x), ROWS_AT_ONCE):
+            if start and clock() > until:
+                self._metrics.unasked.labels(loaded.model, loaded.version).inc(len(x) - start)
+                parts.append(len(x) - start)
+                break
+            part = x[start : start + ROWS_AT_ONCE]
             try:
-                self._ask(group, x, stops, first, last, found)
+                parts.append(_predict(loaded, part))
             except HomeostatError:
-                self._ask_singly(group, x, stops, first, last, found)
-            first = last
+                parts += [self._answer_one(loaded, row[None]) for row in part]
+        width = next((part.shape[1] for part in parts if not isinstance(part, int)), 0)
+        if not width:
+            return None
+        return np.concatenate(
+            [
+                np.full((part, width), np.nan, np.float32) if isinstance(part, int) else part
+                for part in parts
+            ]
+        )
 
-    def _ask(
-        self, group: _Group, x: Rows, stops: list[int], first: int, last: int, found: Found
-    ) -> None:
-        start = stops[first - 1] if first else 0
-        outputs = _predict(group.loaded, x[start : stops[last - 1]])
-        for index in range(first, last):
-            number, place = group.places[index]
-            own = outputs[stops[index] - group.rows[index] - start : stops[index] - start]
-            found[number].setdefault(group.loaded.version, {})[place] = own
-
-    def _ask_singly(
-        self, group: _Group, x: Rows, stops: list[int], first: int, last: int, found: Found
-    ) -> None:
-        """A request that the version fails has no output, and is counted."""
-        for index in range(first, last):
-            try:
-                self._ask(group, x, stops, index, index + 1, found)
-            except HomeostatError as error:
-                if isinstance(error, LearnerError):
-                    labels = (group.loaded.model, group.loaded.version)
-                    self._metrics.failures.labels(*labels).inc()
-                    self._failed(*labels)
+    def _answer_one(self, loaded: Loaded, x: Tensor) -> Outputs | int:
+        """A row that the version fails has no output, and is counted."""
+        try:
+            return _predict(loaded, x)
+        except HomeostatError as error:
+            if isinstance(error, LearnerError):
+                self._metrics.failures.labels(loaded.model, loaded.version).inc()
+                self._failed(loaded.model, loaded.version)
+            return 1
 
 
-def _predict(loaded: Loaded, x: Rows) -> Outputs:
-    outputs = loaded.predict(torch.from_numpy(x))
+def _put(
+    found: dict[int, Outputs], version: int, count: int, rows: Sequence[int], own: Outputs
+) -> None:
+    """Put the outputs of some rows of an entry where they belong; nothing, where they are none."""
+    if np.isnan(own).all():
+        return
+    if len(rows) == count:
+        found[version] = own
+        return
+    if version not in found:
+        found[version] = np.full((count, own.shape[1]), np.nan, np.float32)
+    found[version][list(rows)] = own
+
+
+def _predict(loaded: Loaded, x: Tensor) -> Outputs:
+    outputs = loaded.predict(x)
     if not np.isfinite(outputs).all():
         raise loaded.not_finite()
     return outputs

@@ -10,10 +10,11 @@ import msgspec
 from sqlalchemy.orm import Session, sessionmaker
 
 from homeostat.errors import HomeostatError, Unavailable
+from registry.blocks import id_text, to_blocks
 from registry.database import transaction
 from registry.labels import LabelOutcome, adopt_orphans
-from registry.log import PredictionRecord, log_predictions
-from serving.entries import read_entry, to_records
+from registry.log import log_blocks
+from serving.entries import read_entry
 from serving.metrics import Metrics
 from serving.shadows import Shadows
 from serving.spool import Spool
@@ -87,19 +88,20 @@ class Writer:
             except msgspec.MsgspecError:
                 # Written by another release of the gateway, perhaps: it must not block the rest.
                 logger.exception("an entry of the spool cannot be read and is left out")
-        records: list[PredictionRecord] = []
         for entry, unseen in zip(entries, self._shadows.ask(entries), strict=True):
-            try:
-                records += to_records(entry, unseen)
-            except (msgspec.MsgspecError, HomeostatError, ValueError):
-                logger.exception("an entry of the spool cannot be read and is left out")
+            for version, outputs in unseen.items():
+                entry.answered.shadows.append((version, outputs.shape[1], outputs.tobytes()))
+        blocks = to_blocks((entry.who, entry.answered) for entry in entries)
+        if not blocks:
+            return
+        span = min(one.first for one in blocks), max(one.last for one in blocks)
         with transaction(self._maker) as session:
-            log_predictions(session, records)
-            adopted = adopt_orphans(session, [record.id for record in records])
+            log_blocks(session, blocks)
+            adopted = adopt_orphans(session, (id_text(span[0]), id_text(span[1])))
             kept = self._joined(session, adopted) if adopted else None
         if kept is not None:
             kept()
-        self._metrics.logged.inc(len(records))
+        self._metrics.logged.inc(sum(block.rows for block in blocks))
 
     def _run(self) -> None:
         pause = INTERVAL_SECONDS

@@ -124,9 +124,9 @@ def test_a_label_before_its_prediction_is_joined_when_it_shows_up(session: Sessi
     items = [LabelItem(first.id, 4), LabelItem(second.id, 1), LabelItem(second.id, 2)]
     outcomes = record_labels(session, items, NOON)
     assert {item.status for item in outcomes} == {"unknown"}
-    assert adopt_orphans(session, [first.id, second.id, third.id]) == []
+    assert adopt_orphans(session, (first.id, third.id)) == []
     log_predictions(session, [first, second, third])
-    adopted = adopt_orphans(session, [first.id, third.id])
+    adopted = adopt_orphans(session, (first.id, first.id))
     assert [(item.prediction_id, item.status, item.value) for item in adopted] == [
         (first.id, "accepted", 4)
     ]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import httpx
 import numpy as np
@@ -325,8 +326,8 @@ def test_a_label_that_comes_before_its_prediction_counts_when_that_lands(
         body = predict(client, [trained.held.rows[0]])
         payload: list[bytes] = []
         gateway._spool.drain(payload.extend)
-        given = body["predictions"][0]["id"]
-        gateway._spool.append([one.replace(given.encode(), early.encode()) for one in payload])
+        given, instead = (UUID(one).bytes for one in (body["predictions"][0]["id"], early))
+        gateway._spool.append([one.replace(given, instead) for one in payload])
         wait_for(lambda: any(s.detector == "loss" and s.rows == 1 for s in watch.samples()))
         assert label(client, [early], [trained.held.labels[0]]).status_code == 200
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import select
 
 from homeostat.clock import utc_now
 from homeostat.policy import Policy
@@ -23,7 +23,7 @@ from registry import (
     verify_ledger,
     write_routing,
 )
-from registry.tables import PredictionRow
+from registry.log import predictions_within
 from serving.app import create_app
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 AUTH = {"Authorization": "Bearer the-token"}
 ROW = [1.0] * 64
 ROUNDS = 3
+LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Stream:
@@ -108,17 +109,10 @@ def test_served_at_agrees_with_every_prediction_of_a_stream(here: Station) -> No
             stream.wait_for(_canary(here, 3, share=0.0, phase="shadow"))
             stream.wait_for(_promote(gateway, 1))
     assert stream.failures == []
-    query = select(
-        PredictionRow.id,
-        PredictionRow.at,
-        PredictionRow.version,
-        PredictionRow.generation,
-        PredictionRow.arm,
-    )
     maker = sessions(connect(here.settings.database), read_only=True)
     handed_over = 0
     with transaction(maker) as session:
-        logged = session.execute(query).all()
+        logged = list(predictions_within(session, "digits", LONG_AGO, utc_now()))
         assert {one.id: (one.version, one.generation) for one in logged} == stream.answers
         for moment in {one.at for one in logged}:
             parts = served_at(session, "digits", moment)

@@ -59,8 +59,7 @@ def batcher(fleet: Fleet, folder: Path, max_queue_ms: float = 0) -> Batcher:
 
 
 async def ask(made: Batcher, model: str, value: float) -> Reply:
-    body = msgspec.json.encode({"rows": [{"a": value}]})
-    return await made.submit(model, Request([{"a": value}], None), body)
+    return await made.submit(model, Request([{"a": value}], None))
 
 
 def test_a_waiting_model_holds_up_no_other_and_batches_what_queues(tmp_path: Path) -> None:
