@@ -17,6 +17,8 @@ import psutil
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 90.0
 END_SECONDS = 20.0
+REST_SECONDS = 20.0
+IDLE_SHARE = 0.2  # of a core; more means that it still starts
 
 
 class NotStarted(Exception):
@@ -86,6 +88,16 @@ def end(process: subprocess.Popen[bytes]) -> None:
             left.kill()
     process.wait(END_SECONDS)
     psutil.wait_procs(family, END_SECONDS)
+
+
+def rest(process: psutil.Process) -> None:
+    """Wait until a server that has come up is done with its start, for so long at most."""
+    deadline = time.monotonic() + REST_SECONDS
+    while time.monotonic() < deadline:
+        before = cpu_seconds(process)
+        time.sleep(0.5)
+        if cpu_seconds(process) - before < IDLE_SHARE * 0.5:
+            return
 
 
 def tree(pid: int) -> list[psutil.Process]:

@@ -29,7 +29,7 @@ from benchmarks.client import Failed, Turn, ask_closed, body_of
 from benchmarks.digits_state import Prepared, prepare
 from benchmarks.environments import Missing, python_of
 from benchmarks.ports import free_port
-from benchmarks.servers import NotStarted, cores, cpu_seconds, running
+from benchmarks.servers import NotStarted, cores, cpu_seconds, rest, running
 from benchmarks.serving_table import MOST_CONNECTIONS, Figures, Found, Load, print_tables
 from benchmarks.sides import SIDES, TOKEN, Side
 from registry import connect, count_predictions, sessions, transaction
@@ -74,6 +74,7 @@ class Bench:
         environment = environment_of(self.state, port)
         turns = {}
         with running(command, port, side.ready, self.core, environment) as process:
+            rest(process)
             requests = side.requests(self.prepared.rows)
             warm = ask_closed(port, requests, MOST_CONNECTIONS, WARM_SECONDS, keep=1)
             self.judge(side, warm)

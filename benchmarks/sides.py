@@ -160,7 +160,7 @@ TABLE = (
     Side(
         "ray",
         "Ray Serve",
-        "one replica, optimised for throughput, batches of up to 64 rows or 2 ms",
+        "one replica, asked without the proxy, batches of up to 64 rows or 2 ms",
         "/",
         row_body,
         prediction,

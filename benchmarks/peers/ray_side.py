@@ -1,11 +1,18 @@
-"""Ray Serve: one replica behind its proxy, batches by `serve.batch`, optimised for throughput."""
+"""Ray Serve: one replica, batches by `serve.batch`, optimised for throughput.
+
+That setting lets the replica answer on a port of its own, as it does behind a load balancer; asked
+there it has a process and a hop less than behind Serve's own proxy, and is several times as quick.
+"""
 
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 os.environ["RAY_SERVE_THROUGHPUT_OPTIMIZED"] = "1"  # read when Ray is imported
+os.environ["RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT"] = sys.argv[2]
+os.environ["RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT"] = str(int(sys.argv[2]) + 1)
 
 import numpy as np
 import ray
@@ -14,6 +21,7 @@ from ray import serve
 from starlette.requests import Request
 
 from benchmarks.peers.digits import BATCH_SECONDS, MOST, DigitsModel, asked
+from benchmarks.ports import free_port
 
 
 class Digits:
@@ -39,8 +47,8 @@ class Digits:
 def main() -> None:
     """Serve until ended."""
     start = asked()
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, address="local")
-    serve.start(http_options={"host": "127.0.0.1", "port": start.port})
+    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, address="local")
+    serve.start(http_options={"host": "127.0.0.1", "port": free_port()})
     served = serve.deployment(Digits, max_ongoing_requests=4 * MOST)
     serve.run(served.bind(str(start.folder)), blocking=True)
 
