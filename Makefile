@@ -3,7 +3,7 @@
 
 BIN := .venv/bin
 
-.PHONY: help setup demo test lint docs bench-serving bench-ledger bench-kill bench-replicas \
+.PHONY: help setup demo test lint docs fuzz bench-serving bench-ledger bench-kill bench-replicas \
 	bench-overload clean
 
 help:
@@ -17,6 +17,7 @@ help:
 	@echo "make bench-kill  30 kill -9 of a gateway under traffic: answered, logged, lost, twice"
 	@echo "make bench-replicas  two gateways on two cores beside one on one, about 3 minutes"
 	@echo "make bench-overload  five times the capacity: what is refused, how long the others take"
+	@echo "make fuzz   20,000 requests that nobody would send, over every route, about 15 minutes"
 	@echo "make clean  remove the virtual environment and all caches"
 
 setup:
@@ -52,6 +53,9 @@ bench-replicas: setup
 
 bench-overload: setup
 	@$(BIN)/python -m benchmarks.overload
+
+fuzz: setup
+	@$(BIN)/python -m benchmarks.fuzz
 
 clean:
 	rm -rf .venv .benchmarks build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -6,6 +6,22 @@ from dataclasses import dataclass
 from typing import Literal
 
 Task = Literal["classification", "regression"]
+Kind = Literal["float64", "float32", "int64", "int32", "bool", "str"]
+
+
+@dataclass(frozen=True)
+class Named:
+    """A named value of each row, or of each answer, for callers that send and read tensors.
+
+    Args:
+        name: Of the tensor.
+        kind: What it holds.
+        width: None: one value a row. Else a row has so many, (N, width).
+    """
+
+    name: str
+    kind: Kind
+    width: int | None = None
 
 
 @dataclass(frozen=True)

@@ -109,6 +109,10 @@ class Settings(BaseSettings):
     """
     telemetry: bool = False
     """Whether the parts (MLflow, Prefect, Evidently) may report their use to their makers."""
+    tracing: str = ""
+    """Where spans of traced predictions go: the address of an OTLP collector (HTTP, protobuf), such
+    as http://collector:4318/v1/traces; empty: nowhere. `traceparent` is answered in any case.
+    """
     max_body_bytes: Annotated[int, Field(gt=0)] = 8 * 1024 * 1024
     """The largest body of a request that the gateway takes."""
     max_rows: Annotated[int, Field(gt=0)] = 4096
@@ -130,6 +134,10 @@ class Settings(BaseSettings):
     requests get 429 with Retry-After before they cost anything. Where one request alone takes
     more than a quarter of it, four times that counts; 0: nothing is refused.
     """
+    max_batch_rows: Annotated[int, Field(gt=0)] = 100_000
+    """The most rows of one Arrow or Parquet table."""
+    max_batch_bytes: Annotated[int, Field(gt=0)] = 64 * 1024 * 1024
+    """The largest Arrow or Parquet table that the gateway takes."""
     token_rate: Annotated[float, Field(ge=0)] = 0
     """How many requests a second each token that was made here may send; 0: any number."""
     token_burst: Annotated[int, Field(ge=0)] = 0

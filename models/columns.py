@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+from array import array
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -117,15 +118,14 @@ def encode_column(column: Column, values: Sequence[object]) -> NDArray[np.float3
     if column.kind == "categorical":
         return _codes(column, values)
     missing = np.array([value is None for value in values], dtype=bool)
-    plain = [0.0 if value is None else value for value in values] if missing.any() else values
+    plain: list[Any] = [0.0 if value is None else value for value in values]
     try:
-        numbers = np.asarray(plain)
-    except ValueError:  # a list among the numbers
-        numbers = np.empty(0, dtype=object)
-    if numbers.dtype.kind not in "biuf" or numbers.shape != (len(values),):
+        # Numbers alone: numpy would make all values as wide as the longest text among them.
+        numbers = np.asarray(array("d", plain))
+    except (TypeError, OverflowError):
         numbers = np.array([_number(column, i, v) for i, v in enumerate(plain)], dtype=np.float64)
-    if not (np.abs(numbers.astype(np.float64)) <= _LARGEST).all():
-        bad = int(np.argmin(np.abs(numbers.astype(np.float64)) <= _LARGEST))
+    if not (np.abs(numbers) <= _LARGEST).all():
+        bad = int(np.argmin(np.abs(numbers) <= _LARGEST))
         raise _bad_value(column, bad, values[bad], "a finite number (null where it is missing)")
     encoded = numbers.astype(np.float32)
     encoded[missing] = np.nan

@@ -5,6 +5,7 @@ Shapes: N images, C classes; an encoded image is its 64 pixels row by row, as se
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from homeostat.errors import InvalidRow
-from homeostat.schema import Feature, Task
+from homeostat.schema import Feature, Named, Task
 from models.configured import (
     bad_config,
     bad_option,
@@ -83,6 +84,11 @@ class Digits(TorchLearner):
         """The 64 pixels."""
         return _FEATURES
 
+    @property
+    def inputs(self) -> tuple[Named, ...]:
+        """As `Learner.inputs`: one list."""
+        return (Named("pixels", "float32", PIXELS),)
+
     def config(self) -> dict[str, Any]:
         """As `Learner.config`."""
         return {
@@ -126,13 +132,10 @@ class Digits(TorchLearner):
     def encode(self, rows: Sequence[Row]) -> Tensor:
         """As `Learner.encode`; one conversion for the whole batch."""
         images = [row.get("pixels", row) if isinstance(row, dict) else row for row in rows]
-        try:
-            values = np.asarray(images)
-        except ValueError:  # rows of different shapes
-            values = np.empty(0, dtype=object)
-        if not _is_batch(values, len(rows)):
-            values = np.array([_image(index, row) for index, row in enumerate(images)])
-        return self.encode_array(values.reshape(len(rows), PIXELS))
+        pixels = _batch(images)
+        if pixels is None:
+            pixels = np.array([_image(index, row) for index, row in enumerate(images)])
+        return self.encode_array(pixels.reshape(len(rows), PIXELS))
 
     @property
     def row_size(self) -> int:
@@ -147,9 +150,21 @@ class Digits(TorchLearner):
         return torch.from_numpy(values.astype(np.float32))
 
 
-def _is_batch(values: NDArray[Any], rows: int) -> bool:
-    shapes = ((rows, PIXELS), (rows, SIDE, SIDE))
-    return values.dtype.kind in "biuf" and values.shape in shapes
+def _batch(images: Sequence[Row]) -> NDArray[np.float64] | None:
+    """The pixels of lists of 64 numbers, or None where some row is anything else.
+
+    An array of one C type takes numbers alone. numpy would take text too, and make every element
+    as wide as the longest: some megabytes of JSON would ask for terabytes.
+    """
+    flat = array("d")
+    try:
+        for image in images:
+            if len(image) != PIXELS:
+                return None
+            flat.fromlist(image)
+    except (TypeError, OverflowError):
+        return None
+    return np.frombuffer(flat)
 
 
 def _image(index: int, row: object) -> NDArray[np.float64]:

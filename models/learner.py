@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from homeostat.schema import Feature, Task
+from homeostat.schema import Feature, Named, Task
 
 Row = Any  # one input as JSON carries it: a list of numbers, or an object of named values
 Label = Any  # one truth as JSON carries it: a string, a number, a truth value
@@ -108,6 +108,25 @@ class Learner(ABC):
     @abstractmethod
     def features(self) -> tuple[Feature, ...]:
         """The F watched features, in the order of `observe`'s columns."""
+
+    @property
+    def inputs(self) -> tuple[Named, ...]:
+        """What a row is made of, for callers that send tensors.
+
+        By default one value for each feature: the row is an object of them. One of a width and
+        no other: the row is the list.
+        """
+        return tuple(
+            Named(feature.name, "float64" if feature.kind == "numeric" else "str")
+            for feature in self.features
+        )
+
+    @property
+    def outputs(self) -> tuple[Named, ...]:
+        """What `answers` says of each row, for callers that read tensors; a class as its name."""
+        if self.task == "regression":
+            return (Named("prediction", "float32"),)
+        return Named("prediction", "str"), Named("confidence", "float32")
 
     @abstractmethod
     def config(self) -> dict[str, Any]:

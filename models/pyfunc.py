@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from homeostat.errors import DataError, InvalidLabel, InvalidRow, LearnerError, Refused
-from homeostat.schema import Feature, Task
+from homeostat.schema import Feature, Kind, Named, Task
 from models.columns import as_object
 from models.configured import bad_config, is_classes, is_texts
 from models.learner import Budget, Examples, FitReport, Floats, Label, Row
@@ -33,8 +33,9 @@ from models.table import guess_task, spread
 from models.torch_learner import TorchLearner, find_classes
 
 REFERENCE = "models.pyfunc:Pyfunc"
-NUMBERS = ("float64", "float32", "int64", "int32")
-KINDS = (*NUMBERS, "bool", "str")
+NUMBERS: tuple[Kind, ...] = ("float64", "float32", "int64", "int32")
+KINDS: tuple[Kind, ...] = (*NUMBERS, "bool", "str")
+_KIND: dict[str, Kind] = {kind: kind for kind in KINDS}
 MAX_COLUMNS = 4096
 MAX_CLASSES = 10_000
 MAX_VALUES = 100_000  # distinct values of a column that a configuration holds
@@ -175,6 +176,13 @@ class Pyfunc(TorchLearner):
             else Feature(field.name, "categorical", _watched(field))
             for field in self.fields
         )
+
+    @cached_property
+    def inputs(self) -> tuple[Named, ...]:
+        """As `Learner.inputs`: the columns by their kinds, or the array as one tensor."""
+        if self.tensor:
+            return (Named("input", _KIND[self.tensor], len(self.fields)),)
+        return tuple(Named(field.name, _KIND[field.kind]) for field in self.fields)
 
     def config(self) -> dict[str, Any]:
         """As `Learner.config`."""

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from homeostat.errors import DataError, HomeostatError, InvalidLabel, LearnerError
+from homeostat.schema import Kind, Named
 from models.learner import Budget, Examples, FitReport, Floats, Label, Learner
 from models.training import TEMPERATURE, prior_shift, train
 
@@ -138,6 +139,16 @@ class TorchLearner(Learner):
     def scale(self) -> float:
         """The absolute error that counts as wholly wrong."""
         return 1.0
+
+    @functools.cached_property
+    def outputs(self) -> tuple[Named, ...]:
+        """As `Learner.outputs`; classes that are whole numbers or truth values stay such."""
+        prediction, *others = super().outputs
+        kinds = {type(label) for label in self.classes}
+        if kinds in ({int}, {bool}):
+            kind: Kind = "int64" if kinds == {int} else "bool"
+            prediction = dataclasses.replace(prediction, kind=kind)
+        return prediction, *others
 
     @functools.cached_property
     def _index(self) -> dict[str, int]:

@@ -38,7 +38,7 @@ def routes(gateway: Gateway) -> APIRouter:
         model: str,
         _: Reader,
         limit: Annotated[int, Query(ge=1, le=LONGEST_PAGE)] = 100,
-        before: Annotated[int | None, Query(ge=1)] = None,
+        before: Annotated[int | None, Query(ge=1, le=requests.LARGEST)] = None,
     ) -> dict[str, Any]:
         """The newest routings of a model, or those before a generation, and their releases."""
         return views.history(gateway, model, limit, before)

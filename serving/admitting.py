@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Annotated, TypeVar
 
 from fastapi import Depends, Request
@@ -18,29 +19,40 @@ Body = TypeVar("Body")
 _bearer = HTTPBearer(auto_error=False, description="A token; see docs/access.md.")
 
 
-def needs(verb: str) -> Callable[..., AsyncIterator[Caller]]:
-    """A dependency that lets in who has a verb, for the model of the path where it has one.
+@contextlib.contextmanager
+def let_in(request: Request, *verbs: str) -> Iterator[Caller]:
+    """Let in who has one of these verbs, for the model of the path where it has one.
 
     The application has the gateway's `Access` as its `gateway.access`.
+
+    Raises:
+        Unauthorized, UnknownModel, Forbidden, RateLimited: who is not let in.
     """
+    access: Access = request.app.gateway.access
+    header = request.headers.get("authorization")
+    caller = access.check(header.encode("latin-1") if header is not None else None)
+    verb = next((verb for verb in verbs if verb in caller.verbs), verbs[0])
+    model = request.path_params.get("model")
+    if model is None:
+        access.need(caller, verb)
+    else:
+        access.require(caller, verb, model)
+    caller.meter.enter(caller.name, time.monotonic())
+    try:
+        yield caller
+    finally:
+        caller.meter.leave()
+
+
+def needs(*verbs: str) -> Callable[..., AsyncIterator[Caller]]:
+    """A dependency that lets in who has one of these verbs."""
 
     async def door(
         request: Request,
         _: Annotated[object, Depends(_bearer)],  # only for the OpenAPI document
     ) -> AsyncIterator[Caller]:
-        access: Access = request.app.gateway.access
-        header = request.headers.get("authorization")
-        caller = access.check(header.encode("latin-1") if header is not None else None)
-        model = request.path_params.get("model")
-        if model is None:
-            access.need(caller, verb)
-        else:
-            access.require(caller, verb, model)
-        caller.meter.enter(caller.name, time.monotonic())
-        try:
+        with let_in(request, *verbs) as caller:
             yield caller
-        finally:
-            caller.meter.leave()
 
     return door
 
@@ -81,7 +93,9 @@ def _port_of(request: Request) -> int | None:
     return server[1] if server else None
 
 
+Knower = Annotated[Caller, Depends(needs("read", "predict"))]
 Reader = Annotated[Caller, Depends(needs("read"))]
+Predicting = Annotated[Caller, Depends(needs("predict"))]
 Labeller = Annotated[Caller, Depends(needs("label"))]
 Promoter = Annotated[Caller, Depends(needs("promote"))]
 OnCall = Annotated[Caller, Depends(needs("rollback"))]

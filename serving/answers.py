@@ -20,12 +20,16 @@ RESERVED = ("id", "version")  # of an answer: what a learner says under these na
 
 @dataclass(slots=True)
 class Request:
-    """One request's rows as parsed, and whom they are about (one name for all, or one each)."""
+    """One request's rows as parsed, and whom they are about (one name for all, or one each).
+
+    `version` is who alone may answer; 0: whoever does.
+    """
 
     rows: Sequence[Row]
     entity: str | list[str] | None = None
     numbers: bool = False
     """Each row is a list of as many floats as the model takes."""
+    version: int = 0
 
 
 @dataclass(slots=True)

@@ -18,12 +18,12 @@ from homeostat.errors import (
 )
 from homeostat.settings import Settings
 from registry.labels import LabelItem
-from serving import acting, handlers, openapi, requests, views, webhook
+from serving import acting, handlers, oip, openapi, requests, table_route, views, webhook
 from serving.admitting import Labeller, Reader, body_reader, scraper
 from serving.bodies import read_body
 from serving.feedback import LabelResult
 from serving.gateway import Gateway
-from serving.metrics import CONTENT_TYPE
+from serving.metrics import MEDIA
 from serving.predicting import Predictor
 
 
@@ -34,6 +34,8 @@ class GatewayApp(FastAPI):
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401 - ASGI
         """Predictions on the short way, everything else through the router."""
+        if scope["type"] == "http":
+            send = self.gateway.traces.traced(scope, send)
         if scope["type"] == "http" and (model := Predictor.model_of(scope)) is not None:
             await self.gateway.predictor(model, scope, receive, send)
             return
@@ -75,6 +77,8 @@ def create_app(settings: Settings, gateway: Gateway | None = None) -> GatewayApp
     app.include_router(_open_routes(parts))
     app.include_router(_hook_routes(parts))
     app.include_router(_routes(parts))
+    app.include_router(oip.routes(parts))
+    app.include_router(table_route.routes(parts))
     app.include_router(acting.routes(parts))
     handlers.install(app)
     return app
@@ -94,10 +98,16 @@ def _open_routes(gateway: Gateway) -> APIRouter:
         yes, document = views.health(gateway)
         return JSONResponse(document, 200 if yes else 503)
 
-    @router.get("/metrics", dependencies=[Depends(scraper)])
-    def metrics() -> Response:
-        """Figures for Prometheus."""
-        return Response(gateway.metrics.render(), media_type=CONTENT_TYPE)
+    @router.get(
+        "/metrics",
+        dependencies=[Depends(scraper)],
+        response_class=Response,
+        responses={200: {"content": {media: {"schema": {"type": "string"}} for media in MEDIA}}},
+    )
+    def metrics(request: Request) -> Response:
+        """Figures for Prometheus; as OpenMetrics with exemplars, where that is accepted."""
+        content, media = gateway.metrics.render(request.headers.get("accept", ""))
+        return Response(content, media_type=media)
 
     return router
 

@@ -57,23 +57,26 @@ class Batch:
         return done
 
     def _arms(self) -> dict[int, list[int]]:
-        """The requests that each version answers for its caller."""
-        split = self.split
-        everyone = range(len(self.requests))
-        challenger = split.challenger
-        if split.phase != "canary" or challenger is None:
-            return {split.champion.version: list(everyone)}
-        arms: dict[int, list[int]] = {split.champion.version: [], challenger.version: []}
-        for index in everyone:
-            entity = self.requests[index].entity
-            entity = entity[0] if isinstance(entity, list) else entity
-            if entity is None:
-                place = share_of_id(self.ids[index][0])
-            else:  # the same entity meets the same arm for as long as this challenger is on trial
-                place = share_of_entity(entity, f"{split.model}:{challenger.version}")
-            chosen = challenger if place < split.canary_share else split.champion
-            arms[chosen.version].append(index)
+        """The requests that each version answers for its caller; none, where it may not."""
+        arms: dict[int, list[int]] = {loaded.version: [] for loaded in self.split.answering}
+        for index, request in enumerate(self.requests):
+            chosen = request.version or self._chosen(index)
+            if chosen in arms:
+                arms[chosen].append(index)
         return arms
+
+    def _chosen(self, index: int) -> int:
+        """The version whose turn it is."""
+        split, challenger = self.split, self.split.challenger
+        if split.phase != "canary" or challenger is None:
+            return split.champion.version
+        entity = self.requests[index].entity
+        entity = entity[0] if isinstance(entity, list) else entity
+        if entity is None:
+            place = share_of_id(self.ids[index][0])
+        else:  # the same entity meets the same arm for as long as this challenger is on trial
+            place = share_of_entity(entity, f"{split.model}:{challenger.version}")
+        return challenger.version if place < split.canary_share else split.champion.version
 
     def _encoded(self, loaded: Loaded) -> Encoded:
         encoded = self.encodings.get(loaded.encoding)
@@ -137,7 +140,18 @@ class Batch:
                     and not isinstance(unseen, HomeostatError)
                 }
                 results[index] = Answer(loaded, arm, ids, own, predictions, shadows)
-        return [results[index] for index in range(len(self.requests))]
+        return [
+            results[index] if index in results else self._unanswered(request)
+            for index, request in enumerate(self.requests)
+        ]
+
+    def _unanswered(self, request: Request) -> HomeostatError:
+        """Why a request that names a version gets no answer: the routing moved meanwhile."""
+        try:
+            self.split.named(request.version)
+        except HomeostatError as error:
+            return error
+        raise AssertionError("a version that answers left a request out")
 
     def _proven_failures(self, outputs: dict[int, Given]) -> int:
         """Requests that the champion fails and the standby can do: going back would help."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, TypeVar
 
@@ -57,11 +58,14 @@ def parse(body: bytes, kind: type[Parsed]) -> Parsed:
     """A body as a typed value.
 
     Raises:
-        InvalidRequest: not JSON, or not of that shape; the message names the place.
+        InvalidRequest: not JSON, not of that shape, or with a key given twice; the message
+            names the place.
     """
     try:
-        return msgspec.json.decode(body, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        parsed = msgspec.json.decode(body, type=kind)
+        json.loads(body, object_pairs_hook=_once)  # msgspec takes the last, others the first
+        return parsed
+    except (msgspec.MsgspecError, ValueError) as error:
         cause = str(error)
     except RecursionError:
         cause = "its values are nested too deep"
@@ -69,6 +73,13 @@ def parse(body: bytes, kind: type[Parsed]) -> Parsed:
         f"The body is not what this route takes: {cause}.",
         remedy="See the route in /openapi.json.",
     )
+
+
+def _once(pairs: list[tuple[str, object]]) -> None:
+    names = [name for name, _ in pairs]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key '{twice[:80]}' is given twice")
 
 
 def _too_large(size: int, limit: int) -> BodyTooLarge:

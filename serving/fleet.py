@@ -14,7 +14,7 @@ from typing import Literal
 
 import msgspec
 
-from homeostat.errors import Unavailable, UnknownModel
+from homeostat.errors import Unavailable, UnknownModel, UnknownVersion
 from serving.runtime import Loaded
 
 Phase = Literal["steady", "shadow", "canary"]
@@ -57,6 +57,30 @@ class Split:
         """Champion, challenger, standby: those that are there."""
         present = (self.champion, self.challenger, self.standby)
         return tuple(loaded for loaded in present if loaded is not None)
+
+    @property
+    def answering(self) -> tuple[Loaded, ...]:
+        """Those that answer callers: the champion, in canary the challenger too."""
+        if self.phase == "canary" and self.challenger is not None:
+            return self.champion, self.challenger
+        return (self.champion,)
+
+    def named(self, version: int) -> Loaded:
+        """The version that a caller names, if it is one that answers.
+
+        Raises:
+            UnknownVersion: it is not.
+        """
+        for loaded in self.answering:
+            if loaded.version == version:
+                return loaded
+        serving = ", ".join(str(loaded.version) for loaded in self.answering)
+        raise UnknownVersion(
+            f"Version {version} of '{self.model}' answers nobody now; {serving} does.",
+            remedy="Name a version that serves, or none.",
+            model=self.model,
+            version=version,
+        )
 
     @property
     def apart(self) -> bool:

@@ -48,6 +48,7 @@ from serving.shadows import Shadows
 from serving.suspects import Suspects
 from serving.telling import Teller
 from serving.token_watch import TokenWatch
+from serving.traces import Traces
 from serving.unlogged import Unlogged
 from serving.watch import Watch
 from serving.webhook import Webhook
@@ -123,7 +124,7 @@ class Gateway:
         self.tokens = TokenWatch(self.parts, self.access, self._stopping)
         hint = settings.webhook_secret.get_secret_value()
         self.webhook = Webhook(hint, clock, self.parts.wake.set)
-        batcher = Batcher(
+        self.batcher = Batcher(
             self.fleet,
             self._spool,
             self.metrics,
@@ -133,13 +134,15 @@ class Gateway:
             self.unlogged.add if settings.log.when_full == "unlogged" else None,
             settings.max_queue_ms,
         )
+        self.traces = Traces(settings.tracing, self.metrics.seconds.show)
         self.predictor = Predictor(
             self.access,
             self.fleet,
-            batcher,
+            self.batcher,
             self.metrics,
             max_body_bytes=settings.max_body_bytes,
             max_rows=settings.max_rows,
+            traces=self.traces,
         )
 
     def digest(self, model: str, version: int) -> str:
@@ -192,6 +195,7 @@ class Gateway:
 
         if self._folder.is_alive():
             self._folder.join(left())
+        self.traces.stop()
         self.gathering.stop(left())  # what was answered last counts as well
         self.prover.stop(left())
         self.custodian.stop(left())

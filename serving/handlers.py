@@ -14,6 +14,8 @@ from serving.bodies import BodyTooLarge, ClientGone
 from serving.predicting import MethodNotAllowed
 from serving.problems import MEDIA_TYPE, headers_of, internal, problem, status_of
 
+OIP_PREFIX = "/v2"
+
 logger = logging.getLogger(__name__)
 
 
@@ -32,41 +34,50 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _answer_unforeseen)
 
 
-def _respond(error: HomeostatError) -> JSONResponse:
+def _respond(request: Request, error: HomeostatError) -> JSONResponse:
     headers = headers_of(error)
     if isinstance(error, BodyTooLarge):
         headers["connection"] = "close"
-    return JSONResponse(problem(error), status_of(error.code), headers, media_type=MEDIA_TYPE)
+    status, document = status_of(error.code), problem(error)
+    if request.url.path.startswith(OIP_PREFIX):  # its clients read one field, and no problems
+        return JSONResponse({"error": str(error)} | document, status, headers)
+    return JSONResponse(document, status, headers, media_type=MEDIA_TYPE)
 
 
-async def _answer_error(_: Request, error: Exception) -> Response:
+async def _answer_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HomeostatError)
     if status_of(error.code) == 500:
         logger.error("%s", error, exc_info=error)
-    return _respond(error)
+    return _respond(request, error)
 
 
 async def _answer_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 405:
-        return _respond(MethodNotAllowed(f"{request.method} is not taken at {request.url.path}."))
+        allow = (error.headers or {}).get("Allow", "")
+        text = f"{request.method} is not taken at {request.url.path}."
+        other = MethodNotAllowed(text, remedy=f"Send {allow}.", allow=allow)
+        return _respond(request, other)
     if error.status_code == 404:
         return _respond(
-            NotFound(f"There is nothing at {request.url.path}.", remedy="See /openapi.json.")
+            request,
+            NotFound(f"There is nothing at {request.url.path}.", remedy="See /openapi.json."),
         )
-    return _respond(InvalidRequest(str(error.detail)))
+    return _respond(request, InvalidRequest(str(error.detail)))
 
 
-async def _answer_invalid(_: Request, error: Exception) -> Response:
+async def _answer_invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"])
-    return _respond(InvalidRequest(f"{place}: {first['msg']}.", remedy="See /openapi.json."))
+    return _respond(
+        request, InvalidRequest(f"{place}: {first['msg']}.", remedy="See /openapi.json.")
+    )
 
 
 async def _answer_nobody(_: Request, __: Exception) -> Response:
     return Response(status_code=400)
 
 
-async def _answer_unforeseen(_: Request, error: Exception) -> Response:
-    return _respond(internal(error))
+async def _answer_unforeseen(request: Request, error: Exception) -> Response:
+    return _respond(request, internal(error))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
-from prometheus_client.core import HistogramMetricFamily, Metric
+from prometheus_client.core import Exemplar, HistogramMetricFamily, Metric
+from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
+MEDIA = ("text/plain", "application/openmetrics-text")
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
@@ -38,6 +41,7 @@ class Spread(Collector):
         self._bounds = tuple(bounds)
         self._counts: dict[str, list[int]] = {}
         self._sums: dict[str, float] = {}
+        self._examples: dict[tuple[str, int], Exemplar] = {}
         registry.register(self)
 
     def add(self, model: str, values: Iterable[float]) -> None:
@@ -51,12 +55,21 @@ class Spread(Collector):
             total += value
         self._sums[model] = total
 
+    def show(self, model: str, value: float, trace: str) -> None:
+        """Keep a value as the example of its bucket, by the trace that it is of."""
+        place = bisect_left(self._bounds, value)
+        self._examples[model, place] = Exemplar({"trace_id": trace}, value, time.time())
+
     def collect(self) -> Iterable[Metric]:
         """As Prometheus takes it."""
         family = HistogramMetricFamily(self._name, self._text, labels=["model"])
         names = [*(str(float(bound)) for bound in self._bounds), "+Inf"]
         for model, counts in list(self._counts.items()):
-            buckets = list(zip(names, map(float, accumulate(counts)), strict=True))
+            buckets: list[tuple[str, float] | tuple[str, float, Exemplar]] = []
+            for place, (name, count) in enumerate(zip(names, accumulate(counts), strict=True)):
+                # A trace is timed from its head, an answer from its row: at a bound they differ.
+                example = self._examples.get((model, place)) if counts[place] else None
+                buckets.append((name, count) if example is None else (name, count, example))
             family.add_metric([model], buckets, self._sums.get(model, 0.0))
         return [family]
 
@@ -127,6 +140,9 @@ class Metrics:
         )
         self.incidents = gauge("incidents_open", "Incidents that are not resolved", "model")
 
-    def render(self) -> bytes:
-        """All figures in Prometheus's text format."""
-        return generate_latest(self.registry)
+    def render(self, accept: str = "") -> tuple[bytes, str]:
+        """All figures and their media type: OpenMetrics with exemplars, where that is accepted."""
+        if MEDIA[1] in accept:
+            content: bytes = openmetrics.generate_latest(self.registry)  # type: ignore[no-untyped-call]  # theirs
+            return content, openmetrics.CONTENT_TYPE_LATEST
+        return generate_latest(self.registry), CONTENT_TYPE

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from serving.entries import parse_request
 from serving.fleet import Fleet
 from serving.metrics import Metrics
 from serving.problems import MEDIA_TYPE, encode_problem, headers_of, internal, status_of
+from serving.traces import HEADER, Parent, Traces, parent_of
 
 Scope = dict[str, Any]
 Send = Callable[[Message], Awaitable[None]]
@@ -50,6 +51,7 @@ class Wanted:
     model: str
     authorization: bytes | None
     length: int
+    parent: Parent | None = None
 
 
 class Predictor:
@@ -62,6 +64,7 @@ class Predictor:
         metrics: What is counted.
         max_body_bytes: Limit of a body.
         max_rows: Limit of one request's rows.
+        traces: Begins a span of each request that comes with a trace.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class Predictor:
         *,
         max_body_bytes: int,
         max_rows: int,
+        traces: Traces | None = None,
     ) -> None:
         self._access = access
         self._fleet = fleet
@@ -80,6 +84,7 @@ class Predictor:
         self._metrics = metrics
         self._max_body_bytes = max_body_bytes
         self._max_rows = max_rows
+        self.traces = traces or Traces("", lambda *_: None)
 
     @staticmethod
     def model_of(scope: Scope) -> str | None:
@@ -126,7 +131,7 @@ class Predictor:
         )
         await send({"type": "http.response.body", "body": reply.body})
 
-    def wanted(self, url: bytes, headers: Iterable[tuple[bytes, bytes]]) -> Wanted | None:
+    def wanted(self, url: bytes, headers: Sequence[tuple[bytes, bytes]]) -> Wanted | None:
         """What a plain POST wants, by its head alone, if nothing is unusual about it.
 
         None sends it the long way round, which knows what to say.
@@ -134,17 +139,19 @@ class Predictor:
         if not url.startswith(_PREFIX) or not url.endswith(_SUFFIX):
             return None
         model = url[len(_PREFIX) : -len(_SUFFIX)].decode("latin-1")
-        authorization, length = None, b""
+        authorization, length, parent = None, b"", None
         for name, value in headers:
             if name == b"authorization":
                 authorization = value
             elif name == b"content-length":
                 length = value
+            elif name == HEADER:
+                parent = parent_of(headers)
         if model not in self._fleet.models or not length.isdigit():
             return None
         if int(length) > self._max_body_bytes:
             return None
-        return Wanted(model, authorization, int(length))
+        return Wanted(model, authorization, int(length), parent)
 
     def enter(self, wanted: Wanted) -> Caller | None:
         """Whose request it is, if they may have it now; None sends it the long way round."""
@@ -179,7 +186,7 @@ class Predictor:
         """Let a request in; its caller's meter is to be left when it is answered."""
         if scope["method"] != "POST":
             raise MethodNotAllowed(
-                f"{scope['method']} is not taken here.", remedy="Send a POST request."
+                f"{scope['method']} is not taken here.", remedy="Send a POST request.", allow="POST"
             )
         header = next((value for name, value in scope["headers"] if name == b"authorization"), None)
         caller = self._access.check(header)

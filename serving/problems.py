@@ -23,6 +23,7 @@ STATUS: Mapping[str, int] = {
     "too-large": 413,
     "head-too-large": 431,
     "too-slow": 408,
+    "unsupported-media": 415,
     "invalid-data": 422,
     "unknown-model": 404,
     "unknown-version": 404,
@@ -61,6 +62,7 @@ _TITLES: Mapping[str, str] = {
     "too-large": "The request is beyond a limit",
     "head-too-large": "The head of the request is beyond a limit",
     "too-slow": "The request did not come in time",
+    "unsupported-media": "This kind of content is not known here",
     "unknown-model": "There is no such model",
     "unknown-version": "There is no such version",
     "unknown-prediction": "There is no such prediction",
@@ -114,6 +116,8 @@ def headers_of(error: HomeostatError) -> dict[str, str]:
     status = status_of(error.code)
     if status == 401:
         return {"www-authenticate": "Bearer"}
+    if status == 405:
+        return {"allow": str(error.fields.get("allow", ""))}
     if status in (429, 503):
         return {"retry-after": str(error.fields.get("retry_after", RETRY_AFTER_SECONDS))}
     return {}

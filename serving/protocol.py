@@ -24,7 +24,7 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
-from homeostat.errors import HomeostatError
+from homeostat.errors import HomeostatError, InvalidRequest
 from serving.access import Caller
 from serving.batching import Reply
 from serving.draining import Leaving
@@ -32,6 +32,7 @@ from serving.line import Overloaded
 from serving.patience import HeadTooLarge, Limits, Sweep, TooSlow
 from serving.predicting import Predictor, Wanted
 from serving.problems import MEDIA_TYPE, encode_problem, headers_of, internal, status_of
+from serving.traces import Span
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +69,9 @@ class Exchange(RequestResponseCycle):
         self.response_complete = False
         self.message_event = _NOBODY_WAITS
         self.whole = False  # all of it is here: an answer will come
+        self.span: Span | None = None
+        if wanted.parent is not None:
+            self.span = protocol.predictor.traces.begin(wanted.parent, "predict")
         caller.meter.under_way += 1
 
     def answer(self, result: Reply | HomeostatError) -> None:
@@ -82,9 +86,14 @@ class Exchange(RequestResponseCycle):
             self.protocol.predictor.count_refusal(self.wanted.model, result)
             refusal = _known_refusal if isinstance(result, Overloaded) else _refusal
             head, body = refusal(result)
+            status, said = status_of(result.code), {}
         else:
             body = result.body
             head = _OK % (len(body), result.version, result.generation)
+            status, said = 200, {"version": result.version, "generation": result.generation}
+        if self.span is not None:
+            head += b"traceparent: " + self.span.header + b"\r\n"
+            self.span.end(status, self.wanted.model, **said)
         end = b"\r\n" if self.keep_alive else _CLOSE + b"\r\n"
         transport = self.protocol.transport
         transport.write(head + end + body)
@@ -151,10 +160,7 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """The parser stopped: say why, where we know better."""
-        if self.refused is None:
-            super().send_400_response(msg)
-        else:
-            self._refuse(self.refused)
+        self._refuse(self.refused or InvalidRequest(msg, remedy="Send requests of HTTP/1.1."))
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header; too many or too long ones stop the parser."""
@@ -312,6 +318,7 @@ class GatewayProtocol(HttpToolsProtocol):
             end < len(_END)
             or not data.startswith(b"POST ")
             or not exchange.whole
+            or exchange.span is not None  # its head comes once only
             or exchange.wanted.length != len(data) - end
             or exchange.received != data[end:]
         ):

@@ -8,8 +8,9 @@ import msgspec
 
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=2000)]
 Hours = Annotated[float, msgspec.Meta(gt=0, le=24 * 365)]
-Number = Annotated[int, msgspec.Meta(ge=1)]
-Generation = Annotated[int, msgspec.Meta(ge=0)]
+LARGEST = 2**31 - 1  # what a column of the database holds
+Number = Annotated[int, msgspec.Meta(ge=1, le=LARGEST)]
+Generation = Annotated[int, msgspec.Meta(ge=0, le=LARGEST)]
 
 
 class Strict(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):

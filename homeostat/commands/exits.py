@@ -37,6 +37,7 @@ BY_ERROR: Mapping[str, int] = MappingProxyType(
         "too-large": INPUT,
         "head-too-large": INPUT,
         "too-slow": INPUT,
+        "unsupported-media": INPUT,
         "invalid-data": INPUT,
         "unknown-model": INPUT,
         "unknown-version": INPUT,

