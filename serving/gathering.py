@@ -83,6 +83,9 @@ class Gathering:
             return
         self._thread.join(seconds)
         self.turn(last=True)
+        if self._unsent is not None:
+            rows = sum(one.rows for one in self._unsent.counts)
+            logger.warning("%d rows answered last may be no evidence on inputs", rows)
 
     def turn(self, *, last: bool = False) -> None:
         """Send, add up, and take in what there is; what fails is done by the next turn."""

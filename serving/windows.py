@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import replace
 
 from registry.input_counts import InputCounts
@@ -30,12 +29,13 @@ class Windows:
         return [self._counts.pop(key) for key in keys]
 
     def _widen(self) -> None:
-        """Let the oldest window of a version take in the next one of it: no row is lost."""
+        """Let the oldest window take in the next one of its version: no row is lost."""
         ordered = sorted(self._counts)
-        for first, second in itertools.pairwise(ordered):
-            if first[1] == second[1]:
-                self._counts[second] = _sum(self._counts.pop(first), self._counts[second])
-                return
+        for place, oldest in enumerate(ordered):
+            for later in ordered[place + 1 :]:
+                if later[1] == oldest[1]:
+                    self._counts[later] = _sum(self._counts.pop(oldest), self._counts[later])
+                    return
 
 
 def _sum(one: InputCounts, other: InputCounts) -> InputCounts:
