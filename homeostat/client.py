@@ -82,9 +82,13 @@ class Gateway:
         self._http.close()
 
     def predict(
-        self, model: str, rows: Sequence[Any], entity: str | Sequence[str] | None = None
+        self,
+        model: str,
+        rows: Sequence[Any],
+        entity: str | Sequence[str] | None = None,
+        version: int | None = None,
     ) -> Json:
-        """Answers for the rows, each with its prediction id.
+        """Answers for the rows, each with its prediction id; of one version, if it is given.
 
         Raises:
             HomeostatError: as the gateway answered; Unavailable where it does not.
@@ -92,7 +96,8 @@ class Gateway:
         body: Json = {"rows": list(rows)}
         if entity is not None:
             body["entity"] = entity if isinstance(entity, str) else list(entity)
-        return self._post(f"/v1/models/{model}/predict", body)
+        pin = {} if version is None else {"X-Homeostat-Version": str(version)}
+        return _checked(self._send("POST", f"/v1/models/{model}/predict", body, headers=pin))
 
     def label(self, labels: Sequence[Mapping[str, Any]]) -> Json:
         """Send truths, each `{"id": ..., "label": ..., "source"?: ...}`.
@@ -217,10 +222,15 @@ class Gateway:
         return _checked(self._send("POST", path, dict(said), seconds))
 
     def _send(
-        self, method: str, path: str, body: Json | None = None, seconds: float = _SECONDS
+        self,
+        method: str,
+        path: str,
+        body: Json | None = None,
+        seconds: float = _SECONDS,
+        headers: Mapping[str, str] | None = None,
     ) -> httpx.Response:
         try:
-            return self._http.request(method, path, json=body, timeout=seconds)
+            return self._http.request(method, path, json=body, timeout=seconds, headers=headers)
         except httpx.HTTPError as error:
             cause = str(error) or type(error).__name__
             raise Unavailable(

@@ -49,7 +49,7 @@ class PredictionRecord:
         model: The registered model's name.
         version: Which version answered.
         generation: Of the routing that chose it.
-        arm: The role that answered: `champion` or `challenger`.
+        arm: The role that answered: `champion` or `challenger`; `pinned` where it was chosen.
         entity: What the caller is sticky by; may be empty.
         at: When it was answered.
         row: The input as JSON carried it.

@@ -26,7 +26,8 @@ _encoder = msgspec.json.Encoder()
 def answer(split: Split, requests: Sequence[Request]) -> Answered:
     """Answer requests from one split."""
     champion = split.champion.version  # another is named where the routing moved since
-    if split.phase != "canary" and all(one.version in (0, champion) for one in requests):
+    plain = all(one.version in (0, champion) and not one.pinned for one in requests)
+    if split.phase != "canary" and plain:
         done = _answer_numbers(split, requests) or _answer_plainly(split, requests)
         if done is not None:
             return done

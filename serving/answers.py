@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,14 +15,18 @@ from models.learner import Row
 from serving.runtime import Loaded, Outputs
 
 SAMPLE_ROWS = 16
+PINNED = "pinned"
 RESERVED = ("id", "version")  # of an answer: what a learner says under these names is left out
+
+Reason = Literal["champion", "canary-share", "canary-entity", "pinned"]
 
 
 @dataclass(slots=True)
 class Request:
     """One request's rows as parsed, and whom they are about (one name for all, or one each).
 
-    `version` is who alone may answer; 0: whoever does.
+    `version` is who alone may answer; 0: whoever does. `pinned`: it may be one that answers nobody
+    else, if it is loaded.
     """
 
     rows: Sequence[Row]
@@ -30,6 +34,7 @@ class Request:
     numbers: bool = False
     """Each row is a list of as many floats as the model takes."""
     version: int = 0
+    pinned: bool = False
 
 
 @dataclass(slots=True)
@@ -38,11 +43,12 @@ class Answer:
 
     Args:
         loaded: The version that answers.
-        arm: Its role: `champion` or `challenger`.
+        arm: Its role: `champion` or `challenger`; `pinned` where the caller chose it.
         ids: A prediction id per row.
         outputs: (n, C) of the answering version.
         predictions: Each row's answer as JSON values, with `id` and `version`.
-        shadows: Outputs (n, C) by version of the other one in a canary.
+        shadows: Outputs (n, C) by version of the others that were asked at once.
+        reason: Why this version answers.
     """
 
     loaded: Loaded
@@ -51,6 +57,7 @@ class Answer:
     outputs: Outputs
     predictions: list[dict[str, Any]]
     shadows: dict[int, Outputs]
+    reason: Reason = "champion"
 
 
 @dataclass(slots=True)
@@ -114,11 +121,11 @@ class Answered:
     told: Told | None = None
 
     def rows_of(self, version: int) -> int:
-        """Rows that a version answered for callers."""
+        """Rows that a version answered for callers who did not choose it."""
         if self.told is not None:
             return len(self.told.ids) if self.told.loaded.version == version else 0
         return sum(
             len(one.ids)
             for one in self.results
-            if isinstance(one, Answer) and one.loaded.version == version
+            if isinstance(one, Answer) and one.loaded.version == version and one.arm != PINNED
         )

@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from homeostat.errors import HomeostatError, LearnerError
-from serving.answers import SAMPLE_ROWS, Answer, Answered, Asked, Request
+from serving.answers import PINNED, SAMPLE_ROWS, Answer, Answered, Asked, Reason, Request
 from serving.encoding import Encoded, encode
 from serving.fleet import Split
 from serving.ids import new_ids, share_of_entity, share_of_id
@@ -35,6 +35,7 @@ class Batch:
         self.requests = requests
         self.ids = _ids(requests)
         self.encodings: dict[str, Encoded] = {}
+        self.arms = self._arms()
 
     def run(self) -> Answered:
         """Answer them."""
@@ -46,6 +47,9 @@ class Batch:
         outputs = {split.champion.version: self._outputs(split.champion, everyone)}
         if split.challenger is not None and split.phase == "canary":
             outputs[split.challenger.version] = self._outputs(split.challenger, everyone)
+        for version, indices in self.arms.items():
+            if version not in outputs and (loaded := split.find(version)) is not None:
+                outputs[version] = self._outputs(loaded, indices)
         done = Answered(self._results(outputs))
         for version, given in outputs.items():
             failed = sum(isinstance(one, LearnerError) for one in given.values())
@@ -63,6 +67,8 @@ class Batch:
             chosen = request.version or self._chosen(index)
             if chosen in arms:
                 arms[chosen].append(index)
+            elif request.pinned and self.split.find(chosen) is not None:
+                arms[chosen] = [index]
         return arms
 
     def _chosen(self, index: int) -> int:
@@ -77,6 +83,15 @@ class Batch:
         else:  # the same entity meets the same arm for as long as this challenger is on trial
             place = share_of_entity(entity, f"{split.model}:{challenger.version}")
         return challenger.version if place < split.canary_share else split.champion.version
+
+    def _reason(self, index: int) -> Reason:
+        """Why the version answers that does."""
+        request = self.requests[index]
+        if request.version:
+            return "pinned"
+        if self.split.phase != "canary" or self.split.challenger is None:
+            return "champion"
+        return "canary-share" if request.entity is None else "canary-entity"
 
     def _encoded(self, loaded: Loaded) -> Encoded:
         encoded = self.encodings.get(loaded.encoding)
@@ -117,10 +132,10 @@ class Batch:
 
     def _results(self, outputs: dict[int, Given]) -> list[Answer | HomeostatError]:
         results: dict[int, Answer | HomeostatError] = {}
-        for version, indices in self._arms().items():
+        for version, indices in self.arms.items():
             loaded = self.split.find(version)
             assert loaded is not None
-            arm = "champion" if loaded is self.split.champion else "challenger"
+            role = "champion" if loaded is self.split.champion else "challenger"
             said = _say(loaded, {index: outputs[version][index] for index in indices})
             for index, one in said.items():
                 if isinstance(one, HomeostatError):
@@ -139,7 +154,10 @@ class Batch:
                     and (unseen := given.get(index)) is not None
                     and not isinstance(unseen, HomeostatError)
                 }
-                results[index] = Answer(loaded, arm, ids, own, predictions, shadows)
+                arm = PINNED if self.requests[index].pinned else role
+                results[index] = Answer(
+                    loaded, arm, ids, own, predictions, shadows, self._reason(index)
+                )
         return [
             results[index] if index in results else self._unanswered(request)
             for index, request in enumerate(self.requests)
@@ -248,7 +266,9 @@ def to_ask(
         asked = [
             index
             for index, result in enumerate(results)
-            if isinstance(result, Answer) and (share >= 1.0 or share_of_id(result.ids[0]) < share)
+            if isinstance(result, Answer)
+            and result.loaded.version != loaded.version  # it was pinned, and has answered
+            and (share >= 1.0 or share_of_id(result.ids[0]) < share)
         ]
         if not asked:
             continue

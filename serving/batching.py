@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import get_args
 
 import msgspec
 import numpy as np
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 from homeostat.clock import Clock
 from homeostat.errors import HomeostatError, Unavailable
 from serving.answering import Answer, Answered, Request, answer
-from serving.answers import Told
+from serving.answers import PINNED, Reason, Told
 from serving.counted import Counted
 from serving.entries import to_payload, to_payloads
 from serving.fleet import Fleet, Split
@@ -35,6 +36,11 @@ from serving.runtime import Loaded
 from serving.spool import Spool
 
 MAX_BATCH_ROWS = 1024
+
+# What follows the head of a release: why it answers, and the predictions.
+_WHY: dict[Reason, bytes] = {
+    reason: f'"{reason}","predictions":'.encode() for reason in get_args(Reason)
+}
 
 logger = logging.getLogger(__name__)
 
@@ -207,7 +213,8 @@ class Batcher:
 
     def _reply(self, split: Split, one: Answer) -> Reply:
         version = one.loaded.version
-        body = split.heads[version] + self._encoder.encode(one.predictions) + b"}"
+        head = split.heads[version] + _WHY[one.reason]
+        body = head + self._encoder.encode(one.predictions) + b"}"
         return Reply(body, version, split.generation)
 
     def _count(
@@ -220,7 +227,8 @@ class Batcher:
         metrics, model = self._metrics, split.model
         for (version, digest, arm), count in rows.items():
             metrics.predictions.labels(model, version, arm).inc(count)
-            self._counted.add(model, (split.generation, version, digest), count)
+            if arm != PINNED:  # which answers by no routing
+                self._counted.add(model, (split.generation, version, digest), count)
         metrics.requests.labels(model, "ok").inc(answered)
         metrics.batch_rows.add(model, [sum(len(one.request.rows) for one in batch)])
         now = time.perf_counter()
@@ -233,7 +241,7 @@ class Batcher:
 def _replies(split: Split, batch: list[_Waiting], told: Told) -> Iterator[Reply]:
     """The answers to a batch of plain numbers, as bytes; as `_reply` would write them."""
     version, generation = told.loaded.version, split.generation
-    head = split.heads[version].decode() + "["
+    head = (split.heads[version] + _WHY["champion"]).decode() + "["
     end = f'"version":{version}}}'
     # Each line is an object: its braces make room for id and version.
     said = [

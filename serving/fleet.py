@@ -96,7 +96,7 @@ class Split:
         return next((loaded for loaded in self.versions if loaded.version == version), None)
 
     def _head(self, loaded: Loaded) -> bytes:
-        # All of an answer but its predictions is the same for every request of a release.
+        # All of an answer but its reason and predictions is the same for each request of a release.
         head = msgspec.json.encode(
             {
                 "model": self.model,
@@ -106,7 +106,7 @@ class Split:
                 "generation": self.generation,
             }
         )
-        return head[:-1] + b',"predictions":'
+        return head[:-1] + b',"reason":'
 
 
 def unknown_model(model: str, known: Sequence[str]) -> UnknownModel:

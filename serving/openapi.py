@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 from serving import oip
+from serving.answers import Reason
 from serving.predicting import PREFIX, SUFFIX
 from serving.problems import MEDIA_TYPE
 from serving.requests import PredictBody, schemas, takes
@@ -64,7 +65,13 @@ _PREDICT: dict[str, Any] = {
         "description": "One row or many; each answer names version, release and prediction id.",
         "operationId": "predict",
         "parameters": [
-            {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}
+            {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}},
+            {
+                "name": "X-Homeostat-Version",
+                "in": "header",
+                "description": "The version that is to answer.",
+                "schema": {"type": "integer", "minimum": 1, "maximum": 999_999_999},
+            },
         ],
         **takes(PredictBody),
         "responses": {
@@ -84,6 +91,7 @@ _PREDICT: dict[str, Any] = {
                                 "release",
                                 "digest",
                                 "generation",
+                                "reason",
                                 "predictions",
                             ],
                             "properties": {
@@ -92,6 +100,7 @@ _PREDICT: dict[str, Any] = {
                                 "release": {"type": "string"},
                                 "digest": {"type": "string"},
                                 "generation": {"type": "integer"},
+                                "reason": {"enum": list(get_args(Reason))},
                                 "predictions": {
                                     "type": "array",
                                     "items": {

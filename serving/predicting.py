@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from homeostat.errors import HomeostatError, InvalidRequest
+from homeostat.errors import HomeostatError, InvalidRequest, UnknownVersion
 from serving.access import Access, Caller
 from serving.batching import Batcher, Done
 from serving.bodies import BodyTooLarge, ClientGone, Message, Receive, read_body
@@ -29,6 +29,7 @@ Send = Callable[[Message], Awaitable[None]]
 PREFIX = "/v1/models/"
 SUFFIX = "/predict"
 _PREFIX, _SUFFIX = PREFIX.encode(), SUFFIX.encode()
+_VERSION = b"x-homeostat-version"
 
 # A caller that is refused in the middle of sending is read for so long, so that it can see the
 # answer before the connection closes.
@@ -99,12 +100,15 @@ class Predictor:
         """Answer one request."""
         try:
             # A model that is not the caller's costs nobody the reading of the body.
-            meter = self._check(model, scope).meter
+            caller = self._check(model, scope)
+            meter = caller.meter
             try:
+                version = self._pinned(model, scope, caller)
                 body = await read_body(scope["headers"], receive, self._max_body_bytes)
                 if (full := self._batcher.refuses(model)) is not None:
                     raise full.with_traceback(None)
                 request = parse_request(body, self._max_rows, self._fleet.columns(model))
+                request.version, request.pinned = version, version > 0
                 reply = await self._batcher.submit(model, request)
             finally:
                 meter.leave()
@@ -147,6 +151,8 @@ class Predictor:
                 length = value
             elif name == HEADER:
                 parent = parent_of(headers)
+            elif name == _VERSION:
+                return None
         if model not in self._fleet.models or not length.isdigit():
             return None
         if int(length) > self._max_body_bytes:
@@ -193,6 +199,38 @@ class Predictor:
         self._access.require(caller, "predict", model)
         caller.meter.enter(caller.name, time.monotonic())
         return caller
+
+    def _pinned(self, model: str, scope: Scope, caller: Caller) -> int:
+        """The version that a caller pins, if they may; 0: they pin none.
+
+        One that answers callers is for whoever may predict; another that is loaded, the standby
+        or a challenger in shadow, for who may also promote.
+
+        Raises:
+            InvalidRequest: the header is no version.
+            UnknownVersion: no such version is loaded.
+            Forbidden: it answers nobody, and the caller may not have it all the same.
+        """
+        value: bytes | None = next((v for name, v in scope["headers"] if name == _VERSION), None)
+        if value is None:
+            return 0
+        if not value.isdigit() or len(value) > 9 or not int(value):
+            raise InvalidRequest(
+                f"X-Homeostat-Version is '{value[:80].decode('latin-1')}', which is no version.",
+                remedy="Versions are whole numbers from 1.",
+            )
+        split, version = self._fleet.serving(model), int(value)
+        if split.find(version) is None:
+            loaded = ", ".join(str(one.version) for one in split.versions)
+            raise UnknownVersion(
+                f"Version {version} of '{model}' is not loaded; {loaded} can be pinned.",
+                remedy="Pin one of these; the alias challenger loads another.",
+                model=model,
+                version=version,
+            )
+        if all(one.version != version for one in split.answering):
+            self._access.require(caller, "promote", model)
+        return version
 
     async def _refuse(
         self, model: str, error: HomeostatError, receive: Receive, send: Send

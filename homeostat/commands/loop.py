@@ -59,6 +59,9 @@ def predict(
     entity: Annotated[
         str, typer.Option("--entity", help="Whose rows: keeps one caller on one version.")
     ] = "",
+    version: Annotated[
+        int | None, typer.Option("--version", min=1, help="Which is to answer, if it is loaded.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Ask the gateway for predictions; ROWS is one row or a list of rows."""
@@ -67,7 +70,7 @@ def predict(
 
     asked = _rows(_read_json(rows))
     with Gateway.of(load_settings()) as gateway:
-        answer = gateway.predict(model, asked, entity or None)
+        answer = gateway.predict(model, asked, entity or None, version)
     if as_json:
         show_json(answer)
         return

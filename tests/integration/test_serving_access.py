@@ -48,8 +48,8 @@ THEIRS = "0192f000-0000-7000-8000-000000000001"  # a prediction of the other mod
 class Door:
     """A running gateway with two models, and tokens made for it."""
 
-    def __init__(self, gateway: Gateway, client: TestClient) -> None:
-        self.gateway, self.client = gateway, client
+    def __init__(self, station: Station, gateway: Gateway, client: TestClient) -> None:
+        self.station, self.gateway, self.client = station, gateway, client
         engine = connect(gateway.settings.database)
         self.maker: sessionmaker[Session] = sessions(engine)
 
@@ -73,7 +73,7 @@ def door(station: Callable[..., Station], request: pytest.FixtureRequest) -> Ite
     here.serve(1)
     gateway = Gateway(here.settings)
     with TestClient(create_app(here.settings, gateway)) as client:
-        yield Door(gateway, client)
+        yield Door(here, gateway, client)
 
 
 def test_a_token_does_what_its_verbs_say_and_no_more(door: Door) -> None:
@@ -286,3 +286,27 @@ def test_a_holder_with_enough_under_way_is_refused_until_one_is_answered(door: D
             assert door.send(other, "POST", PREDICT, ROW).status_code == 200
         assert first.result(20).status_code == 200
     assert door.send(secret, "POST", PREDICT, ROW).status_code == 200
+
+
+def test_a_version_is_pinned_by_who_may(door: Door) -> None:
+    predictor = door.token("shop", "predict")
+    judge = door.token("ann", "predict", "promote")
+
+    def ask(secret: str, version: str) -> tuple[int, object]:
+        headers = {"Authorization": f"Bearer {secret}", "X-Homeostat-Version": version}
+        answer = door.client.post(PREDICT, json=ROW, headers=headers)
+        said = answer.json()
+        return answer.status_code, said.get("reason", said.get("code"))
+
+    door.station.serve(2)
+    door.gateway.parts.follow("digits")
+    served, standby = "2", "1"
+    assert ask(predictor, served) == (200, "pinned")
+    assert ask(predictor, standby) == (403, "forbidden")
+    assert ask(judge, standby) == (200, "pinned")
+    assert ask(judge, "77") == (404, "unknown-version")
+    for wrong in ("0", "-1", "x", "1.5", "9" * 30):
+        assert ask(judge, wrong) == (400, "invalid-request")
+    before = door.gateway.prover.agreement("digits")
+    assert before is not None
+    assert before.measured in ((), (int(served),))  # what is pinned shows no routing

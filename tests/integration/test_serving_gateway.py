@@ -164,7 +164,7 @@ def test_an_answer_names_version_release_digest_generation_and_ids(
     answer = client.post("/v1/models/digits/predict", json={"rows": list(rows)})
     body = answer.json()
     assert body["release"] == "digits:1@g1"
-    assert (body["version"], body["generation"]) == (1, 1)
+    assert (body["version"], body["generation"], body["reason"]) == (1, 1, "champion")
     assert body["digest"] == site.digests[1]
     assert len({one["id"] for one in body["predictions"]}) == 3
     assert {one["version"] for one in body["predictions"]} == {1}

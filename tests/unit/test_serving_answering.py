@@ -196,6 +196,27 @@ def test_in_canary_each_arm_shadows_the_other_and_no_request_is_mixed() -> None:
     assert done.rows_of(2) == 2 * sum(one.arm == "challenger" for one in answers)
 
 
+def test_an_answer_says_why_its_version_answers() -> None:
+    canary = Split("m", 3, loaded(1), loaded(2), loaded(3), phase="canary", canary_share=0.5)
+    asked = [Request([1]), Request([1], "ann"), Request([1], version=3, pinned=True)]
+    done = answer(canary, asked)
+    answers = [one for one in done.results if isinstance(one, Answer)]
+    assert [one.reason for one in answers] == ["canary-share", "canary-entity", "pinned"]
+    assert outcome(answers[2]) == [301]
+    assert (answers[2].arm, sorted(answers[2].shadows)) == ("pinned", [1, 2])
+    # It has answered for itself, and counts for nobody's share.
+    assert [list(one.requests) for one in done.asked] == [[0, 1]]
+    assert (done.rows_of(3), done.rows_of(1) + done.rows_of(2)) == (0, 2)
+    (steady,) = answer(Split("m", 3, loaded(1)), [Request([1], "ann")]).results
+    assert isinstance(steady, Answer)
+    assert (steady.reason, steady.arm) == ("champion", "champion")
+
+
+def test_a_pinned_version_that_went_while_the_request_waited_answers_nobody() -> None:
+    done = answer(Split("m", 3, loaded(1)), [Request([1], version=2, pinned=True), Request([1])])
+    assert [outcome(one) for one in done.results] == [UnknownVersion, [101]]
+
+
 def test_an_entity_keeps_its_arm() -> None:
     split = Split("m", 3, loaded(1), challenger=loaded(2), phase="canary", canary_share=0.5)
     for entity in ("ann", "bob", "cid", "dan"):
