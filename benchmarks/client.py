@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 KEEP = 61  # of so many answers one is kept, to see afterwards that it was the right one
 GRACE_SECONDS = 10.0  # for what is under way when a turn's time is up
 CHUNK = 1 << 16
+BUSY = (b"429", b"503")  # a refusal, which is counted and is no answer
 
 
 @dataclass
@@ -26,6 +27,7 @@ class Turn:
     latencies: list[float] = field(default_factory=list)
     wall: float = 0.0
     unanswered: int = 0
+    refused: int = 0
     kept: list[tuple[int, bytes]] = field(default_factory=list)
 
     @property
@@ -90,11 +92,14 @@ class _Connections:
                 self._parts[connection] = data
                 continue
             row, since = self._under_way.pop(connection)
+            self.busy -= 1
+            done.append(connection)
+            if data[9:12] in BUSY:
+                self.turn.refused += 1
+                continue
             self.turn.latencies.append(time.perf_counter() - since)
             if len(self.turn.latencies) % self._keep == 0:
                 self.turn.kept.append((row, data))
-            self.busy -= 1
-            done.append(connection)
         return done
 
     def unanswered(self) -> list[float]:
@@ -112,12 +117,12 @@ def is_whole(data: bytes) -> bool:
     """Whether an answer has come to its end.
 
     Raises:
-        Failed: the answer is not 200, or does not say where it ends.
+        Failed: it is neither 200 nor a refusal, or does not say where it ends.
     """
     end = data.find(b"\r\n\r\n")
     if end < 0:
         return False
-    if data[9:12] != b"200":
+    if data[9:12] != b"200" and data[9:12] not in BUSY:
         raise Failed(f"it answered {data[:400]!r}")
     head = data[:end].lower()
     said = head.find(b"\r\ncontent-length:")

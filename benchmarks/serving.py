@@ -94,6 +94,8 @@ class Bench:
             Failed: one is another's, or is none.
         """
         self.asked[side.name] = self.asked.get(side.name, 0) + len(turn.latencies)
+        if not turn.latencies:
+            raise Failed(f"it refused all of {turn.refused} requests")
         if side.read is None:
             return
         for row, answer in turn.kept:

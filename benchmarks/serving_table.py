@@ -44,13 +44,15 @@ class Figures:
     p99: float
     cpu: float
     unanswered: float
+    refused: float
 
     @classmethod
     def of(cls, turn: Turn, cpu: float) -> Figures:
         """Of one turn that took a server so many CPU seconds."""
-        each = 1e6 * cpu / len(turn.latencies)
+        answers = len(turn.latencies)
         p50, p99 = turn.latency(0.5), turn.latency(0.99)
-        return cls(turn.rate, p50, p99, each, turn.unanswered / len(turn.latencies))
+        late, refused = turn.unanswered / answers, turn.refused / (answers + turn.refused)
+        return cls(turn.rate, p50, p99, 1e6 * cpu / answers, late, refused)
 
     @classmethod
     def medians(cls, turns: list[Figures]) -> Figures:
@@ -74,5 +76,6 @@ def print_line(title: str, one: Figures, ours: Figures | None) -> None:
     """One side under one load."""
     ratios = (f"{ours.rate / one.rate:.2f}", f"{ours.p99 / one.p99:.2f}") if ours else ("", "")
     shown = (f"{one.rate:,.0f}", f"{one.p50:.2f}", f"{one.p99:.2f}", f"{one.cpu:.0f}")
-    late = f"  {one.unanswered:.0%} unanswered" if one.unanswered else ""
+    late = f"  {one.unanswered:.1%} unanswered" if one.unanswered else ""
+    late += f"  {one.refused:.1%} refused" if one.refused else ""
     print(LINE.format(title, *shown, *ratios) + late)

@@ -26,7 +26,7 @@ def test_an_answer_is_whole_at_its_last_byte_and_not_before(answer: bytes) -> No
 
 @pytest.mark.parametrize(
     "answer",
-    [b"HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n", b"HTTP/1.1 200 OK\r\nserver: x\r\n\r\n"],
+    [b"HTTP/1.1 500 Broken\r\ncontent-length: 0\r\n\r\n", b"HTTP/1.1 200 OK\r\nserver: x\r\n\r\n"],
 )
 def test_an_answer_that_is_not_200_or_has_no_end_fails_the_side(answer: bytes) -> None:
     with pytest.raises(Failed):
@@ -34,7 +34,7 @@ def test_an_answer_that_is_not_200_or_has_no_end_fails_the_side(answer: bytes) -
 
 
 @contextmanager
-def server(answers: int) -> Iterator[int]:
+def server(answers: int, answer: bytes = PLAIN) -> Iterator[int]:
     """Answers so many requests of one connection, then reads and says no more."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
@@ -45,7 +45,7 @@ def server(answers: int) -> Iterator[int]:
                 while connection.recv(1 << 16):
                     asked += 1
                     if asked <= answers:
-                        connection.sendall(PLAIN)
+                        connection.sendall(answer)
 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
@@ -59,6 +59,14 @@ def test_a_closed_loop_has_a_latency_for_each_answer_and_keeps_those_it_was_told
     assert len(turn.kept) == len(turn.latencies) > 2
     assert turn.kept[:3] == [(0, PLAIN), (1, PLAIN), (0, PLAIN)]
     assert turn.wall >= sum(turn.latencies)
+
+
+def test_a_refusal_is_counted_and_is_no_answer() -> None:
+    with server(10**9, b"HTTP/1.1 429 Busy\r\ncontent-length: 0\r\n\r\n") as port:
+        turn = ask_closed(port, [b"row"], 1, 0.02)
+    assert turn.refused > 2
+    assert not turn.latencies
+    assert not turn.kept
 
 
 def test_what_a_server_leaves_unanswered_in_an_open_loop_counts_from_when_it_was_due() -> None:
