@@ -4,7 +4,7 @@
 BIN := .venv/bin
 
 .PHONY: help setup demo test lint docs fuzz bench-serving bench-ledger bench-kill bench-replicas \
-	bench-overload clean
+	bench-overload bench-swap clean
 
 help:
 	@echo "make demo   the whole loop on real servers and real digits, about 4 minutes"
@@ -16,6 +16,7 @@ help:
 	@echo "make bench-ledger   what served when, asked of a million releases, some minutes and 4 GB"
 	@echo "make bench-kill  30 kill -9 of a gateway under traffic: answered, logged, lost, twice"
 	@echo "make bench-replicas  two gateways on two cores beside one on one, about 3 minutes"
+	@echo "make bench-swap  200 swaps under 200 requests a second: failed, mixed, late, about 4 minutes"
 	@echo "make bench-overload  five times the capacity: what is refused, how long the others take"
 	@echo "make fuzz   20,000 requests that nobody would send, over every route, about 15 minutes"
 	@echo "make clean  remove the virtual environment and all caches"
@@ -50,6 +51,9 @@ bench-kill: setup
 
 bench-replicas: setup
 	@$(BIN)/python -m benchmarks.replicas
+
+bench-swap: setup
+	@$(BIN)/python -m benchmarks.swap
 
 bench-overload: setup
 	@$(BIN)/python -m benchmarks.overload

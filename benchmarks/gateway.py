@@ -35,17 +35,38 @@ NOWHERE = "http://127.0.0.1:9"
 ROW = [float(n % 17) for n in range(64)]
 
 
-def prepare(state: Path, database: str = "", **config: int) -> str:
-    """Make a state folder with one version that serves; the address of its database.
+def prepare(state: Path, database: str = "", versions: int = 1, **config: int) -> str:
+    """Make a state folder whose version 1 serves; the address of its database.
 
     Args:
         state: An empty folder.
         database: SQLAlchemy URL of an empty database; none: SQLite in the folder.
+        versions: How many lie in the folder, each with other weights.
         config: Of the learner: `channels` and `hidden` make the net larger.
     """
+    url = database or f"sqlite:///{state / 'lifecycle.db'}"
+    upgrade(url)
+    (state / "versions").mkdir()
+    digests = [_make(state, version, config) for version in range(1, versions + 1)]
+    with transaction(sessions(connect(url))) as session:
+        promote(
+            session,
+            MODEL,
+            1,
+            actor="benchmark",
+            reason="to be measured",
+            evidence={},
+            now=utc_now(),
+            digest=digests[0],
+        )
+    return url
+
+
+def _make(state: Path, version: int, config: Mapping[str, int]) -> str:
+    """Put a version into the state folder; its digest."""
     rows = [[float((n * k) % 17) for k in range(64)] for n in range(100)]
-    learner = Digits.from_data(rows, [n % 10 for n in range(100)], dict(config))
-    module = learner.build(torch.Generator().manual_seed(0))
+    learner = Digits.from_data(rows, [n % 10 for n in range(100)], config)
+    module = learner.build(torch.Generator().manual_seed(version))
     x = learner.encode(rows)
     outputs = learner.predict(module, x)
     profile = Profile.from_reference(
@@ -56,27 +77,16 @@ def prepare(state: Path, database: str = "", **config: int) -> str:
         learner.confidence(outputs),
         [0.9] * len(rows),
     )
-    url = database or f"sqlite:///{state / 'lifecycle.db'}"
-    upgrade(url)
-    versions = state / "versions"
-    versions.mkdir()
     made = state / "made"
-    extra = {"profile.json": profile.to_json().encode()}
+    golden = {"rows": rows[:16], "outputs": outputs[:16].tolist()}
+    extra = {
+        "profile.json": profile.to_json().encode(),
+        "golden.json": json.dumps(golden).encode(),
+    }
     digest = save_model(made, "digits", learner, module, extra)
-    made.rename(versions / digest)
-    ArtifactCache(versions).remember(MODEL, 1, digest)
-    with transaction(sessions(connect(url))) as session:
-        promote(
-            session,
-            MODEL,
-            1,
-            actor="benchmark",
-            reason="to be measured",
-            evidence={},
-            now=utc_now(),
-            digest=digest,
-        )
-    return url
+    made.rename(state / "versions" / digest)
+    ArtifactCache(state / "versions").remember(MODEL, version, digest)
+    return digest
 
 
 @contextmanager
