@@ -117,6 +117,8 @@ class Settings(BaseSettings):
     """The largest body of a request that the gateway takes."""
     max_rows: Annotated[int, Field(gt=0)] = 4096
     """The most rows of one request."""
+    max_elements: Annotated[int, Field(gt=0)] = 1_000_000
+    """The most values in the rows of one request: rows times columns, however they are nested."""
     max_header_bytes: Annotated[int, Field(gt=0)] = 32 * 1024
     """The largest head of a request, all headers together."""
     max_headers: Annotated[int, Field(gt=0)] = 100
@@ -129,7 +131,7 @@ class Settings(BaseSettings):
     """How long a gateway that was asked to end still takes connections, unready, so that balancers
     and clients turn away by themselves.
     """
-    max_queue_ms: Annotated[float, Field(ge=0)] = 50
+    max_queue_ms: Annotated[float, Field(ge=0)] = 100
     """How long a request for predictions may wait and be worked on, in milliseconds: beyond it
     requests get 429 with Retry-After before they cost anything. Where one request alone takes
     more than a quarter of it, four times that counts; 0: nothing is refused.

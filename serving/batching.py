@@ -234,7 +234,7 @@ class Batcher:
         now = time.perf_counter()
         metrics.seconds.add(model, [now - waiting.since for waiting in batch])
         if (line := self._lines.get(model)) is not None:
-            line.measured(len(batch), now - batch[0].since)
+            line.measured(len(batch), batch[0].since, now)
             metrics.queue_limit.labels(model).set(line.limit)
 
 

@@ -77,20 +77,21 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Entry)
 
 
-def parse_request(body: bytes, max_rows: int, columns: int = 0) -> Request:
+def parse_request(body: bytes, max_rows: int, columns: int = 0, max_elements: int = 0) -> Request:
     """The rows and entities of a predict body.
 
     Args:
         body: JSON.
         max_rows: The limit on its rows.
         columns: How many numbers a row is where the model takes plain lists of them; else 0.
+        max_elements: Of the values of all its rows together; 0: as many as its bytes hold.
 
     Raises:
         InvalidRequest: not JSON, or not of the shape that the route takes.
-        TooLarge: more rows than the gateway takes at once.
+        TooLarge: more rows, or more values in them, than the gateway takes at once.
     """
     numbers = _parse_numbers(body, max_rows, columns) if columns else None
-    if numbers is not None:
+    if numbers is not None and not 0 < max_elements < len(numbers.rows) * columns:
         return numbers
     try:
         parsed = _body_decoder.decode(body)
@@ -109,6 +110,13 @@ def parse_request(body: bytes, max_rows: int, columns: int = 0) -> Request:
             f"The request has {len(rows)} rows; at most {max_rows} are taken at once.",
             remedy="Send them in several requests, or raise max_rows in the settings.",
             limit=max_rows,
+        )
+    # A value and what parts it from the next are two bytes: few bodies have to be counted.
+    if 0 < 2 * max_elements < len(body) and (found := _elements(rows)) > max_elements:
+        raise TooLarge(
+            f"The request has {found} values in its rows; at most {max_elements} are taken.",
+            remedy="Send fewer rows at a time, or raise max_elements in the settings.",
+            limit=max_elements,
         )
     if isinstance(parsed.entity, list) and len(parsed.entity) != len(rows):
         raise InvalidRequest(
@@ -136,6 +144,20 @@ def _parse_numbers(body: bytes, max_rows: int, columns: int) -> Request | None:
     if any(len(one) != columns for one in rows):
         return None
     return Request(rows, entity, numbers=True)
+
+
+def _elements(rows: list[Any]) -> int:
+    """How many values there are, however deep they are nested."""
+    count, left = 0, list(rows)
+    while left:
+        value = left.pop()
+        if isinstance(value, list):
+            left += value
+        elif isinstance(value, dict):
+            left += value.values()
+        else:
+            count += 1
+    return count
 
 
 def _parse_leniently(body: bytes, cause: Exception) -> _Body:

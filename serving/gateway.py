@@ -143,6 +143,7 @@ class Gateway:
             max_body_bytes=settings.max_body_bytes,
             max_rows=settings.max_rows,
             traces=self.traces,
+            max_elements=settings.max_elements,
         )
 
     def digest(self, model: str, version: int) -> str:

@@ -40,6 +40,7 @@ class Line:
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._alone = 0.0
+        self._took, self._ended = 0.0, 0.0  # of the last batch
         self._told: Overloaded | None = None
         self._fitted: int | None = None  # of the last batch, if it took too long
         self.limit = FIRST
@@ -49,15 +50,23 @@ class Line:
         """How long a request may take: longer than was said where one alone takes long."""
         return max(self._seconds, SLACK * self._alone)
 
-    def measured(self, requests: int, seconds: float) -> None:
+    def measured(self, requests: int, began: float, ended: float) -> None:
         """Learn from a batch.
+
+        While the loop works it reads nobody: who asks meanwhile waits unseen, for as long as the
+        batch before took, at most. That counts where a batch begins as soon as the last one ends.
 
         Args:
             requests: How many it answered.
-            seconds: How long ago the first of them came.
+            began: When the first of them was read, in seconds of a clock that only goes forward.
+            ended: When they were answered.
         """
+        seconds = max(ended - began, 1e-6)
+        unseen = self._took if 0.0 <= began - self._ended < self._took else 0.0
+        self._took, self._ended = seconds, ended
         if requests <= ALONE:
             self._alone = 0.9 * self._alone + 0.1 * seconds if self._alone else seconds
+        seconds += unseen
         allowed, limit = self.seconds, self.limit
         fits, before = int(requests * allowed / seconds), self._fitted
         self._fitted = fits if seconds > allowed else None
@@ -66,7 +75,7 @@ class Line:
             limit = limit if before is None else min(limit, max(fits, before))
         else:
             if 2 * requests >= limit:
-                limit += max(1, limit // GROWTH)
+                limit = max(limit, min(fits, limit + max(1, limit // GROWTH)))
             if requests >= MANY:  # never twice what these show that it can be
                 limit = min(limit, max(2 * requests, 2 * fits))
         self.limit = max(1, min(limit, LONGEST))

@@ -66,6 +66,7 @@ class Predictor:
         max_body_bytes: Limit of a body.
         max_rows: Limit of one request's rows.
         traces: Begins a span of each request that comes with a trace.
+        max_elements: Limit of the values in them; 0: none but the body's.
     """
 
     def __init__(
@@ -78,14 +79,15 @@ class Predictor:
         max_body_bytes: int,
         max_rows: int,
         traces: Traces | None = None,
+        max_elements: int = 0,
     ) -> None:
         self._access = access
         self._fleet = fleet
         self._batcher = batcher
         self._metrics = metrics
         self._max_body_bytes = max_body_bytes
-        self._max_rows = max_rows
         self.traces = traces or Traces("", lambda *_: None)
+        self._max_rows, self._max_elements = max_rows, max_elements
 
     @staticmethod
     def model_of(scope: Scope) -> str | None:
@@ -107,7 +109,9 @@ class Predictor:
                 body = await read_body(scope["headers"], receive, self._max_body_bytes)
                 if (full := self._batcher.refuses(model)) is not None:
                     raise full.with_traceback(None)
-                request = parse_request(body, self._max_rows, self._fleet.columns(model))
+                request = parse_request(
+                    body, self._max_rows, self._fleet.columns(model), self._max_elements
+                )
                 request.version, request.pinned = version, version > 0
                 reply = await self._batcher.submit(model, request)
             finally:
@@ -177,7 +181,9 @@ class Predictor:
             done(full)
             return
         try:
-            request = parse_request(body, self._max_rows, self._fleet.columns(model))
+            request = parse_request(
+                body, self._max_rows, self._fleet.columns(model), self._max_elements
+            )
         except HomeostatError as error:
             done(error)
             return

@@ -530,3 +530,21 @@ def test_figures_of_a_histogram_are_prometheus_s_own() -> None:
         *(1, 2, 3, 4)
     ]
     assert b'homeostat_batch_rows_bucket{le="4096.0",model="m"} 3.0' in metrics.render()[0]
+
+
+@pytest.mark.parametrize(
+    ("body", "count"),
+    [
+        (b'{"rows": [[1, 2, 3], [4, 5, 6]]}', 6),
+        (b'{"row": [[[1], [2, 3]], {"a": 4, "b": [5, 6]}]}', 6),
+        (b'{"row": ' + b"[" * 300 + b"1" + b"]" * 300 + b"}", 1),
+    ],
+)
+def test_the_values_of_a_request_are_bounded_however_they_are_nested(
+    body: bytes, count: int
+) -> None:
+    assert parse_request(body, 10, max_elements=count).rows
+    if count > 1:
+        for columns in (0, 3):  # also of a model that takes three plain numbers a row
+            with pytest.raises(TooLarge, match=f"has {count} values"):
+                parse_request(body, 10, columns, count - 1)
