@@ -36,6 +36,7 @@ REQUEST = request_bytes(f"/v1/models/{MODEL}/predict", {"row": ROW})
 COLUMNS = ("sent/s", "answered/s", "refused/s", "p50 ms", "p99 ms", "failed", "unsent", "MB")
 TICK = 0.002  # seconds between two looks at what is due
 RECOVERY_SECONDS = 10
+REST_SECONDS = 2.0  # of a connection between two requests
 
 
 @dataclass
@@ -166,9 +167,11 @@ async def measure(chosen: argparse.Namespace, state: Path) -> int:
         await capacity(2.0, free)  # warm
         limit = await capacity(3.0, free)
         await asyncio.sleep(0.5)
-        for _ in range(chosen.connections - 64):
-            await loop.create_connection(lambda: Asker(free), "127.0.0.1", port)
         low, high = limit * chosen.share, limit * chosen.times
+        # None rests so long that the gateway, which waits 5 s, hangs up.
+        count = min(chosen.connections, max(64, int(low * REST_SECONDS)))
+        for _ in range(count - 64):
+            await loop.create_connection(lambda: Asker(free), "127.0.0.1", port)
         before = await send(low, chosen.seconds, free, server)
         over = await send(high, chosen.seconds, free, server)
         began = time.perf_counter()
