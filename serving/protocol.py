@@ -157,6 +157,8 @@ class GatewayProtocol(HttpToolsProtocol):
             self.loop.call_later(NEW_SECONDS, self._close_if_silent)
         elif not self.within:
             super().shutdown()
+        elif self.headed:  # its body is on its way
+            self.cycle.keep_alive = False
 
     def send_400_response(self, msg: str) -> None:
         """The parser stopped: say why, where we know better."""
