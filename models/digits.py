@@ -135,7 +135,7 @@ class Digits(TorchLearner):
         pixels = _batch(images)
         if pixels is None:
             pixels = np.array([_image(index, row) for index, row in enumerate(images)])
-        return self.encode_array(pixels.reshape(len(rows), PIXELS))
+        return _inked(pixels.reshape(len(rows), PIXELS))
 
     @property
     def row_size(self) -> int:
@@ -144,10 +144,14 @@ class Digits(TorchLearner):
 
     def encode_array(self, values: NDArray[Any]) -> Tensor:
         """As `Learner.encode_array`."""
-        # NaN compares false with everything, so this refuses it too.
-        if not ((values >= 0) & (values <= MAX_INK)).all():
-            raise _out_of_range(values)
-        return torch.from_numpy(values.astype(np.float32))
+        return _inked(values)
+
+
+def _inked(values: NDArray[Any]) -> Tensor:
+    # NaN compares false with everything, so this refuses it too.
+    if not ((values >= 0) & (values <= MAX_INK)).all():
+        raise _out_of_range(values)
+    return torch.from_numpy(values.astype(np.float32))
 
 
 def _batch(images: Sequence[Row]) -> NDArray[np.float64] | None:

@@ -99,6 +99,12 @@ class Learner(ABC):
 
     format: ClassVar[str] = "torch"
 
+    def __init_subclass__(cls, **kwargs: object) -> None:
+        super().__init_subclass__(**kwargs)
+        if "encode" in vars(cls) and "encode_array" not in vars(cls):
+            # An inherited way past `encode` would go past this one too.
+            type.__setattr__(cls, "encode_array", Learner.encode_array)
+
     @property
     @abstractmethod
     def task(self) -> Task:

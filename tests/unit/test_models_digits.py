@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 
 from homeostat.errors import ArtifactError, DataError, InvalidRow, SettingsError
 from models import Digits
+from models.learner import Row
 
 FLAT = [float(ink % 17) for ink in range(64)]
 NESTED = [FLAT[start : start + 8] for start in range(0, 64, 8)]
@@ -24,6 +26,19 @@ def test_an_image_may_be_flat_nested_or_named(row: object) -> None:
 
 def test_forms_may_be_mixed_in_one_batch() -> None:
     assert Digits().encode([FLAT, NESTED, {"pixels": FLAT}]).tolist() == [FLAT] * 3
+
+
+class Inverted(Digits):
+    """A learner that changes how rows are encoded and knows nothing of arrays."""
+
+    def encode(self, rows: Sequence[Row]) -> torch.Tensor:
+        return 16.0 - super().encode(rows)
+
+
+def test_a_subclass_that_encodes_otherwise_does_so_for_arrays_too() -> None:
+    learner = Inverted()
+    assert learner.encode_array(np.array([FLAT])).equal(learner.encode([FLAT]))
+    assert learner.encode([FLAT]).tolist() == [[16.0 - ink for ink in FLAT]]
 
 
 def test_an_empty_batch_is_a_batch() -> None:
