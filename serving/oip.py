@@ -104,6 +104,7 @@ async def _infer(gateway: Gateway, model: str, request: Request) -> Response:
         loaded.learner.inputs,
         settings.max_rows,
         0 if version is None else loaded.version,
+        settings.max_elements,
     )
     check_outputs(asked, loaded.learner.outputs)  # before there is an answer to log
     reply = await gateway.batcher.submit(model, asked.request)

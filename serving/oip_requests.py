@@ -12,7 +12,15 @@ from homeostat.errors import InvalidRequest, LearnerError, TooLarge
 from homeostat.schema import Named
 from models.learner import Row
 from serving.answers import Request
-from serving.oip_tensors import InputTensor, elements_of, tensor_of, to_bytes, values_of, wrong
+from serving.oip_tensors import (
+    InputTensor,
+    check_elements,
+    elements_of,
+    tensor_of,
+    to_bytes,
+    values_of,
+    wrong,
+)
 
 
 class _Output(msgspec.Struct):
@@ -33,6 +41,7 @@ class _Reply(msgspec.Struct):
     version: int
     release: str
     digest: str
+    reason: str
     generation: int
     predictions: list[dict[str, Any]]
 
@@ -59,7 +68,12 @@ class Inference:
 
 
 def parse_inference(
-    body: bytes, header_length: bytes | None, inputs: Sequence[Named], max_rows: int, version: int
+    body: bytes,
+    header_length: bytes | None,
+    inputs: Sequence[Named],
+    max_rows: int,
+    version: int,
+    max_elements: int = 0,
 ) -> Inference:
     """Understand a request.
 
@@ -69,10 +83,11 @@ def parse_inference(
         inputs: What the model takes.
         max_rows: Limit of one request's rows.
         version: Who is to answer; 0: whoever does.
+        max_elements: Limit of the values of all its tensors together; 0: none.
 
     Raises:
         InvalidRequest: it is not of the protocol, or its tensors are not the model's.
-        TooLarge: more rows than the gateway takes at once.
+        TooLarge: more rows or values than the gateway takes at once.
     """
     length = _header_length(header_length, len(body))
     try:
@@ -83,6 +98,7 @@ def parse_inference(
         cause = "its values are nested too deep"
     else:
         blobs = _blobs(parsed.inputs, body[length:], header_length is not None)
+        check_elements(parsed.inputs, max_elements)
         rows = _rows(parsed.inputs, blobs, inputs, max_rows)
         entity = _entity(parsed.parameters.get("entity"), len(rows))
         binary = _flag(parsed.parameters, "binary_data_output", default=False)
@@ -140,6 +156,7 @@ def render(
         "generation": said.generation,
         "release": said.release,
         "digest": said.digest,
+        "reason": said.reason,
         "prediction_ids": ",".join(one["id"] for one in said.predictions),
     }
     document["outputs"] = shown

@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from homeostat.errors import InvalidRequest
+from homeostat.errors import InvalidRequest, TooLarge
 from homeostat.schema import Kind, Named
 
 DTYPES = {
@@ -71,6 +71,21 @@ def elements_of(tensor: InputTensor) -> int:
             f"Send 1 to {MAX_DIMENSIONS} dimensions, none negative; the first counts the rows.",
         )
     return math.prod(shape)  # of any size: Python's numbers do not overflow
+
+
+def check_elements(tensors: Sequence[InputTensor], most: int) -> None:
+    """Refuse what holds more values than a request may; 0: as many as it likes.
+
+    Raises:
+        TooLarge: more.
+    """
+    found = sum(elements_of(tensor) for tensor in tensors)
+    if 0 < most < found:
+        raise TooLarge(
+            f"The request has {found} values in its tensors; at most {most} are taken.",
+            remedy="Send fewer rows at a time, or raise max_elements in the settings.",
+            limit=most,
+        )
 
 
 def values_of(tensor: InputTensor, blob: bytes | None) -> list[Any]:

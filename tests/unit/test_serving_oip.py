@@ -192,9 +192,16 @@ def test_what_is_wrong_with_bytes_is_said(
     assert word in str(caught.value)
 
 
+def test_more_values_than_a_request_may_hold_are_refused_over_all_its_tensors() -> None:
+    body = json.dumps(pixels()).encode()
+    assert parse_inference(body, None, IMAGE, 8, 0, max_elements=8).request.rows
+    with pytest.raises(TooLarge, match="has 8 values in its tensors; at most 7"):
+        parse_inference(body, None, IMAGE, 8, 0, max_elements=7)
+
+
 def reply(predictions: list[dict[str, Any]]) -> bytes:
     named = [{"id": f"id-{n}"} | one for n, one in enumerate(predictions)]
-    head = {"version": 3, "release": "m:3@g7", "digest": "d", "generation": 7}
+    head = {"version": 3, "release": "m:3@g7", "digest": "d", "generation": 7, "reason": "champion"}
     return msgspec.json.encode(head | {"model": "m", "predictions": named})
 
 
@@ -207,6 +214,7 @@ def test_an_answer_gives_back_the_id_and_names_who_answered() -> None:
     assert (document["id"], document["model_name"], document["model_version"]) == ("mine", "m", "3")
     assert document["parameters"]["prediction_ids"] == "id-0,id-1"
     assert document["parameters"]["generation"] == 7
+    assert document["parameters"]["reason"] == "champion"
     assert document["outputs"][0] == {
         "name": "prediction",
         "shape": [2],
