@@ -4,7 +4,7 @@
 BIN := .venv/bin
 
 .PHONY: help setup demo test lint docs fuzz bench-serving bench-ledger bench-kill bench-replicas \
-	bench-overload bench-swap clean
+	bench-overload bench-shadow bench-swap clean
 
 help:
 	@echo "make demo   the whole loop on real servers and real digits, about 4 minutes"
@@ -18,6 +18,7 @@ help:
 	@echo "make bench-replicas  two gateways on two cores beside one on one, about 3 minutes"
 	@echo "make bench-swap  200 swaps under 200 requests a second: failed, mixed, late, about 4 minutes"
 	@echo "make bench-overload  five times the capacity: what is refused, how long the others take"
+	@echo "make bench-shadow  what versions in shadow cost the champion's callers, about 4 minutes"
 	@echo "make fuzz   20,000 requests that nobody would send, over every route, about 15 minutes"
 	@echo "make clean  remove the virtual environment and all caches"
 
@@ -27,9 +28,11 @@ setup:
 demo: setup
 	@$(BIN)/homeostat demo
 
+# Most tests wait for a real server most of the time: three at once keep two cores busy. The two
+# long ones, which use the whole machine as a user does, begin first.
 test: setup
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/unit tests/integration
-	@$(BIN)/python -m pytest tests/e2e
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder \
+		tests/e2e tests/unit tests/integration
 
 lint: setup
 	@$(BIN)/ruff check .
@@ -57,6 +60,9 @@ bench-swap: setup
 
 bench-overload: setup
 	@$(BIN)/python -m benchmarks.overload
+
+bench-shadow: setup
+	@$(BIN)/python -m benchmarks.shadow
 
 fuzz: setup
 	@$(BIN)/python -m benchmarks.fuzz

@@ -115,6 +115,10 @@ class Settings(BaseSettings):
     """
     max_body_bytes: Annotated[int, Field(gt=0)] = 8 * 1024 * 1024
     """The largest body of a request that the gateway takes."""
+    keep_alive_seconds: Annotated[int, Field(gt=0)] = 75
+    """How long a connection may be quiet between two requests. Let it be longer than your
+    balancer's or client's own limit: who closes last never closes on a request under way.
+    """
     max_rows: Annotated[int, Field(gt=0)] = 4096
     """The most rows of one request."""
     max_elements: Annotated[int, Field(gt=0)] = 1_000_000

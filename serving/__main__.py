@@ -58,6 +58,7 @@ def main() -> int:
         proxy_headers=False,  # nothing here asks who calls but by the token
         access_log=False,
         log_level="warning",
+        timeout_keep_alive=settings.keep_alive_seconds,
         timeout_graceful_shutdown=DRAIN_SECONDS,
         server_header=False,
         date_header=False,

@@ -82,7 +82,7 @@ def check_elements(tensors: Sequence[InputTensor], most: int) -> None:
     found = sum(elements_of(tensor) for tensor in tensors)
     if 0 < most < found:
         raise TooLarge(
-            f"The request has {found} values in its tensors; at most {most} are taken.",
+            f"The shapes of the tensors promise {found} values; at most {most} are taken.",
             remedy="Send fewer rows at a time, or raise max_elements in the settings.",
             limit=most,
         )

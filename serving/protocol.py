@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import select
 from collections.abc import Callable
 from functools import lru_cache
 
@@ -45,6 +46,7 @@ _CLOSE = b"connection: close\r\n"
 _END = b"\r\n\r\n"
 
 HEADS_KNOWN = 1024  # at most, of all connections together; then they are learnt anew
+READ_SECONDS = 0.1  # in which the loop comes to what a socket holds
 NEW_SECONDS = 0.3  # for a new client to ask, when the process ends
 HEAD_BYTES = 2048  # of one that is worth knowing
 
@@ -256,6 +258,8 @@ class GatewayProtocol(HttpToolsProtocol):
         left = self.quiet_since + self.timeout_keep_alive - self.loop.time()
         if left > 0:
             self._close_after(left)
+        elif self._has_unread():  # timers come before what was received: where both are due,
+            self._close_after(READ_SECONDS)  # a request lies here that a close would throw away
         else:
             super().timeout_keep_alive_handler()
 
@@ -301,6 +305,12 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def _unset_keepalive_if_required(self) -> None:
         """Nothing: the timer finds out by itself that it came too soon."""
+
+    def _has_unread(self) -> bool:
+        """Whether bytes, or the client's end, lie at the socket and were not read yet."""
+        look = select.poll()  # select() knows no descriptor above 1023
+        look.register(self.transport.get_extra_info("socket"), select.POLLIN)
+        return bool(look.poll(0))
 
     def _close_after(self, seconds: float) -> None:
         handler: Callable[[], None] = self.timeout_keep_alive_handler

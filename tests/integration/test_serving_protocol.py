@@ -31,6 +31,7 @@ class Echo(Predictor):
     def __init__(self) -> None:
         self.refused: list[str] = []
         self.parsed = 0
+        self.stalled = threading.Event()
         self.shut_out: set[bytes | None] = set()
         self.caller = access.Caller("a", access.EVERY, None, "", b"", 0.0, Meter())
 
@@ -50,6 +51,9 @@ class Echo(Predictor):
             raise ZeroDivisionError
         if body == b"refuse":
             result = InvalidRow("Row 0 is bad.", row=0)
+        if body == b"stall":
+            self.stalled.set()
+            time.sleep(1.5)  # longer than a connection may be quiet here
         if body == b"wait":
             asyncio.get_running_loop().call_later(0.2, done, result)
         else:
@@ -256,6 +260,21 @@ def test_a_quiet_connection_is_closed_and_one_that_asks_is_not(caller: Caller, p
     caller.send(b"three")
     assert caller.read()[2] == b"three"
     assert caller.socket.recv(1) == b""
+
+
+def test_a_request_that_came_while_the_loop_stalled_is_answered_not_cut_off(
+    caller: Caller, port: int, echo: Echo
+) -> None:
+    """The timer of a quiet connection is due before what was received meanwhile is read."""
+    quiet = Caller(port)
+    with closing(quiet.socket):
+        quiet.send(b"one")
+        assert quiet.read()[2] == b"one"
+        caller.send(b"stall")
+        assert echo.stalled.wait(5)
+        quiet.send(b"two")
+        assert quiet.read()[2] == b"two"
+        assert caller.read()[2] == b"stall"
 
 
 def test_a_caller_that_leaves_before_its_answer_harms_nobody(port: int, caller: Caller) -> None:

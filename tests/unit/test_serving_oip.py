@@ -195,7 +195,7 @@ def test_what_is_wrong_with_bytes_is_said(
 def test_more_values_than_a_request_may_hold_are_refused_over_all_its_tensors() -> None:
     body = json.dumps(pixels()).encode()
     assert parse_inference(body, None, IMAGE, 8, 0, max_elements=8).request.rows
-    with pytest.raises(TooLarge, match="has 8 values in its tensors; at most 7"):
+    with pytest.raises(TooLarge, match="promise 8 values; at most 7"):
         parse_inference(body, None, IMAGE, 8, 0, max_elements=7)
 
 
