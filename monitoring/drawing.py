@@ -19,6 +19,7 @@ from monitoring.timeline import Timeline, when
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
 DPI = 160
@@ -107,14 +108,15 @@ def render(timeline: Timeline, look: Look = LIGHT) -> bytes:
         panels.evidence(axes[1], sheet)
         panels.traffic(axes[2], sheet)
         marking.draw_marks(axes, sheet, lanes)
-        canvas.draw()  # type: ignore[no-untyped-call] # matplotlib types it not
-        return _file(np.asarray(canvas.buffer_rgba()))  # type: ignore[no-untyped-call] # likewise
+        return to_png(canvas)
 
 
-def _file(pixels: NDArray[np.uint8]) -> bytes:
-    """A PNG of few colours: a third of the size, and no eye sees it."""
+def to_png(canvas: FigureCanvasAgg) -> bytes:
+    """A canvas as a PNG of few colours: a third of the size, and no eye sees it."""
     from PIL import Image
 
+    canvas.draw()  # type: ignore[no-untyped-call] # matplotlib types it not
+    pixels: NDArray[np.uint8] = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call] # likewise
     picture = Image.fromarray(pixels[:, :, :3])
     buffer = io.BytesIO()
     picture.quantize(_COLOURS, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)

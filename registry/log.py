@@ -207,11 +207,12 @@ def unpack_blocks(session: Session) -> None:
             keep_rows(session, unpacked(Arm(*found[:4]), batch))
 
 
-def unpacked(arm: Arm, batch: Columns) -> list[PredictionRecord]:
-    """The predictions of a batch, one by one."""
-    return [
-        _unpacked(id_text(batch.id_at(place)), arm, batch, place) for place in range(batch.count)
-    ]
+def unpacked(
+    arm: Arm, batch: Columns, places: Iterable[int] | None = None
+) -> list[PredictionRecord]:
+    """The predictions of a batch, one by one: those at some of its places, or all."""
+    wanted = range(batch.count) if places is None else places
+    return [_unpacked(id_text(batch.id_at(place)), arm, batch, place) for place in wanted]
 
 
 def _unpacked(name: str, arm: Arm, batch: Columns, place: int) -> PredictionRecord:

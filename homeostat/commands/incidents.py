@@ -1,7 +1,8 @@
-"""`incidents`, `acknowledge`: what on-call sees."""
+"""`incidents`, `acknowledge`, `explain`: what on-call sees."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,6 +14,7 @@ def add_to(app: typer.Typer) -> None:
     """Register the commands of this file."""
     app.command()(incidents)
     app.command()(acknowledge)
+    app.command()(explain)
 
 
 def incidents(
@@ -53,3 +55,53 @@ def acknowledge(
         show_json(said)
     else:
         say(f"Incident {incident} is acknowledged.")
+
+
+def explain(
+    incident: Annotated[str, typer.Argument(metavar="ID", help="An incident's id.")],
+    picture: Annotated[
+        Path | None,
+        typer.Option("--picture", metavar="FILE.png", help="Also draw what moved, as a PNG."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Explain an incident: what moved, from which bins to which, since when, at what evidence.
+
+    It reads the lifecycle database and the version's own files, so it answers while gateway and
+    MLflow are down.
+    """
+    import contextlib
+
+    import msgspec
+
+    from homeostat.clock import utc_now
+    from homeostat.commands.lineage import database
+    from registry.explanation_words import in_words
+    from registry.explanations import Watched
+    from registry.explanations import explain as look
+    from registry.incidents import find_incident, unknown_incident
+    from registry.versions import MlflowVersions
+    from registry.watched import read_watched
+
+    with database(read_only=True) as (settings, session):
+        found = find_incident(session, incident)
+        if found is None:
+            raise unknown_incident(incident)
+        policy = settings.policy(found.model)
+        with contextlib.closing(MlflowVersions(settings.mlflow_address)) as store:
+
+            def reader(model: str, version: int) -> Watched:
+                return read_watched(store, settings.state_dir / "versions", policy, model, version)
+
+            explanation = look(session, found, reader, utc_now())
+    lines = in_words(explanation)
+    if picture is not None:
+        from monitoring.picturing import draw_shifts
+
+        shifts = [one for each in explanation.looks for one in each.shifts if one.named]
+        draw_shifts(lines[0], shifts, picture)
+    if as_json:
+        show_json(msgspec.to_builtins(explanation) | {"words": lines})
+        return
+    for line in lines:
+        say(line)
