@@ -58,7 +58,9 @@ class GatePolicy(_Table):
     as it likes.
     """
     slices: dict[str, SlicePolicy] = Field(default_factory=dict)
-    """More slices: one table for each column, `[models.NAME.gates.slices.COLUMN]`."""
+    """More slices: one table for each column, `[models.NAME.gates.slices.COLUMN]`.
+    `homeostat explain` says of each whether the loss grew more there.
+    """
     slice_rows: Count = 30
     """Held-out rows that a slice needs to be judged; with fewer it is only reported."""
     max_latency_ms: Annotated[float, Field(gt=0.0)] | None = 500.0

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 
+from monitoring.cells import ERROR_RATE as CELL_RATE
+from monitoring.cells import Cell
 from monitoring.explaining import ERROR_RATE, Shift
 from registry.explanations import Explanation, Look, SignalNote
 
@@ -73,6 +75,28 @@ def _found(look: Look, signal: SignalNote) -> Iterator[str]:
             f"Each of {len(look.shifts)} columns was looked at; the chance to name any of them "
             f"without a change is about {ERROR_RATE:.0%} in all."
         )
+    if look.cells is not None:
+        yield from _grown(look.cells)
+
+
+def _grown(cells: Sequence[Cell]) -> Iterator[str]:
+    """Where the loss grew more than elsewhere."""
+    shown = [cell for cell in cells if cell.shown]
+    for cell in shown:
+        before, after = cell.elsewhere
+        how = "found" if cell.found else "named in the settings"
+        yield (
+            f"  It grew most where {cell.name}: {cell.before:.3f} -> {cell.after:.3f} "
+            f"({cell.rows_after:,} rows since), elsewhere {before:.3f} -> {after:.3f} "
+            f"({how}; p {cell.p:.1g})."
+        )
+    if shown:
+        yield (
+            f"  The chance to show any such part of the rows where there is none is at most "
+            f"{CELL_RATE:.0%}, the search included."
+        )
+    else:
+        yield "  No part of the rows, of one column or two, is shown to have lost more than others."
 
 
 def _moved(shift: Shift) -> str:

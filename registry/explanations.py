@@ -6,7 +6,7 @@ is watched. Where the version cannot be loaded, what the detectors noted at the 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,15 +17,20 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from homeostat.errors import HomeostatError
+from homeostat.policy import SlicePolicy
 from models.learner import Learner
 from models.torch_learner import guarded
+from monitoring.cells import Cell, grown_cells
 from monitoring.explaining import Shift, explain_columns, explain_loss
 from monitoring.profile import Profile, stack
+from registry.gate_slices import named_slices
 from registry.incident_records import Incident
+from registry.log import find_predictions
 from registry.losses import LossPoint, loss_series
 from registry.samples import Sample, sample_within
 from registry.tables import SignalRow
 
+_SEED = 0
 ROWS = 20_000  # answers that are looked at; of more, so many drawn at random
 BEFORE = 4  # times the stretch from the change to the alarm: so far back before the change
 LEAST = timedelta(minutes=1)  # of that stretch
@@ -34,10 +39,11 @@ _LOSSES = {"loss": "loss", "worse-than-standby": "loss beside the standby"}
 
 @dataclass(frozen=True)
 class Watched:
-    """How a version is watched: its learner and its profile."""
+    """How a version is watched: its learner, its profile, the slices that its policy names."""
 
     learner: Learner
     profile: Profile
+    slices: Mapping[str, SlicePolicy] = field(default_factory=dict)
 
 
 Reader = Callable[[str, int], Watched]
@@ -78,6 +84,7 @@ class Look:
         total: Answers (labels) there are.
         shifts: The clearest change first.
         trouble: Why there is none; empty where the rows could be read.
+        cells: Where the loss grew, what is shown first; None where the rows do not tell.
     """
 
     kind: str
@@ -87,6 +94,7 @@ class Look:
     total: int
     shifts: tuple[Shift, ...]
     trouble: str = ""
+    cells: tuple[Cell, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -170,8 +178,7 @@ def _look(
     except HomeostatError as error:
         trouble = str(error)
     if signal.kind in _LOSSES:
-        profile = watched.profile if watched and signal.kind == "loss" else None
-        return _losses(session, incident, signal.kind, profile, start, end)
+        return _losses(session, incident, signal, watched, start, end)
     if watched is None:
         return Look(signal.kind, start, end, 0, 0, (), trouble)
     sample = sample_within(session, incident.model, start, end, ROWS, incident.version)
@@ -190,29 +197,52 @@ def _look(
 def _losses(
     session: Session,
     incident: Incident,
-    kind: str,
-    profile: Profile | None,
+    signal: SignalNote,
+    watched: Watched | None,
     start: datetime,
     end: datetime,
 ) -> Look:
     """Losses against the profile's, or the champion's minus the standby's on the same rows."""
-    beside = kind == "worse-than-standby"
+    kind, beside = signal.kind, signal.kind == "worse-than-standby"
     points = loss_series(session, incident.model, start, end, shadows=beside)
-    if beside:
-        seen = _beside(points, incident.version)
-    else:
-        seen = [(point.at, point.loss) for point in points if point.version == incident.version]
+    own = [point for point in points if point.version == incident.version]
+    seen = (
+        _beside(points, incident.version) if beside else [(point.at, point.loss) for point in own]
+    )
     if not seen:
         return Look(kind, start, end, 0, 0, (), "The log has no labels of that time.")
+    reference = watched.profile.losses.histogram if watched and not beside else ()
     moments, losses = [at for at, _ in seen], [loss for _, loss in seen]
     shift = explain_loss(
-        _LOSSES[kind],
-        losses,
-        moments,
-        low=-1.0 if beside else 0.0,
-        reference=profile.losses.histogram if profile else (),
+        _LOSSES[kind], losses, moments, low=-1.0 if beside else 0.0, reference=reference
     )
-    return Look(kind, start, end, len(seen), len(seen), (shift,))
+    turn = shift.since.at if shift.since else signal.since_at
+    cells = _cells(session, watched, own, turn) if watched else None
+    return Look(kind, start, end, len(seen), len(seen), (shift,), cells=cells)
+
+
+def _cells(
+    session: Session, watched: Watched, points: list[LossPoint], turn: datetime
+) -> tuple[Cell, ...] | None:
+    """Where the loss grew most at a moment; None where the rows cannot be read."""
+    chosen = points
+    if len(points) > ROWS:
+        places = np.random.default_rng(_SEED).choice(len(points), ROWS, replace=False)
+        chosen = [points[place] for place in sorted(places.tolist())]
+    found = find_predictions(session, [point.prediction_id for point in chosen])
+    records = tuple(found[point.prediction_id] for point in chosen)
+    try:
+        values = read_values(watched, Sample(records, len(points)))
+    except HomeostatError:
+        return None
+    named = named_slices(watched.slices, [record.row for record in records])
+    return grown_cells(
+        watched.profile.columns,
+        values,
+        [point.loss for point in chosen],
+        [point.at >= turn for point in chosen],
+        {one.name: one.rows for one in named},
+    )
 
 
 def _beside(points: list[LossPoint], champion: int) -> list[tuple[datetime, float]]:

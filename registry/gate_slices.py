@@ -83,8 +83,13 @@ def find_slices(evidence: Evidence) -> Iterator[Slice]:
         for name in sorted(set(truths)):
             yield Slice(f"class {name}", _equal(truths, name), policy.class_budget)
     if evidence.rows:
-        for column, rule in policy.slices.items():
-            yield from _by_column(column, rule, [_cell(row, column) for row in evidence.rows])
+        yield from named_slices(policy.slices, evidence.rows)
+
+
+def named_slices(rules: Mapping[str, SlicePolicy], rows: Sequence[object]) -> Iterator[Slice]:
+    """Every slice of rows that a policy's columns cut."""
+    for column, rule in rules.items():
+        yield from _by_column(column, rule, [_cell(row, column) for row in rows])
 
 
 def _by_column(column: str, rule: SlicePolicy, cells: Sequence[object]) -> Iterator[Slice]:

@@ -19,7 +19,7 @@ PROFILE_FILE = "profile.json"
 def read_watched(
     store: MlflowVersions, cache_dir: Path, policy: Policy, model: str, version: int
 ) -> Watched:
-    """A version's learner and profile; MLflow is asked only where there is no whole copy here.
+    """How a version is watched; MLflow is asked only where there is no whole copy here.
 
     Raises:
         ArtifactError: the copy is not what was registered, or has no profile.
@@ -41,4 +41,4 @@ def read_watched(
     profile = loaded.files.get(PROFILE_FILE)
     if profile is None:
         raise ArtifactError(f"{model}:{version} has no profile.", remedy="Register it again.")
-    return Watched(loaded.learner, Profile.from_json(profile))
+    return Watched(loaded.learner, Profile.from_json(profile), policy.gates.slices)

@@ -141,7 +141,9 @@ def test_a_version_that_cannot_be_loaded_leaves_what_the_detector_noted(scene: S
 
 def test_a_loss_is_explained_by_its_means(scene: Scene) -> None:
     rng = np.random.default_rng(5)
-    losses = (rng.random(600) < np.r_[[0.1] * TURN, [0.6] * (600 - TURN)]).astype(float)
+    bright = np.arange(600) % 2  # of pixel_0_0
+    risk = np.where(np.arange(600) < TURN, 0.1, np.where(bright, 1.0, 0.2))
+    losses = (rng.random(600) < risk).astype(float)
     detector = LossDetector(LossReference(2_000, 200.0), 100_000, 0.02)
     detector.update(losses[:520])
     assert detector.drift_detected
@@ -152,6 +154,8 @@ def test_a_loss_is_explained_by_its_means(scene: Scene) -> None:
     before, after = (float(line.split()[place]) for place in (2, 4))
     assert before == pytest.approx(0.1, abs=0.06)
     assert after == pytest.approx(0.6, abs=0.1)
+    assert "It grew most where pixel_0_0 " in said
+    assert "the search included" in said
 
 
 def raise_losses(session: Session, losses: np.ndarray, detector: LossDetector) -> str:
@@ -165,7 +169,7 @@ def raise_losses(session: Session, losses: np.ndarray, detector: LossDetector) -
             arm="champion",
             entity="",
             at=NOON + SECOND * second,
-            row=[0.0] * 64,
+            row=[16.0 * (second % 2), *[0.0] * 63],
             output=np.full(10, 0.1, dtype=np.float32),
             answer={"prediction": 0},
         )
