@@ -89,6 +89,18 @@ class MonitorPolicy(_Table):
     come. Where labels of wrong answers come sooner than those of right ones, set what the slow
     ones take: labels then count by the time of their predictions, and a rollback waits as long.
     """
+    silent_predictions_seconds: Annotated[float, Field(ge=0.0)] | None = None
+    """Pages when no prediction was asked for in so long. Not set: twice the longest pause of the
+    last 14 days, once 8 days are known; 0: never.
+    """
+    silent_labels_seconds: Annotated[float, Field(ge=0.0)] | None = None
+    """Opens a ticket when predictions go on and no label came in so long. Not set: twice the
+    longest pause of the last 14 days, once 8 days are known; 0: never.
+    """
+    unwatched_seconds: Annotated[float, Field(ge=0.0)] = 60.0
+    """Pages when a tenth or more of what was answered for so long was counted by no monitor;
+    0: never.
+    """
 
 
 class RetrainPolicy(_Table):

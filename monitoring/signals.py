@@ -7,7 +7,7 @@ from typing import Any, Literal, Protocol
 
 from monitoring.inputs import InputDetector
 
-Kind = Literal["input-drift", "loss", "worse-than-standby", "hard-failure", "registry"]
+Kind = Literal["input-drift", "loss", "worse-than-standby", "hard-failure", "registry", "silence"]
 Severity = Literal["page", "ticket"]
 Action = Literal["retrain", "rollback", "watch", "page"]
 
@@ -111,7 +111,7 @@ def _by_kind(signal: Signal, *, has_standby: bool) -> Triage:
             f"the last {signal.since} of them."
         )
         return Triage("page", "retrain", reason)
-    if signal.kind == "registry":
+    if signal.kind in ("registry", "silence"):
         reason = str(signal.details.get("reason", "MLflow and the routing disagree."))
         severity: Severity = "page" if signal.details.get("severity") == "page" else "ticket"
         return Triage(severity, "watch", reason)

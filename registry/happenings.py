@@ -23,6 +23,7 @@ WORDS = {
     "loss": "accuracy fell",
     "input-drift": "inputs changed",
     "registry": "v{version} flagged",
+    "silence": "gone silent",
 }
 TITLES = {
     "hard-failure": "it failed",
@@ -30,6 +31,7 @@ TITLES = {
     "loss": "accuracy fell",
     "input-drift": "the inputs changed",
     "registry": "its registry needed a look",
+    "silence": "something did not come",
 }
 # How the reasons of registry incidents begin, and what that comes to in a few words.
 FLAGS = {"It serves without a passing verdict": "v{version} serves unjudged"}

@@ -14,6 +14,8 @@ from registry.tables import IncidentRow
 Severity = Literal["ticket", "page"]
 State = Literal["open", "acknowledged", "mitigated", "resolved"]
 STATES: tuple[State, ...] = ("open", "acknowledged", "mitigated", "resolved")
+SILENCE = "silence"  # something that should come does not
+ASIDE = ("registry", SILENCE)  # kinds that say nothing of how well a version answers
 SEVERITIES: tuple[Severity, ...] = ("ticket", "page")
 
 

@@ -23,6 +23,7 @@ TITLES = {
     "worse-than-standby": "it is worse than its standby",
     "hard-failure": "it fails",
     "registry": "its registry needs a look",
+    "silence": "something does not come any more",
 }
 SUBJECTS = {
     "model": "its model is gone from MLflow",
@@ -31,9 +32,13 @@ SUBJECTS = {
     "pointer": "its alias in MLflow says otherwise",
     "traffic": "the traffic does not follow its routing",
     "mlflow": "MLflow does not answer",
+    "predictions": "no traffic comes",
+    "labels": "no labels come",
+    "monitor": "its monitor has stopped",
 }
 GRAVITY = {
     "registry": 0,
+    "silence": 0,
     "input-drift": 1,
     "loss": 2,
     "worse-than-standby": 3,

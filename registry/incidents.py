@@ -5,7 +5,7 @@ generation in which it took its role. So input drift and loss of the same champi
 incident; the same version, promoted again later, has another. Its kind, title and severity are
 those of its gravest signal, by severity first and then by kind:
 
-    registry < input-drift < loss < worse-than-standby, hard-failure
+    registry, silence < input-drift < loss < worse-than-standby, hard-failure
 
     open -> acknowledged -> mitigated -> resolved           (steps may be left out)
       ^------------------------'  a graver signal came: what was done has not helped

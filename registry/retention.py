@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import ColumnElement, Text, and_, cast, delete, exists, func, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from registry.incident_records import Incident, open_incidents
+from registry.incident_records import ASIDE, Incident, open_incidents
 from registry.tables import (
     BlockRow,
     LabelRow,
@@ -59,7 +59,7 @@ def spans_needed(
     needed += [
         Span(_change_of(one), _LAST)
         for one in open_incidents(session, model)
-        if one.kind != "registry"  # about a version's files, say: no rows are read for it
+        if one.kind not in ASIDE  # about a version's files, say: no rows are read for it
     ]
     since = now - ROLE_KEPT
     query = (

@@ -110,6 +110,7 @@ class LabelRow(Table):
             postgresql_where=text("status = 'accepted'"),
         ),
         Index(None, "status", "at"),
+        Index(None, "model", "at"),
     )
 
     id: Mapped[int] = mapped_column(Serial, primary_key=True)

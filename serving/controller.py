@@ -21,6 +21,7 @@ from datetime import datetime, timedelta
 from homeostat.errors import HomeostatError
 from registry.evidence import record_evidence
 from registry.incidents import open_incidents
+from serving.deadman import Deadman
 from serving.feedback import Feedback
 from serving.forgetting import Forgetter
 from serving.guard import Guard, checked
@@ -58,6 +59,7 @@ class Hands:
         housekeeper: Removes copies of versions that nobody needs.
         unlogged: Tells of answers that were not logged.
         forgetter: Forgets predictions that are too old or too many.
+        deadman: Looks for what does not come.
     """
 
     lease: Lease
@@ -71,6 +73,7 @@ class Hands:
     housekeeper: Housekeeper
     unlogged: Unlogged
     forgetter: Forgetter
+    deadman: Deadman
 
 
 class Controller:
@@ -133,6 +136,7 @@ class Controller:
             self._act_step(f"reconcile {model}", hands.reconciler.run, model)
             self._act_step(f"suspects {model}", hands.suspects.run, model)
             self._act_step(f"act {model}", self._act, model)
+            self._act_step(f"silence {model}", hands.deadman.run, model)
         for name, every, step in (
             ("evidence", SAMPLE_EVERY, self._sample),
             ("detectors", SAVE_EVERY, hands.keeper.save),

@@ -24,6 +24,7 @@ from serving.controller import Controller, Hands
 from serving.counted import Counted
 from serving.courier import Courier
 from serving.custody import Custodian
+from serving.deadman import Deadman
 from serving.draining import Leaving
 from serving.feedback import Feedback
 from serving.fleet import Fleet, Split
@@ -238,6 +239,7 @@ class Gateway:
             housekeeper=Housekeeper(parts, self._store),
             unlogged=self.unlogged,
             forgetter=Forgetter(parts, self.feedback, acting),
+            deadman=Deadman(parts, teller, acting, lambda: self.gathering.known),
         )
 
     def _drain(self) -> int:

@@ -9,6 +9,7 @@ import httpx
 
 from homeostat.errors import HomeostatError, Unavailable
 from monitoring.signals import Signal, Triage, triage
+from registry.incident_records import ASIDE
 from registry.incidents import Incident, note, open_incidents
 from registry.labels import labelled_rows
 from registry.retrains import (
@@ -254,5 +255,5 @@ def _change_of(incident: Incident) -> datetime:
 
 def _incident_of(incidents: list[Incident], champion: int) -> Incident | None:
     return next(
-        (one for one in incidents if one.version == champion and one.kind != "registry"), None
+        (one for one in incidents if one.version == champion and one.kind not in ASIDE), None
     )
