@@ -19,6 +19,8 @@ help:
 	@echo "make bench-swap  200 swaps under 200 requests a second: failed, mixed, late, about 4 minutes"
 	@echo "make bench-overload  five times the capacity: what is refused, how long the others take"
 	@echo "make bench-shadow  what versions in shadow cost the champion's callers, about 4 minutes"
+	@echo "make bench-report  Evidently's pages on 100,000 rows by 20 columns: seconds, peak memory"
+	@echo "make bench-drift-cost  our monitors beside Evidently's batch check: rows a second, memory"
 	@echo "make fuzz   20,000 requests that nobody would send, over every route, about 15 minutes"
 	@echo "make clean  remove the virtual environment and all caches"
 
@@ -63,6 +65,12 @@ bench-overload: setup
 
 bench-shadow: setup
 	@$(BIN)/python -m benchmarks.shadow
+
+bench-report: setup
+	@$(BIN)/python -m benchmarks.report
+
+bench-drift-cost: setup
+	@$(BIN)/python -m benchmarks.drift_cost
 
 fuzz: setup
 	@$(BIN)/python -m benchmarks.fuzz

@@ -75,17 +75,20 @@ class Deployment:
 
 
 def deployments(models: Mapping[str, Policy]) -> tuple[Deployment, ...]:
-    """The four deployments, with a pipeline schedule for each model whose policy has one."""
-    schedules = tuple(
-        Cron(policy.schedule, parameters={"model": name}, slug=f"{OUR_SCHEDULES}{name}")
-        for name, policy in sorted(models.items())
-        if policy.schedule
-    )
+    """The four deployments, those of pipeline and report with the schedules of the policies."""
     return (
-        Deployment(pipeline, schedules),
+        Deployment(pipeline, _crons({name: one.schedule for name, one in models.items()})),
         Deployment(retrain),
         Deployment(rollback),
-        Deployment(report),
+        Deployment(report, _crons({name: one.report_schedule for name, one in models.items()})),
+    )
+
+
+def _crons(by_model: Mapping[str, str]) -> tuple[Schedule, ...]:
+    return tuple(
+        Cron(cron, parameters={"model": name}, slug=f"{OUR_SCHEDULES}{name}")
+        for name, cron in sorted(by_model.items())
+        if cron
     )
 
 

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flows.champions import fetch
+from flows.learning import Champion
 from flows.site import Site
+from flows.wanted import PRESETS, Wanted
+from flows.windows import Side, newest_part, of_incident, other_side, window
+from homeostat.errors import InputError
 from homeostat.policy import Policy
-from models import Learner, guarded
-from monitoring.report import drift_report
+from monitoring.report import TARGET, batch_report
 from monitoring.timeline import draw, write_page
 from registry.history import timeline
-from registry.labels import LabelledRow, labelled_rows
+from registry.incidents import note
+from registry.routing import current_routing
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from sqlalchemy.orm import Session
 
-MAX_ROWS = 20_000  # the newest so many are compared
-RECENT = 0.25  # of the rows: the newest part, compared with the rest
-MIN_ROWS = 80  # on both sides together; fewer say nothing
+REPORT_TAG = "homeostat.report"  # of a version in MLflow: where its newest report is
+MIN_ROWS = 20  # on each side; fewer say nothing
 
 
 def write(site: Site, model: str, hours: float, folder: Path, now: datetime) -> list[Path]:
@@ -39,31 +41,61 @@ def write(site: Site, model: str, hours: float, folder: Path, now: datetime) -> 
 
 
 def compare(
-    site: Site, policy: Policy, model: str, hours: float, folder: Path, now: datetime
-) -> Path | None:
-    """Write Evidently's comparison of the newest quarter of the labelled rows with the rest.
+    site: Site, policy: Policy, model: str, wanted: Wanted, folder: Path, now: datetime
+) -> list[Path]:
+    """Write Evidently's pages on two windows or versions of the log, one for each preset.
 
     Returns:
-        The page, or None where there are too few rows or no champion to encode them.
+        The pages; a preset with too few rows on a side has none.
 
     Raises:
+        InputError: what is wanted cannot be meant.
         Unavailable: the database is away, or MLflow is and there is no copy of the champion.
     """
-    with site.session() as session:
-        rows = labelled_rows(session, model, now - timedelta(hours=hours), MAX_ROWS)
     champion = fetch(site, model, policy)
-    if champion is None or len(rows) < MIN_ROWS:
-        return None
-    turn = len(rows) - int(len(rows) * RECENT)
-    earlier, recent = (frame(champion.learner, part) for part in (rows[:turn], rows[turn:]))
-    page = folder / "drift.html"
-    drift_report(recent, earlier, champion.learner.features, page)
-    return page
+    if champion is None:
+        return []
+    with site.session() as session:
+        current, reference = _sides(session, model, champion, wanted, now)
+    pages = []
+    for preset in wanted.presets:
+        now_rows, then_rows = current.rows, reference.rows
+        if preset == "performance":
+            now_rows, then_rows = (rows[rows[TARGET].notna()] for rows in (now_rows, then_rows))
+        if min(len(now_rows), len(then_rows)) < MIN_ROWS:
+            continue
+        page = folder / f"{preset}.html"
+        about = f"{current.about} against {reference.about}"
+        kind = PRESETS[preset] or champion.learner.task
+        batch_report(now_rows, then_rows, champion.learner.features, page, kind, about)
+        pages.append(page)
+    return pages
 
 
-def frame(learner: Learner, rows: Sequence[LabelledRow]) -> pd.DataFrame:
-    """What the monitors watch of logged rows, a column for each feature."""
-    import pandas as pd
+def _sides(
+    session: Session, model: str, champion: Champion, wanted: Wanted, now: datetime
+) -> tuple[Side, Side]:
+    start, end = wanted.start, wanted.end or now
+    if wanted.incident and start is None:
+        start, end = of_incident(session, wanted.incident, now)
+    if start is None and not wanted.against:
+        return newest_part(session, model, champion, end - timedelta(hours=wanted.hours), end)
+    start = start or end - timedelta(hours=wanted.hours)
+    if start >= end:
+        raise InputError(f"From {start} to {end} is no window.", remedy="Give the earlier first.")
+    current = window(session, model, champion, start, end)
+    return current, other_side(session, model, champion, start, end, wanted.against)
 
-    observed = guarded(learner.observe, guarded(learner.encode, [row.row for row in rows]))
-    return pd.DataFrame(observed, columns=[feature.name for feature in learner.features])
+
+def link_report(site: Site, model: str, incident: str, url: str, now: datetime) -> None:
+    """Tag the champion in MLflow with the report's address, and add it to the incident's story.
+
+    Raises:
+        Unavailable: MLflow or the database is away.
+    """
+    with site.session() as session:
+        routing = current_routing(session, model)
+        if incident:
+            note(session, incident, f"Report: {url}", now)
+    if routing is not None:
+        site.versions.tag(model, routing.champion, {REPORT_TAG: url})

@@ -190,6 +190,8 @@ class Policy(_Table):
     """Passes of the pipeline's training over its data, at most."""
     schedule: str = ""
     """Cron of the pipeline; empty: by hand."""
+    report_schedule: str = ""
+    """Cron of the report; empty: by hand."""
     mode: Literal["observe", "recommend", "act"] = "act"
     """What the loop may do by itself: only watch, watch and say what it would do, or act."""
     alias_moves: Literal["enforce", "warn", "override"] = "enforce"

@@ -7,7 +7,7 @@ from monitoring.inputs import FeatureEvidence, InputDetector
 from monitoring.losses import LossDetector, LossReference
 from monitoring.paired import PairedOutcome, compare_losses
 from monitoring.profile import LossSummary, Profile
-from monitoring.report import DriftReport, drift_report
+from monitoring.report import BatchReport, batch_report
 from monitoring.sequential import GuardDetector, PairedTest, mean_interval
 from monitoring.signals import Signal, Triage, read_signal, triage
 from monitoring.timeline import (
@@ -27,9 +27,9 @@ from monitoring.timeline import (
 __all__ = [
     "AccuracyPoint",
     "Alert",
+    "BatchReport",
     "Column",
     "DeliveryFailed",
-    "DriftReport",
     "EvidencePoint",
     "FeatureEvidence",
     "GuardDetector",
@@ -49,10 +49,10 @@ __all__ = [
     "Timeline",
     "Triage",
     "VersionNote",
+    "batch_report",
     "compare_losses",
     "deliver",
     "draw",
-    "drift_report",
     "holm",
     "masked",
     "mean_interval",

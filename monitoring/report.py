@@ -1,4 +1,4 @@
-"""The batch report of Evidently, for a person who looks closer after an alarm."""
+"""The batch reports of Evidently, for a person who looks closer after an alarm."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 from homeostat.errors import DataError
 from homeostat.schema import Feature
@@ -15,12 +15,15 @@ from homeostat.schema import Feature
 if TYPE_CHECKING:
     import pandas as pd
 
-ROWS = 10_000  # of either side; beyond, a sample: 100,000 rows take seconds and say no more
+ROWS = 20_000  # of either side; beyond, a sample: 100,000 rows take longer and say no more
+TARGET, PREDICTION = "target", "prediction"  # columns that the last two presets need
 _SEED = 0
+
+Preset = Literal["drift", "quality", "classification", "regression"]
 
 
 @dataclass(frozen=True)
-class DriftReport:
+class BatchReport:
     """What a report covers.
 
     Args:
@@ -40,13 +43,15 @@ class DriftReport:
     sampled: bool
 
 
-def drift_report(
+def batch_report(
     current: pd.DataFrame,
     reference: pd.DataFrame,
     features: Sequence[Feature],
     path: str | os.PathLike[str],
-) -> DriftReport:
-    """Write Evidently's data drift report as one HTML file; nothing is sent anywhere.
+    preset: Preset = "drift",
+    about: str = "",
+) -> BatchReport:
+    """Write one of Evidently's reports as one HTML file; nothing is sent anywhere.
 
     It explains; it decides nothing. Its verdicts depend on the number of rows and are not held
     to the false-alarm budget of `InputDetector`.
@@ -56,12 +61,17 @@ def drift_report(
         reference: Rows to compare with, the same columns.
         features: The columns to show, and their kinds.
         path: Where the file goes; its folder is made.
+        preset: Drift of the columns, their quality, or how well the column `prediction` meets the
+            column `target`: classes as text, or values.
+        about: What is compared, for the head of the page.
 
     Raises:
         DataError: a missing column, or nothing to compare.
     """
     for side, frame in (("current", current), ("reference", reference)):
-        missing = [feature.name for feature in features if feature.name not in frame.columns]
+        judged = (TARGET, PREDICTION) if preset in ("classification", "regression") else ()
+        names = [*(feature.name for feature in features), *judged]
+        missing = [name for name in names if name not in frame.columns]
         if missing:
             raise DataError(f"The {side} rows lack the column '{missing[0]}'.")
     shown = [f for f in features if current[f.name].count() and reference[f.name].count()]
@@ -71,17 +81,18 @@ def drift_report(
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     now, then = _sample(current), _sample(reference)
-    _save(now, then, shown, target)
+    _save(now, then, shown, target, preset)
     sampled = len(now) < len(current) or len(then) < len(reference)
-    note = (
+    note = (f"{about}: " if about else "") + (
         f"{len(now):,} of {len(current):,} current rows against {len(then):,} of "
         f"{len(reference):,} reference rows" + (", sampled at random." if sampled else ".")
     )
     if left_out:
         note += f" Left out, without values on one side: {', '.join(left_out)}."
     _say(target, note)
-    names = tuple(feature.name for feature in shown)
-    return DriftReport(target, names, left_out, len(now), len(then), sampled)
+    return BatchReport(
+        target, tuple(feature.name for feature in shown), left_out, len(now), len(then), sampled
+    )
 
 
 def _sample(frame: pd.DataFrame) -> pd.DataFrame:
@@ -89,23 +100,67 @@ def _sample(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _save(
-    current: pd.DataFrame, reference: pd.DataFrame, features: Sequence[Feature], path: Path
+    current: pd.DataFrame,
+    reference: pd.DataFrame,
+    features: Sequence[Feature],
+    path: Path,
+    preset: Preset,
 ) -> None:
     # Read by Evidently at its import; no call of ours may phone home whatever the shell says.
     os.environ["DO_NOT_TRACK"] = "1"
-    from evidently import DataDefinition, Dataset, Report  # type: ignore[import-untyped] # it ships none
-    from evidently.presets import DataDriftPreset  # type: ignore[import-untyped] # it ships none
+    import pandas as pd
+    from evidently import (  # type: ignore[import-untyped] # it ships none
+        DataDefinition,
+        Dataset,
+        Regression,
+        Report,
+    )
+    from evidently.presets import (  # type: ignore[import-untyped] # it ships none
+        ClassificationPreset,
+        DataDriftPreset,
+        DataSummaryPreset,
+        RegressionPreset,
+    )
 
+    presets = {
+        "drift": DataDriftPreset,
+        "quality": DataSummaryPreset,
+        "classification": ClassificationPreset,
+        "regression": RegressionPreset,
+    }
     numeric = [feature.name for feature in features if feature.kind == "numeric"]
     categorical = [feature.name for feature in features if feature.kind == "categorical"]
-    definition = DataDefinition(numerical_columns=numeric, categorical_columns=categorical)
-    columns = numeric + categorical
+    judged: dict[str, Any] = {}
+    if preset == "classification":
+        known = {str(one) for side in (current, reference) for one in pd.unique(side[TARGET])}
+        said = {str(one) for side in (current, reference) for one in pd.unique(side[PREDICTION])}
+        judged["classification"] = [_classes(sorted(known | said))]
+    if preset == "regression":
+        judged["regression"] = [Regression(target=TARGET, prediction=PREDICTION)]
+    definition = DataDefinition(
+        numerical_columns=numeric, categorical_columns=categorical, **judged
+    )
+    columns = list(
+        dict.fromkeys([*numeric, *categorical, *([TARGET, PREDICTION] if judged else [])])
+    )
+    texts = [*categorical, *([TARGET, PREDICTION] if preset == "classification" else [])]
     sides = []
     for frame in (current, reference):
         chosen = frame[columns].copy()
-        chosen[categorical] = chosen[categorical].astype(str)
+        chosen[texts] = chosen[texts].astype(str)
         sides.append(Dataset.from_pandas(chosen, data_definition=definition))
-    Report([DataDriftPreset()], include_tests=True).run(sides[0], sides[1]).save_html(str(path))
+    Report([presets[preset]()], include_tests=True).run(*sides).save_html(str(path))
+
+
+def _classes(labels: Sequence[str]) -> object:
+    """How Evidently is told of classes: of two it has to know which is the positive one."""
+    from evidently import BinaryClassification, MulticlassClassification
+
+    if len(labels) == 2:
+        return BinaryClassification(
+            target=TARGET, prediction_labels=PREDICTION, pos_label=labels[-1]
+        )
+    return MulticlassClassification(target=TARGET, prediction_labels=PREDICTION)
 
 
 def _say(path: Path, note: str) -> None:

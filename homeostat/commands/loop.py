@@ -42,13 +42,52 @@ def train(
 def report(
     model: ModelName,
     hours: Annotated[float, typer.Option("--hours", help="How far back it looks.")] = 24.0,
+    since: Annotated[
+        str, typer.Option("--from", metavar="TIME", help="Compare the answers from then on.")
+    ] = "",
+    until: Annotated[str, typer.Option("--to", metavar="TIME", help="Until then; now.")] = "",
+    against: Annotated[
+        str,
+        typer.Option(
+            "--against",
+            metavar="WHAT",
+            help="A version's number; profile: what the champion was judged by; TIME/TIME: another "
+            "window. Else as long just before.",
+        ),
+    ] = "",
+    incident: Annotated[
+        str, typer.Option("--incident", metavar="ID", help="Its rows; it gets the address.")
+    ] = "",
+    presets: Annotated[
+        list[str] | None,
+        typer.Option("--preset", help="drift, quality or performance; may be given again."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write the report of a model: one HTML page and one picture with its timeline."""
-    whole = int(hours) if hours == int(hours) else hours
-    folder = _run_flow("report", {"model": model, "hours": whole}, "", as_json) / "reports"
+    """Write the report of a model: its timeline, and Evidently's pages on two windows of its log.
+
+    Without a window the newest quarter of the answers is compared with the rest. Of a window with
+    more than 20,000 answers so many are drawn at random, and the page says so.
+    """
+    from homeostat.clock import utc_now
+    from homeostat.commands.ledger import moment_of
+
+    now = utc_now()
+    asked: dict[str, Any] = {
+        "model": model,
+        "hours": int(hours) if hours == int(hours) else hours,
+        "presets": presets or ["drift"],
+        "against": "/".join(moment_of(part, now).isoformat() for part in against.split("/"))
+        if "/" in against
+        else against,
+        "incident": incident,
+    }
+    for name, moment in (("start", since), ("end", until)):
+        if moment:
+            asked[name] = moment_of(moment, now).isoformat()
+    folder = _run_flow("report", asked, "", as_json) / "reports"
     if not as_json:
-        say(f"The page and the picture are in {folder}.")
+        say(f"The pages and the picture are in {folder}.")
 
 
 def predict(

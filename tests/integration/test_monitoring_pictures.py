@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from matplotlib.image import imread
 
+import monitoring.report
 from homeostat.errors import DataError
 from homeostat.schema import Feature
 from monitoring import (
@@ -24,13 +25,14 @@ from monitoring import (
     SharePoint,
     Timeline,
     VersionNote,
+    batch_report,
     draw,
-    drift_report,
     write_page,
 )
 from monitoring.drawing import DPI, render, sheet_of
 from monitoring.looks import LIGHT, LOOKS
 from monitoring.marking import assign_lanes
+from monitoring.report import Preset
 from monitoring.timeline import splits, when
 
 START = datetime(2026, 11, 21, 14, 0, tzinfo=UTC)
@@ -152,21 +154,40 @@ def frame(rows: int, shift: float = 0.0) -> pd.DataFrame:
 FEATURES = [Feature("x"), Feature("kind", "categorical", ("a", "b")), Feature("empty")]
 
 
-def test_the_drift_report_is_a_page_and_sends_nothing(tmp_path: Path) -> None:
-    report = drift_report(frame(10_500, 1.0), frame(300), FEATURES, tmp_path / "drift.html")
+def test_the_drift_report_is_a_page_and_sends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(monitoring.report, "ROWS", 500)
+    report = batch_report(frame(700, 1.0), frame(300), FEATURES, tmp_path / "drift.html")
     page = report.path.read_text(encoding="utf-8")
     assert os.environ["DO_NOT_TRACK"] == "1"
     assert (report.features, report.left_out) == (("x", "kind"), ("empty",))
-    assert (report.rows_current, report.rows_reference, report.sampled) == (10_000, 300, True)
-    assert "10,000 of 10,500 current rows against 300 of 300 reference rows, sampled" in page
+    assert (report.rows_current, report.rows_reference, report.sampled) == (500, 300, True)
+    assert "500 of 700 current rows against 300 of 300 reference rows, sampled" in page
     assert "Left out, without values on one side: empty." in page
+
+
+@pytest.mark.parametrize("preset", ["classification", "regression", "quality"])
+def test_every_preset_has_its_page(tmp_path: Path, preset: Preset) -> None:
+    rng = np.random.default_rng(1)
+    now, then = (
+        frame(60).assign(target=rng.integers(0, 2, 60), prediction=rng.integers(0, 2, 60))
+        for _ in range(2)
+    )
+    done = batch_report(now, then, FEATURES[:1], tmp_path / "x.html", preset, "here and <there>")
+    assert "here and &lt;there&gt;: 60 of 60" in done.path.read_text(encoding="utf-8")
+
+
+def test_performance_without_truths_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="lack the column 'target'"):
+        batch_report(frame(9), frame(9), FEATURES[:1], tmp_path / "x.html", "classification")
 
 
 def test_a_report_on_a_missing_column_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="current rows lack the column 'y'"):
-        drift_report(frame(10), frame(10), [Feature("y")], tmp_path / "drift.html")
+        batch_report(frame(10), frame(10), [Feature("y")], tmp_path / "drift.html")
 
 
 def test_a_report_on_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nothing to compare"):
-        drift_report(frame(0), frame(10), FEATURES, tmp_path / "drift.html")
+        batch_report(frame(0), frame(10), FEATURES, tmp_path / "drift.html")

@@ -28,14 +28,14 @@ def test_every_flow_is_deployed_under_its_own_name_by_its_module_path() -> None:
     }
 
 
-def test_each_model_with_a_schedule_has_its_own_pipeline_run() -> None:
+def test_each_model_has_the_schedules_of_its_own_policy() -> None:
     models = {
         "b": Policy(schedule="0 3 * * *"),
-        "a": Policy(schedule="0 4 * * 1"),
+        "a": Policy(schedule="0 4 * * 1", report_schedule="0 6 * * *"),
         "by-hand": Policy(),
     }
 
-    pipeline, *others = deployments(models)
+    pipeline, *others, report = deployments(models)
 
     assert [(each.cron, each.parameters) for each in pipeline.schedules] == [
         ("0 4 * * 1", {"model": "a"}),
@@ -43,6 +43,9 @@ def test_each_model_with_a_schedule_has_its_own_pipeline_run() -> None:
     ]
     assert all(isinstance(each, Schedule) for each in pipeline.schedules)
     assert not any(each.schedules for each in others)
+    assert [(each.cron, each.parameters) for each in report.schedules] == [
+        ("0 6 * * *", {"model": "a"})
+    ]
 
 
 def test_prefect_and_mlflow_are_pointed_at_the_servers_of_the_settings(

@@ -12,7 +12,7 @@ from flows.pipeline import pipeline
 from flows.report import report
 from flows.retrain import retrain
 from flows.rollback import rollback
-from homeostat.errors import DataError, Refused
+from homeostat.errors import DataError, InputError, Refused
 from registry import (
     find_incident,
     parents,
@@ -155,10 +155,25 @@ def test_a_report_is_written_and_kept_in_mlflow(site: Site) -> None:
 
     assert Path(answer["page"]).read_text().startswith("<!")
     assert Path(answer["picture"]).read_bytes().startswith(b"\x89PNG")
-    assert "400" in Path(answer["drift"]).read_text()[:200_000]
+    page = Path(answer["pages"]["drift"]).read_text()
+    assert "the newest quarter of the answers" in page
+    assert "100 of 100 current rows against 300 of 300 reference rows" in page
     kept = site.mlflow("artifacts/list", run_id=answer["run_id"], path="report")["files"]
     assert sorted(item["path"] for item in kept) == [
         "report/drift.html",
         "report/timeline.html",
         "report/timeline.png",
     ]
+    assert site.tags(1)["homeostat.report"] == answer["url"]
+
+    incident = site.open_incident(datetime.now(UTC) - timedelta(minutes=90)).id
+    again = report(site.model, presets=("performance",), against="profile", incident=incident)
+
+    page = Path(again["pages"]["performance"]).read_text()
+    assert "held-out rows that version 1 was judged by" in page
+    with transaction(site.maker) as session:
+        found = find_incident(session, incident)
+    assert found is not None
+    assert found.events[-1].text == f"Report: {again['url']}"
+    with pytest.raises(InputError, match="nothing to compare with"):
+        report(site.model, hours=3.0, against="yesterday")

@@ -1,0 +1,135 @@
+"""Rows a second of our monitors and of Evidently's batch check on the same columns; our memory.
+
+CPU time of one process, one after the other in the same run, after a warm-up of each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+
+from homeostat.schema import Feature
+from monitoring import InputDetector, Profile
+
+Floats = NDArray[np.float64]
+
+WANTED = 50.0  # times Evidently's rows a second
+BATCHES = (1, 64, 1_000, 10_000)  # rows of one update
+SIZES = (5_000, 100_000)  # rows of one check by Evidently
+SECONDS = 3.0  # of CPU for each of our figures
+SLOPE_MB = 2.0  # that memory may grow over all rows of the last part: an allocator's noise
+
+
+def main() -> None:
+    """Print both, their ratio, and how memory grew; exit with 1 where a goal is missed."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--columns", type=int, default=20, help="A quarter of them categorical.")
+    parser.add_argument("--rows", type=int, default=2_000_000, help="Of the memory's part.")
+    given = parser.parse_args()
+    features = [
+        Feature(f"c{n}", "categorical", ("a", "b", "c")) if n % 4 == 3 else Feature(f"x{n}")
+        for n in range(given.columns)
+    ]
+    rows = make(features, max(SIZES), 1)
+    zeros = np.zeros(len(rows))
+    reference = make(features, 20_000, 0)
+    outputs = np.zeros(len(reference))
+    profile = Profile.from_reference(features, "regression", reference, outputs, outputs, outputs)
+    print(f"{given.columns} columns; CPU time of one process.")
+    ours = {}
+    for batch in BATCHES:
+        ours[batch] = rate(InputDetector(profile, 100_000, 0.1), rows, zeros, batch)
+        print(f"ours, updates of {batch:>6,} rows      {ours[batch]:>12,.0f} rows a second")
+    best = 0.0
+    for size in SIZES:
+        best = max(best, evidently(features, rows[:size], reference))
+        print(f"evidently, checks of {size:>7,} rows  {best:>12,.0f} rows a second", flush=True)
+    for batch, own in ours.items():
+        print(f"updates of {batch:,} rows: {own / best:.1f} times Evidently's quickest")
+    ratio = max(ours.values()) / best
+    print(f"wanted of the quickest: {WANTED:.0f} times")
+    grown = memory(InputDetector(profile, 100_000, 0.1), rows, zeros, given.rows)
+    print(f"memory over {given.rows:,} rows: {grown:+.1f} MB; state {state_size(profile):,} bytes")
+    sys.exit(0 if ratio >= WANTED and grown <= SLOPE_MB else 1)
+
+
+def make(features: list[Feature], rows: int, seed: int) -> Floats:
+    """Stationary rows, (N, F), categories as their codes."""
+    rng = np.random.default_rng(seed)
+    columns = [
+        rng.integers(0, 3, rows).astype(float)
+        if each.kind == "categorical"
+        else rng.normal(size=rows)
+        for each in features
+    ]
+    return np.column_stack(columns)
+
+
+def update(detector: InputDetector, rows: Floats, zeros: Floats, at: int, batch: int) -> None:
+    """One update with the batch of that number."""
+    start = at * batch % (len(rows) - batch + 1)
+    part = slice(start, start + batch)
+    detector.update(rows[part], zeros[part], zeros[part])
+
+
+def rate(detector: InputDetector, rows: Floats, zeros: Floats, batch: int) -> float:
+    """Rows a CPU second of updates with so many rows each."""
+    for at in range(3):
+        update(detector, rows, zeros, at, batch)
+    start, done = time.process_time(), 0
+    while (spent := time.process_time() - start) < SECONDS:
+        update(detector, rows, zeros, done, batch)
+        done += 1
+    return done * batch / spent
+
+
+def evidently(features: list[Feature], rows: Floats, reference: Floats) -> float:
+    """Rows a CPU second of Evidently's drift preset, without writing its page."""
+    os.environ["DO_NOT_TRACK"] = "1"
+    import pandas as pd
+    from evidently import DataDefinition, Dataset, Report  # type: ignore[import-untyped] # it ships none
+    from evidently.presets import DataDriftPreset  # type: ignore[import-untyped] # it ships none
+
+    names = [each.name for each in features]
+    texts = [each.name for each in features if each.kind == "categorical"]
+    definition = DataDefinition(
+        numerical_columns=[name for name in names if name not in texts], categorical_columns=texts
+    )
+
+    def side(values: Floats) -> object:
+        frame = pd.DataFrame(values, columns=names)
+        frame[texts] = frame[texts].astype(str)
+        return Dataset.from_pandas(frame, data_definition=definition)
+
+    then = side(reference[:1_000])
+    Report([DataDriftPreset()]).run(side(rows[:1_000]), then)  # its imports are no cost of a check
+    now, then = side(rows), side(reference)
+    start = time.process_time()
+    Report([DataDriftPreset()]).run(now, then).dict()
+    return len(rows) / (time.process_time() - start)
+
+
+def memory(detector: InputDetector, rows: Floats, zeros: Floats, total: int) -> float:
+    """Growth of this process in MB while so many rows are taken, after a tenth as many."""
+    batch, process = 1_000, psutil.Process()
+    for at in range(total // batch // 10):
+        update(detector, rows, zeros, at, batch)
+    before = process.memory_info().rss
+    for at in range(total // batch):
+        update(detector, rows, zeros, at, batch)
+    return float(process.memory_info().rss - before) / 2**20
+
+
+def state_size(profile: Profile) -> int:
+    """Bytes of a detector's state, its profile included."""
+    return len(InputDetector(profile, 100_000, 0.1).to_json())
+
+
+if __name__ == "__main__":
+    main()
