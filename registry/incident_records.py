@@ -128,3 +128,12 @@ def severity_of(value: str) -> Severity:
 def state_of(value: str) -> State:
     """A stored state."""
     return next(state for state in STATES if state == value)
+
+
+def change_of(incident: Incident) -> datetime:
+    """When what an incident is about began, by its newest signal, else when it was opened."""
+    try:
+        moment = datetime.fromisoformat(str(incident.details["since_at"]))
+    except (KeyError, ValueError):
+        return incident.opened_at
+    return min(moment, incident.opened_at) if moment.tzinfo else incident.opened_at

@@ -11,6 +11,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from monitoring import Signal, Triage
+from monitoring.verdicts import Ruling, rule
 from registry.incident_alerts import next_of, put_out, tell
 from registry.incident_records import SEVERITIES, Incident, read_incident, severity_of
 from registry.release_history import find_release
@@ -128,6 +129,11 @@ def renumber_incidents(
         tell(session, row, at, f"Version {old} is version {new} now, with the same digest.")
 
 
+def ruling_of(ruling: Ruling) -> dict[str, str]:
+    """A verdict as an incident's details carry it: `verdict`, `answer` and `reason`."""
+    return {"verdict": ruling.verdict, "answer": ruling.answer, "reason": ruling.reason}
+
+
 def _release_of(session: Session, model: str, version: int) -> str:
     """The cause of all signals about how a version answers: its release."""
     release = find_release(session, model, version)
@@ -236,7 +242,10 @@ def _details(signal: Signal, triage: Triage, before: Mapping[str, Any]) -> dict[
         "since": int(signal.since),
         "action": triage.action,
         "reason": triage.reason,
+        "verdict": ruling_of(rule([signal])),
     }
+    if before.get("kind") == signal.kind:  # what labels said since stands until they say otherwise
+        details["verdict"] = before.get("verdict", details["verdict"])
     known = before.get("since_at") if before.get("kind") == signal.kind else None
     if known and "since_at" in details:
         details["since_at"] = min(str(known), str(details["since_at"]))

@@ -22,6 +22,7 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from homeostat.errors import InputError
+from monitoring.verdicts import Ruling
 from registry.incident_alerts import OVER, put_out, tell
 from registry.incident_records import (
     STATES,
@@ -34,7 +35,7 @@ from registry.incident_records import (
     read_incident,
     state_of,
 )
-from registry.incident_signals import raise_signal
+from registry.incident_signals import raise_signal, ruling_of
 from registry.tables import IncidentRow
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "note",
     "open_incidents",
     "raise_signal",
+    "record_ruling",
     "resolve",
     "unknown_incident",
 ]
@@ -89,6 +91,23 @@ def inform(
     tell(session, row, at, text)
     news = at.isoformat()
     put_out(session, row, "update", at, urls, done=text, next_step=next_step, news=news)
+    return read_incident(session, incident_id)
+
+
+def record_ruling(session: Session, incident_id: str, ruling: Ruling, at: datetime) -> Incident:
+    """Keep the verdict on an incident; its story gets a line where the verdict is another one.
+
+    Raises:
+        InputError: there is no such incident.
+    """
+    row = _row(session, incident_id)
+    before = row.details.get("verdict", {})
+    said = ruling_of(ruling)
+    if said != before:
+        row.details = row.details | {"verdict": said}
+    if (before.get("verdict"), before.get("answer")) != (ruling.verdict, ruling.answer):
+        named = ruling.verdict.replace("-", " ")
+        tell(session, row, at, f"Verdict: {named}, {ruling.answer}. {ruling.reason}")
     return read_incident(session, incident_id)
 
 

@@ -141,6 +141,23 @@ def loss_series(
     ]
 
 
+def mean_loss(
+    session: Session, model: str, version: int, start: datetime, end: datetime
+) -> tuple[int, float]:
+    """How many predictions made in [start, end] have a loss of a version, and the mean of it."""
+    query = (
+        select(func.count(), func.avg(LossRow.loss))
+        .join(PredictionRow, PredictionRow.id == LossRow.prediction_id)
+        .where(
+            PredictionRow.model == model,
+            PredictionRow.at.between(start, end),
+            LossRow.version == version,
+        )
+    )
+    count, mean = session.execute(query).one()
+    return count, float(mean or 0.0)
+
+
 def loss_calls(
     session: Session,
     model: str,

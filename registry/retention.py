@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import ColumnElement, Text, and_, cast, delete, exists, func, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from registry.incident_records import ASIDE, Incident, open_incidents
+from registry.incident_records import ASIDE, change_of, open_incidents
 from registry.tables import (
     BlockRow,
     LabelRow,
@@ -57,7 +57,7 @@ def spans_needed(
     """
     needed = [Span(now - label_delay, _LAST)]
     needed += [
-        Span(_change_of(one), _LAST)
+        Span(change_of(one), _LAST)
         for one in open_incidents(session, model)
         if one.kind not in ASIDE  # about a version's files, say: no rows are read for it
     ]
@@ -206,12 +206,3 @@ def _mean(
     for order in (at.asc(), at.desc()):
         found += session.scalars(select(size).where(mine).order_by(order).limit(SAMPLED))
     return sum(found) / len(found) if found else 0.0
-
-
-def _change_of(incident: Incident) -> datetime:
-    """When what an incident is about began, by its newest signal, else when it was opened."""
-    try:
-        moment = datetime.fromisoformat(str(incident.details["since_at"]))
-    except (KeyError, ValueError):
-        return incident.opened_at
-    return min(moment, incident.opened_at) if moment.tzinfo else incident.opened_at

@@ -26,6 +26,7 @@ from serving.feedback import Feedback
 from serving.forgetting import Forgetter
 from serving.guard import Guard, checked
 from serving.housekeeping import Housekeeper
+from serving.judge import Judge
 from serving.keeping import Keeper
 from serving.lease import Lease
 from serving.parts import Parts
@@ -60,6 +61,7 @@ class Hands:
         unlogged: Tells of answers that were not logged.
         forgetter: Forgets predictions that are too old or too many.
         deadman: Looks for what does not come.
+        judge: Keeps the verdict of what is open.
     """
 
     lease: Lease
@@ -74,6 +76,7 @@ class Hands:
     unlogged: Unlogged
     forgetter: Forgetter
     deadman: Deadman
+    judge: Judge
 
 
 class Controller:
@@ -190,6 +193,7 @@ class Controller:
         if routing is None:
             return
         self._hands.responder.signals(model, routing)
+        self._hands.judge.run(model, routing)
         self._hands.rollout.step(model, routing)
         routing = self._parts.follow(model)
         if routing is not None:

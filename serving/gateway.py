@@ -32,6 +32,7 @@ from serving.forgetting import Forgetter
 from serving.gathering import Gathering
 from serving.guard import Guard, checked
 from serving.housekeeping import Housekeeper
+from serving.judge import Judge
 from serving.keeping import Keeper
 from serving.lease import Lease
 from serving.library import Library
@@ -239,6 +240,7 @@ class Gateway:
             housekeeper=Housekeeper(parts, self._store),
             unlogged=self.unlogged,
             forgetter=Forgetter(parts, self.feedback, acting),
+            judge=Judge(parts, acting),
             deadman=Deadman(parts, teller, acting, lambda: self.gathering.known),
         )
 

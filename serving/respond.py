@@ -9,7 +9,7 @@ import httpx
 
 from homeostat.errors import HomeostatError, Unavailable
 from monitoring.signals import Signal, Triage, triage
-from registry.incident_records import ASIDE
+from registry.incident_records import ASIDE, change_of
 from registry.incidents import Incident, note, open_incidents
 from registry.labels import labelled_rows
 from registry.retrains import (
@@ -166,7 +166,7 @@ class Responder:
             incident = _incident_of(open_incidents(session, model), routing.champion)
             if incident is None:
                 return
-            since = _change_of(incident)  # the retrain reads its rows by the same moment
+            since = change_of(incident)  # the retrain reads its rows by the same moment
             rows = labelled_rows(session, model, since, policy.retrain.min_labels)
             if len(rows) < policy.retrain.min_labels:
                 return
@@ -243,14 +243,6 @@ class Responder:
                 note(session, incident.id, text, self._parts.clock())
         except HomeostatError as error:
             logger.warning("a note on %s was lost: %s", incident.key, error)
-
-
-def _change_of(incident: Incident) -> datetime:
-    """When the change began, by the newest signal's estimate, else when it was noticed."""
-    try:
-        return datetime.fromisoformat(str(incident.details["since_at"]))
-    except (KeyError, ValueError):
-        return incident.opened_at
 
 
 def _incident_of(incidents: list[Incident], champion: int) -> Incident | None:

@@ -21,7 +21,7 @@ def incidents(
     every: Annotated[bool, typer.Option("--all", help="Resolved ones too.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List open incidents: what happened, what was done, how to undo it."""
+    """List open incidents: what happened, the verdict, what was done, how to undo it."""
     from homeostat.client import Gateway
     from homeostat.settings import load_settings
 
@@ -33,6 +33,9 @@ def incidents(
     for each in listed:
         say(f"{each['id']}  {each['model']}  {each['state']}  {each['severity']}")
         say(f"  {each['title']}")
+        if ruled := each["details"].get("verdict"):  # none in what was opened by earlier releases
+            named = ruled["verdict"].replace("-", " ")
+            say(f"  verdict: {named}, {ruled['answer']}. {ruled['reason']}")
         for event in each["events"]:
             say(f"  {when(event['at'])}  {event['text']}")
         if each["undo"] and each["state"] != "resolved":

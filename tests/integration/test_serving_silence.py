@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from fastapi.testclient import TestClient
 
 from homeostat.policy import MonitorPolicy, Policy
+from monitoring.signals import Signal
 from registry.incidents import incident_history
 from serving.app import create_app
 from serving.gateway import Gateway
@@ -73,6 +74,42 @@ def test_traffic_and_labels_that_stop_are_told_and_their_return_ends_it(
     told = {one["title"]: one["severity"] for one in listed if one["kind"] == "silence"}
     assert told == {"digits:1: no traffic comes": "page", "digits:1: no labels come": "ticket"}
     assert len([one for one in listed if one["kind"] == "silence"]) == 2
+
+
+def test_inputs_that_moved_are_judged_by_the_labels_since(
+    station: Callable[..., Station], hand_clock: HandClock
+) -> None:
+    """Immature at first, then harmless: recorded, told once each, and no retrain is asked for."""
+    here = station(Policy(), poll_seconds=3600.0)
+    here.serve(1, hand_clock())
+    truths = here.says(1, ROWS)
+    gateway = Gateway(here.settings, hand_clock)
+    since = hand_clock().isoformat()
+    moved = {"name": "pixel 1", "evidence": 9.0, "total_variation": 0.4, "broken": 0.0}
+    drift = Signal("input-drift", "d", 12.0, 11.5, 90, 40, {"features": [moved], "since_at": since})
+    gateway.watches["digits"].champion_signals = lambda: [drift]  # type: ignore[method-assign]
+    with TestClient(create_app(here.settings, gateway), headers=AUTH) as client:
+        for verdict, answer, calls in (
+            ("immature", "wait", 1),
+            ("harmless-drift", "do not retrain", 14),
+        ):
+            for _ in range(calls):
+                labels = [
+                    {"id": one, "label": truth}
+                    for one, truth in zip(predict(client), truths, strict=True)
+                ]
+                client.post("/v1/labels", json={"labels": labels})
+            for _ in range(2):
+                hand_clock.advance(11)
+                look(gateway)
+            (incident,) = client.get("/v1/incidents").json()["incidents"]
+            ruled = incident["details"]["verdict"]
+            assert (ruled["verdict"], ruled["answer"]) == (verdict, answer)
+        told = [one["text"] for one in incident["events"] if one["text"].startswith("Verdict")]
+        assert len(told) == 1
+        assert told[0].startswith("Verdict: harmless drift, do not retrain.")
+        assert "120 labels since the change" in told[0]
+        assert client.get("/v1/models/digits").json()["retrains"] == []
 
 
 def test_an_idle_model_without_settings_of_its_own_raises_nothing(
