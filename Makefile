@@ -4,7 +4,8 @@
 BIN := .venv/bin
 
 .PHONY: help setup demo test lint docs fuzz bench-serving bench-ledger bench-kill bench-replicas \
-	bench-overload bench-shadow bench-swap clean
+	bench-overload bench-shadow bench-swap \
+	bench-drift clean
 
 help:
 	@echo "make demo   the whole loop on real servers and real digits, about 4 minutes"
@@ -21,6 +22,7 @@ help:
 	@echo "make bench-shadow  what versions in shadow cost the champion's callers, about 4 minutes"
 	@echo "make bench-report  Evidently's pages on 100,000 rows by 20 columns: seconds, peak memory"
 	@echo "make bench-drift-cost  our monitors beside Evidently's batch check: rows a second, memory"
+	@echo "make bench-drift  false alarms against budget, delays beside river and Evidently (FULL=--full)"
 	@echo "make fuzz   20,000 requests that nobody would send, over every route, about 15 minutes"
 	@echo "make clean  remove the virtual environment and all caches"
 
@@ -71,6 +73,8 @@ bench-report: setup
 
 bench-drift-cost: setup
 	@$(BIN)/python -m benchmarks.drift_cost
+bench-drift: setup
+	@$(BIN)/python -m benchmarks.drift $(FULL)
 
 fuzz: setup
 	@$(BIN)/python -m benchmarks.fuzz

@@ -1,0 +1,87 @@
+"""Drift detectors: does the false-alarm budget hold, and who sees a change first at equal alarms?
+
+    python -m benchmarks.drift [--full] [--parts budget labels inputs]
+
+All streams are seeded, so a second run prints the same. The default takes some minutes on two
+cores; `--full` adds budgets of a million, more streams and slower peers, and takes an hour or two.
+Peers are installed once, each in an environment of its own under `.benchmarks/`; one that cannot be
+is named with the reason. Exit code 1 if a budget was not kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+import time
+from concurrent.futures import Executor, ProcessPoolExecutor
+
+from benchmarks import drift_budget
+from benchmarks.drift_delay import BUDGET, Amounts, bound, print_table, tuned
+from benchmarks.drift_sides import Side
+from benchmarks.drift_streams import INPUTS, LABELS, STILL_ERRORS, STILL_ROWS
+
+ON_LABELS = (
+    Side("LossDetector", "", "losses", (BUDGET,)),
+    Side("river ADWIN", "river", "adwin", (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.002), 0.002),
+    Side("river DDM", "river", "ddm", (1.5, 2.0, 2.5, 3.0, 3.5, 4.0), 3.0),
+    Side("river Page-Hinkley", "river", "page-hinkley", (5.0, 10.0, 20.0, 30.0, 50.0, 80.0), 50.0),
+)
+ON_INPUTS = (
+    Side("InputDetector", "", "inputs", (BUDGET,)),
+    Side("river ADWIN", "river", "adwin", (2e-3, 3e-4, 1e-4, 3e-5), 2e-3),
+    Side("river Page-Hinkley", "river", "page-hinkley both", (100.0, 200.0, 400.0)),
+    Side("Evidently, 1,000 rows", "evidently", "window", (0.1, 0.15, 0.2, 0.3), 0.1),
+)
+SLOW_ON_LABELS = (Side("river KSWIN", "river", "kswin", (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)),)
+
+
+def main() -> int:
+    """Run the parts and print their tables."""
+    parser = argparse.ArgumentParser(prog="benchmarks.drift", description=__doc__.split("\n")[0])
+    parser.add_argument("--full", action="store_true", help="more of all; an hour or two")
+    parser.add_argument("--quick", action="store_true", help="the default: some minutes")
+    parser.add_argument("--parts", nargs="+", default=["budget", "labels", "inputs"])
+    parser.add_argument("--processes", type=int, default=2)
+    given = parser.parse_args()
+    kept = True
+    began = time.monotonic()
+    with ProcessPoolExecutor(given.processes) as pool:
+        if "budget" in given.parts:
+            kept = drift_budget.print_table(pool, given.full)
+        if "labels" in given.parts:
+            on_labels(pool, given.full)
+        if "inputs" in given.parts:
+            on_inputs(pool, given.full)
+    print(f"\n{time.monotonic() - began:.0f} s")
+    return 0 if kept else 1
+
+
+def on_labels(pool: Executor, full: bool) -> None:
+    """Delays on 0/1 errors and on losses, in labels."""
+    amounts = (
+        Amounts(2_000, 10_500, 60, 50_000, 40, 8_000)
+        if full
+        else Amounts(2_000, 10_500, 20, 25_000, 16, 4_000)
+    )
+    sides = tuned(pool, ON_LABELS + (SLOW_ON_LABELS if full else ()), STILL_ERRORS, amounts)
+    rates = [(0.1, 0.15), (0.1, 0.2), (0.1, 0.3), (0.02, 0.04)]
+    bounds = [bound(*pair) for pair in rates] + [math.nan] * (len(LABELS) - len(rates))
+    title = f"Labels from a change to the alarm, 2,000 reference labels, budget {BUDGET:,}"
+    print_table(pool, title, sides, LABELS, amounts, bounds)
+
+
+def on_inputs(pool: Executor, full: bool) -> None:
+    """Delays on rows of 20 features, in rows."""
+    amounts = (
+        Amounts(5_000, 10_500, 40, 50_000, 30, 8_000)
+        if full
+        else Amounts(5_000, 2_500, 8, 25_000, 6, 4_000)
+    )
+    sides = tuned(pool, ON_INPUTS, STILL_ROWS, amounts)
+    title = f"Rows from a change to the alarm, 20 features, 5,000 reference rows, budget {BUDGET:,}"
+    print_table(pool, title, sides, INPUTS, amounts)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,162 @@
+"""Part two of the drift benchmark: how soon each side sees a change, at equal false alarms.
+
+Each side gets the most sensitive of its settings that alarms no more often than `RATE` on streams
+that do not change (ours: the budget as promised, untuned), and then the same changing streams.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmarks.drift_sides import Alarms, Side, alarms
+from benchmarks.drift_streams import Change, Floats
+from benchmarks.environments import Missing, python_of
+
+BUDGET = 100_000
+RATE = 10_000 / BUDGET  # alarms per 10,000 rows (labels)
+
+
+@dataclass(frozen=True)
+class Amounts:
+    """How much is run.
+
+    Args:
+        reference: Rows that each stream begins with.
+        before: Rows from the reference to a change; windows of 1,000 are cut in their middle.
+        still: Streams without change, of `length` rows each.
+        length: Their rows.
+        streams: Streams of each change.
+        after: Their rows after the change; no alarm in them is a miss.
+    """
+
+    reference: int
+    before: int
+    still: int
+    length: int
+    streams: int
+    after: int
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A side's setting and the false alarms per 10,000 rows that it was seen to give."""
+
+    side: Side
+    setting: float
+    rate: float
+    shown: str
+
+
+def tuned(pool: Executor, sides: Sequence[Side], still: Change, amounts: Amounts) -> list[Tuned]:
+    """Each side at the equal rate, and as shipped where that is shown.
+
+    A side none of whose settings is quiet enough is told and keeps its quietest.
+    """
+    streams = still.streams(1, amounts.still, 0, amounts.reference + amounts.length)
+    found = []
+    for side in sides:
+        try:
+            if side.peer:
+                python_of(side.peer)
+        except Missing as why:
+            print(f"{side.name} is left out: {why}")
+            continue
+        wanted = sorted({*side.settings, *([side.default] if side.default else [])})
+        rates = {
+            setting: future
+            for setting in wanted
+            for future in [pool.submit(rate, side, setting, amounts.reference, streams)]
+        }
+        quiet = [s for s in side.settings if rates[s].result() <= RATE or not side.peer]
+        best = quiet[0] if quiet else side.settings[-1]
+        loud = "" if quiet else " (none is quiet)"
+        found.append(Tuned(side, best, rates[best].result(), f"{side.name} {best:g}{loud}"))
+        if side.default is not None and side.default != best:
+            shipped = rates[side.default].result()
+            found.append(Tuned(side, side.default, shipped, f"{side.name} as shipped"))
+    return found
+
+
+def rate(side: Side, setting: float, reference: int, streams: Floats) -> float:
+    """Alarms per 10,000 rows that do not change."""
+    rows = len(streams) * (len(streams[0]) - reference)
+    found = sum(len(one) for one in alarms(side, setting, reference, streams))
+    return 10_000 * found / rows
+
+
+def delays(found: Alarms, before: int) -> list[float]:
+    """Rows from the change to the first alarm after it; infinite where there is none."""
+    first = (min((a for a in one if a > before), default=math.inf) for one in found)
+    return [alarm - before for alarm in first]
+
+
+def told(found: Sequence[float]) -> str:
+    """The median delay, and how many streams of all were missed."""
+    missed = sum(math.isinf(one) for one in found)
+    median = statistics.median(found)
+    return ("never" if math.isinf(median) else f"{median:,.0f}") + (
+        f" ({missed})" if missed else ""
+    )
+
+
+def print_table(
+    pool: Executor,
+    title: str,
+    sides: Sequence[Tuned],
+    changes: Sequence[Change],
+    amounts: Amounts,
+    bounds: Sequence[float] = (),
+) -> None:
+    """Median delays of all sides on all changes, and the bound of theory where there is one."""
+    running: list[list[Future[Alarms]]] = []
+    for seed, change in enumerate(changes, 2):
+        before = amounts.reference + amounts.before
+        streams = change.streams(seed, amounts.streams, before, amounts.after)
+        running.append(
+            [pool.submit(alarms, s.side, s.setting, amounts.reference, streams) for s in sides]
+        )
+    print(f"\n{title}")
+    print(
+        f"Median of {amounts.streams} streams; in brackets those without alarm in {amounts.after:,}"
+    )
+    for number, side in enumerate(sides):
+        print(f"  [{number}] {side.shown}: {side.rate:.2f} false alarms per 10,000")
+    columns = [f"[{number}]" for number in range(len(sides))] + (["bound"] if bounds else [])
+    print(f"{'':<30}" + "".join(f"{name:>13}" for name in columns))
+    for index, change in enumerate(changes):
+        cells = [told(delays(future.result(), amounts.before)) for future in running[index]]
+        if bounds:
+            cells.append("" if math.isnan(bounds[index]) else f"{bounds[index]:,.0f}")
+        print(f"{change.name:<30}" + "".join(f"{cell:>13}" for cell in cells), flush=True)
+    print_ratios(running, amounts.before)
+
+
+def print_ratios(running: Sequence[Sequence[Future[Alarms]]], before: int) -> None:
+    """The first side's delay over each other's: geometric mean over the changes both mostly see."""
+    medians = np.array(
+        [[statistics.median(delays(future.result(), before)) for future in row] for row in running]
+    )
+    seen = np.isfinite(medians)
+    cells = []
+    for other in range(medians.shape[1]):
+        both = seen[:, 0] & seen[:, other]
+        logs = np.log(medians[both, 0] / medians[both, other])
+        cells.append(f"{math.exp(logs.mean()):.2f}" if both.any() else "-")
+    print(f"{'our delay x (geometric mean)':<30}" + "".join(f"{cell:>13}" for cell in cells))
+
+
+def bound(before: float, after: float) -> float:
+    """What no detector of this budget can beat in its worst expected delay, of 0/1 errors.
+
+    log(budget) / KL(after, before), to first order (Lorden 1971; Moustakides 1986), for one who
+    knows both rates. Not of medians: a lucky stream is seen sooner.
+    """
+    divergence = after * math.log(after / before)
+    divergence += (1 - after) * math.log((1 - after) / (1 - before))
+    return math.log(BUDGET) / divergence

@@ -1,0 +1,135 @@
+"""Each side of the drift benchmark: a setting, run over streams, says where it alarmed.
+
+A side sees the reference first, as its way is: ours as a profile, streaming peers as the first rows
+of the stream, batch peers as the window to compare with. After an alarm it starts anew.
+
+Shapes: S streams, T rows (or labels) of each, F features.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.environments import python_of
+from benchmarks.servers import ROOT
+from homeostat.schema import Feature
+from monitoring import InputDetector, LossDetector, LossReference, Profile
+
+Floats = NDArray[np.float64]
+Alarms = list[
+    list[int]
+]  # of each stream, the rows at which it alarmed, counted after the reference
+
+STEP = 16  # rows that our detectors get at once, as a gateway's traffic would bring them
+PEER_SECONDS = 3_000
+
+
+@dataclass(frozen=True)
+class Side:
+    """One detector, with the settings among which it is tuned.
+
+    Args:
+        name: In the table.
+        peer: The module of `benchmarks.peers` that runs it, in the environment of that name.
+        detector: What that module calls it; `losses` or `inputs` for ours.
+        settings: From the most sensitive to the least.
+        default: The setting as shipped, shown beside the tuned one; None: not shown.
+    """
+
+    name: str
+    peer: str
+    detector: str
+    settings: tuple[float, ...]
+    default: float | None = None
+
+
+def alarms(side: Side, setting: float, reference: int, streams: Floats) -> Alarms:
+    """Where a side alarms; each stream begins with `reference` rows.
+
+    Raises:
+        Missing: the peer cannot be installed.
+    """
+    if not side.peer:
+        ours = {"losses": loss_alarms, "inputs": input_alarms}[side.detector]
+        return [ours(stream, reference, int(setting)) for stream in streams]
+    return ask_peer(side, setting, reference, streams)
+
+
+def loss_alarms(stream: Floats, reference: int, budget: int, tolerance: float = 0.0) -> list[int]:
+    """Where a `LossDetector` alarms in (T,) losses."""
+    judged = LossReference(reference, float(stream[:reference].sum()))
+    detector = LossDetector(judged, budget, tolerance)
+    found = []
+    for end in range(reference + STEP, len(stream) + 1, STEP):
+        detector.update(stream[end - STEP : end])
+        if detector.drift_detected:
+            found.append(end - reference)
+            detector.reset()
+    return found
+
+
+def profile_of(values: Floats, coded: Sequence[int] = ()) -> Profile:
+    """The profile of (N, F) rows; their predictions and confidences are constant."""
+    codes = tuple(str(code) for code in range(10))
+    features = [
+        Feature(f"f{i}", "categorical", codes) if i in coded else Feature(f"f{i}")
+        for i in range(values.shape[1])
+    ]
+    still = np.zeros(len(values))
+    return Profile.from_reference(features, "regression", values, still, still, still)
+
+
+def input_alarms(stream: Floats, reference: int, budget: int, tolerance: float = 0.0) -> list[int]:
+    """Where an `InputDetector` alarms in (T, F) rows."""
+    coded = [i for i in range(stream.shape[1]) if i % 20 >= 16]
+    detector = InputDetector(profile_of(stream[:reference], coded), budget, tolerance)
+    return watch(detector, stream[reference:])
+
+
+def watch(detector: InputDetector, rows: Floats, step: int = STEP) -> list[int]:
+    """Where it alarms in (T, F) rows that come `step` at once."""
+    found = []
+    for end in range(step, len(rows) + 1, step):
+        still = np.zeros(step)
+        detector.update(rows[end - step : end], still, still)
+        if detector.drift_detected:
+            found.append(end)
+            detector.reset()
+    return found
+
+
+def ask_peer(side: Side, setting: float, reference: int, streams: Floats) -> Alarms:
+    """`alarms` of a peer, which runs in its own environment.
+
+    Raises:
+        Missing: it cannot be installed.
+    """
+    python = python_of(side.peer)
+    quiet = {"OMP_NUM_THREADS": "1", "NML_DISABLE_USAGE_LOGGING": "1", "DO_NOT_TRACK": "1"}
+    with tempfile.TemporaryDirectory(prefix="drift-") as folder:
+        data = Path(folder) / "streams.npy"
+        np.save(data, streams)
+        command = [python, "-m", f"benchmarks.peers.{side.peer}_drift"]
+        command += [str(data), side.detector, repr(setting), str(reference)]
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            env=os.environ | quiet,
+            capture_output=True,
+            text=True,
+            timeout=PEER_SECONDS,
+            check=False,
+        )
+    if done.returncode:
+        raise RuntimeError(f"{side.name} failed: {done.stderr.strip()[-500:]}")
+    answer: Alarms = json.loads(done.stdout)
+    return answer

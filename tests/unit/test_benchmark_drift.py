@@ -1,0 +1,32 @@
+import math
+
+import numpy as np
+import pytest
+
+from benchmarks.drift_budget import Count
+from benchmarks.drift_delay import bound, delays
+from benchmarks.drift_streams import INPUTS, LABELS, Change
+
+
+def test_a_delay_counts_from_the_change_and_early_alarms_do_not_shorten_it() -> None:
+    found = delays([[5, 540, 590], [500], []], before=500)
+    assert found == [40, math.inf, math.inf]
+
+
+def test_a_promise_is_kept_only_if_its_upper_limit_is_within_it() -> None:
+    assert Count(rows=3_000, alarms=0).verdict(1_000) == "kept"
+    assert Count(rows=2_900, alarms=0).verdict(1_000) == "unsure"
+    assert Count(rows=3_000, alarms=4).verdict(1_000) == "BROKEN"
+
+
+def test_the_bound_is_the_budget_over_what_a_label_tells() -> None:
+    assert bound(0.1, 0.2) == pytest.approx(259, abs=1)
+
+
+@pytest.mark.parametrize("change", [*LABELS, *INPUTS], ids=lambda change: change.name)
+def test_a_change_begins_where_it_is_said_to_and_its_seed_repeats_it(change: Change) -> None:
+    one, again = (change.streams(3, 2, 600, 1_200) for _ in range(2))
+    assert np.array_equal(one, again)
+    unchanged = change.draw(np.random.default_rng([3, 1]), np.zeros(1_800))
+    assert np.array_equal(one[1, :600], unchanged[:600])
+    assert not np.array_equal(one[1, 600:], unchanged[600:])
