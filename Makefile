@@ -4,8 +4,7 @@
 BIN := .venv/bin
 
 .PHONY: help setup demo test lint docs fuzz bench-serving bench-ledger bench-kill bench-replicas \
-	bench-overload bench-shadow bench-swap \
-	bench-drift clean
+	bench-overload bench-shadow bench-swap bench-drift clean
 
 help:
 	@echo "make demo   the whole loop on real servers and real digits, about 4 minutes"

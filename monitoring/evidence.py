@@ -75,11 +75,13 @@ class MeanDetector:
     def reset(self) -> None:
         """Forget all values; the settings stay."""
         self.rows = 0
+        self.total = 0.0
         self.drift_detected = False
         self.head_start = self._first_head_start
         self._running = np.full(len(self._stakes), self.head_start)
         self._climb = np.zeros(len(self._stakes))
         self._start = np.zeros(len(self._stakes), dtype=np.int64)
+        self._price()
 
     @property
     def threshold(self) -> float:
@@ -101,16 +103,21 @@ class MeanDetector:
         return self.rows - int(self._start[int(self._running.argmax())])
 
     def _take(self, values: Floats) -> None:
-        for value in values:
+        for value in values.tolist():
             factor = 1.0 + self._stakes * (value - self.bound)
             self._running = np.minimum((self._running + 1.0) * factor, CAP)
             fresh = self._climb <= 0.0
             self._start[fresh] = self.rows
             self._climb = np.where(fresh, 0.0, self._climb) + np.log(factor)
             self.rows += 1
+            self.total += value
+            self._price()
             # Latched: the controller may look later than the value that decided.
             if not self.drift_detected and self.evidence >= self.threshold:
                 self.drift_detected = True
+
+    def _price(self) -> None:
+        """Set bound and stakes for the next value by the `rows` so far; here they stay."""
 
     def _settings(self) -> dict[str, Any]:
         """The constructor's arguments as JSON."""
@@ -136,6 +143,8 @@ class MeanDetector:
         self._climb = np.where(best, other._climb, self._climb)
         self._start = rows - behind
         self.rows = rows
+        self.total += other.total
+        self._price()
         self.drift_detected |= other.drift_detected or self.evidence >= self.threshold
 
     def to_json(self) -> str:
@@ -146,6 +155,7 @@ class MeanDetector:
                 "detector": type(self).__name__,
                 "settings": self._settings(),
                 "rows": self.rows,
+                "total": self.total,
                 "head_start": self.head_start,
                 "drift_detected": self.drift_detected,
                 "running": self._running.tolist(),
@@ -171,6 +181,8 @@ class MeanDetector:
             detector._climb = np.array(data["climb"], dtype=np.float64).reshape(shape)
             detector._start = np.array(data["start"], dtype=np.int64).reshape(shape)
             detector.rows = int(data["rows"])
+            detector.total = float(data["total"])
+            detector._price()
             detector.head_start = float(data["head_start"])
             detector.drift_detected = bool(data["drift_detected"])
         except (KeyError, TypeError, ValueError) as error:

@@ -23,7 +23,7 @@ _LEARN_AFTER = 48.0  # rows in the recent histogram before it is bet on
 _MAX_STEPS = 16  # of one update: a huge batch takes larger steps
 _WINNING = 3.0  # log gain of a column's best bet from which its rows count as one episode
 _ENOUGH = 32.0  # rows of an episode that are worth showing
-_MAX_LOG = 600.0  # of one step's factor: exp stays finite
+_MAX_LOG = 200.0  # of one step's factor: finite even on top of CAP, and a smaller bet is fair
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from homeostat.errors import InputError
 from monitoring.bets import upper_bound
 from monitoring.evidence import MeanDetector, checked
 
-MISLED = 0.01  # probability that a reference misleads: the budget holds for 99 of 100 of them
+MISLED = 0.01  # probability that a reference misleads beyond its limit
 # Each bet is the best one against this multiple of the bound's odds.
 _ODDS = np.array([1.3, 1.8, 2.7, 5.0, 15.0, 60.0])
 
@@ -38,11 +38,21 @@ class LossDetector(MeanDetector):
     two versions on the same rows use `GuardDetector`, which needs fewer labels; to decide which
     of two is better once, `PairedTest`.
 
-    Unchanged means: mean loss at most :math:`m_0 + \epsilon`. The reference is a sample, so
-    :math:`m_0` is taken at its 99 % upper (Chernoff) limit: for at least 99 of 100 references a
-    false alarm takes at least `budget` labels in the mean. A short reference costs delay, not
-    budget; without any the detector stays silent. The bets are those of Waudby-Smith and Ramdas
-    (2024) on a mixture of effects, from odds of 1.3 to 60; see `MeanDetector`.
+    Unchanged means: mean loss at most :math:`m_0 + \epsilon`, with :math:`m_0` the reference's own.
+    The reference is a sample, so a loss is bet on against what is known of :math:`m_0` by then,
+    from n losses of sum k, the reference's and all labels' since the start,
+
+    .. math:: \mu = \epsilon + \min(\max(\tfrac{k + 1/2}{n + 1}, \bar m), u),
+
+    with :math:`\bar m` the mean of the reference and u its 99 % upper (Chernoff) limit. While
+    nothing changes, :math:`(k + 1/2) / (n + 1)` is the predictive mean of the next error (Beta
+    posterior of Jeffreys): given the reference, a false alarm takes at least `budget` labels in the
+    mean over what the error rate may be by that posterior, except for the one rate in a hundred
+    beyond u. A higher :math:`\mu` only makes bets smaller, and the limit u sees what comes so
+    slowly that the labels learn it. A short reference costs delay, not budget; without any the
+    detector stays silent. Losses between 0 and 1 vary less than errors of the same mean; that they
+    keep the budget too is shown by simulation (`make bench-drift`). The bets are those of
+    Waudby-Smith and Ramdas (2024) on a mixture of effects, odds of 1.3 to 60; see `MeanDetector`.
 
     Args:
         reference: The version's reference losses.
@@ -69,11 +79,16 @@ class LossDetector(MeanDetector):
             raise InputError(f"{reference} with tolerance {tolerance} is no bound on a mean loss.")
         self.reference = reference
         self.tolerance = tolerance
-        limit = float(upper_bound(reference.mean, reference.n, -math.log(MISLED)))
-        bound = limit + tolerance
+        self._limit = float(upper_bound(reference.mean, reference.n, -math.log(MISLED)))
+        bound = self._limit + tolerance
         # At a bound of 1 nothing can be worse: no bet is left, and none must idle upwards.
-        odds = _ODDS if bound < 1.0 else _ODDS[:0]
-        super().__init__(budget, bound, 0.0, (odds - 1.0) * bound / (1.0 + (odds - 1.0) * bound))
+        self._excess = (_ODDS if bound < 1.0 else _ODDS[:0]) - 1.0
+        super().__init__(budget, bound, 0.0, self._excess / (1.0 + self._excess * bound) * bound)
+
+    def _price(self) -> None:
+        known = (self.reference.total + self.total + 0.5) / (self.reference.n + self.rows + 1)
+        self.bound = min(max(known, self.reference.mean), self._limit) + self.tolerance
+        self._stakes = self._excess / (1.0 + self._excess * self.bound)
 
     def update(self, losses: ArrayLike) -> None:
         """Take losses in [0, 1], in the order of their predictions.

@@ -3,7 +3,7 @@
     python -m benchmarks.peers.river_drift STREAMS.npy DETECTOR SETTING REFERENCE
 
 Prints the rows at which each stream alarmed, counted after the reference, as JSON. One detector
-watches each feature and goes on after an alarm by its own rule; an alarm of any is an alarm.
+watches each feature; an alarm of any is one, and then all start anew, as ours do.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ def alarms(
     make: Callable[[], base.DriftDetector], values: list[list[float]], skip: int
 ) -> list[int]:
     """Where a stream (F, T) alarms; its first `skip` values are taken but not judged."""
-    features = [(make(), column) for column in values]
-    found = []
-    for row in range(len(values[0])):
+    found, detectors = [], [make() for _ in values]
+    for row, rows in enumerate(zip(*values, strict=True)):
         drifted = False
-        for detector, column in features:
-            detector.update(column[row])
+        for detector, value in zip(detectors, rows, strict=True):
+            detector.update(value)
             drifted |= detector.drift_detected
         if drifted and row >= skip:
             found.append(row - skip + 1)
+            detectors = [make() for _ in values]
     return found
 
 

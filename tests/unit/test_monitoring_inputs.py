@@ -69,6 +69,17 @@ def test_a_feed_gone_missing_is_told_as_broken() -> None:
     assert worst.broken > 0.9
 
 
+def test_evidence_beyond_all_bounds_stays_a_number() -> None:
+    rng = np.random.default_rng(9)
+    detector = InputDetector(profile_of(rng.normal(size=(1_000, 20))), 100_000, 0.1)
+    rows = np.full((4_000, 20), 1e9)
+    with np.errstate(over="raise", invalid="raise"):
+        for _ in range(3):
+            feed(detector, rows, rng)
+    assert detector.drift_detected
+    assert np.isfinite(detector.evidence)
+
+
 def test_a_constant_column_that_starts_to_move_is_seen() -> None:
     rng = np.random.default_rng(3)
     detector = InputDetector(profile_of(np.zeros((500, 2))), 100_000, 0.1)

@@ -70,6 +70,33 @@ def test_a_rise_within_the_tolerance_is_left_alone_for_a_fifth_of_the_budget() -
     assert not detector.drift_detected
 
 
+def test_labels_that_stay_as_they_were_sharpen_what_a_short_reference_knows() -> None:
+    used = LossDetector(LossReference(500, 50.0), 100_000, 0.0)
+    fresh = LossDetector(LossReference(500, 50.0), 100_000, 0.0)
+    used.update(np.arange(3_000) % 10 == 0)
+    assert not used.drift_detected
+    worse = np.arange(1_000) % 5 == 0
+    found = [
+        delay(detector, lambda: worse[detector.rows % 1_000 : detector.rows % 1_000 + 1])  # noqa: B023 - used within the turn
+        for detector in (used, fresh)
+    ]
+    assert found[0] < found[1]
+
+
+def test_a_better_time_does_not_make_the_reference_itself_an_alarm() -> None:
+    detector = LossDetector(LossReference(1_000, 100.0), 10_000, 0.02)
+    detector.update(np.zeros(3_000))
+    assert detector.bound == pytest.approx(0.12)
+
+
+def test_what_comes_too_slowly_for_the_labels_still_meets_the_reference() -> None:
+    detector = LossDetector(LossReference(1_000, 100.0), 10_000, 0.0)
+    rng = np.random.default_rng(4)
+    detector.update(rng.random(6_000) < np.linspace(0.1, 0.3, 6_000))
+    assert detector.drift_detected
+    assert detector.bound == pytest.approx(0.131, abs=0.001)  # its 99 % limit
+
+
 def test_without_a_reference_nothing_is_claimed() -> None:
     detector = LossDetector(LossReference(0, 0.0), 100, 0.02)
     detector.update(np.ones(1_000))
