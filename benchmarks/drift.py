@@ -29,8 +29,8 @@ ON_LABELS = (
 )
 ON_INPUTS = (
     Side("InputDetector", "", "inputs", (BUDGET,)),
-    Side("river ADWIN", "river", "adwin", (2e-3, 3e-4, 1e-4, 3e-5), 2e-3),
-    Side("river Page-Hinkley", "river", "page-hinkley both", (100.0, 200.0, 400.0)),
+    Side("river ADWIN", "river", "adwin", (3e-4, 3e-5, 1e-6, 1e-8), 2e-3),
+    Side("river Page-Hinkley", "river", "page-hinkley both", (200.0, 400.0, 800.0, 1600.0)),
     Side("Evidently, 1,000 rows", "evidently", "window", (0.1, 0.15, 0.2, 0.3), 0.1),
 )
 SLOW_ON_LABELS = (Side("river KSWIN", "river", "kswin", (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)),)
