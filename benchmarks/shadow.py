@@ -132,7 +132,7 @@ def print_table(found: dict[str, list[Figures]], rate: float, left_out: float) -
         print(line.format(name, *shown))
     alone, cast = (found[name] for name in SIDES)
     rise = statistics.median(b.p99 / a.p99 for a, b in zip(alone, cast, strict=True)) - 1.0
-    print(f"p99 with shadows is {rise:+.1%} of that without, in the median round.")
+    print(f"p99 with shadows differs by {rise:+.1%} from that without, in the median round.")
     print(f"{left_out:.0f} rows were more than the shadows could be asked for.")
     return 0 if rise <= 0.05 else 1
 
