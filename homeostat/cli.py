@@ -16,6 +16,7 @@ from homeostat.commands import (
     ledger,
     lineage,
     loop,
+    policy,
     release,
     servers,
     show,
@@ -72,6 +73,7 @@ for group in (
     incidents,
     verdicts,
     show,
+    policy,
     tokens,
     database,
 ):
