@@ -143,6 +143,10 @@ class Gateway:
             said["before"] = older["before"]
         return said
 
+    def labels(self, model: str) -> Json:
+        """How late a model's labels come, and accuracy with its coverage and bias."""
+        return self._get(f"/v1/models/{model}/labels")
+
     def incidents(self, *, every: bool = False) -> list[Json]:
         """The open incidents; with `every` the newest hundred, resolved ones too."""
         said = self._get(f"/v1/incidents?every={str(every).lower()}")

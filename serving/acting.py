@@ -43,6 +43,11 @@ def routes(gateway: Gateway) -> APIRouter:
         """The newest routings of a model, or those before a generation, and their releases."""
         return views.history(gateway, model, limit, before)
 
+    @router.get("/models/{model}/labels")
+    def labels(model: str, _: Reader) -> dict[str, Any]:
+        """How late a model's labels come, and what they say, with coverage and bias."""
+        return views.labels(gateway, model)
+
     @router.get("/incidents")
     def incidents(caller: Reader, model: str | None = None, every: bool = False) -> dict[str, Any]:
         """Open incidents; with `every` resolved ones too."""

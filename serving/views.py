@@ -15,6 +15,7 @@ from registry.incidents import (
     open_incidents,
     unknown_incident,
 )
+from registry.label_report import label_report
 from registry.log import count_predictions
 from registry.promotion import active_overrides
 from registry.release_history import releases
@@ -187,6 +188,21 @@ def history(gateway: Gateway, name: str, limit: int, before: int | None) -> dict
         "releases": [_moments(asdict(one)) for one in begun],
         "before": ends[0] if ends[0] > 1 else None,
     }
+
+
+def labels(gateway: Gateway, name: str) -> dict[str, Any]:
+    """What a model's labels of the last days can tell.
+
+    Raises:
+        UnknownModel: there is no such model.
+        Unavailable: the database is away.
+    """
+    gateway.fleet.get(name)
+    with gateway.parts.reading() as session:
+        found = label_report(session, name, gateway.parts.clock())
+    cohorts = {"mature": found.mature, "immature": found.immature}
+    covered = {key: asdict(one) | {"coverage": one.coverage} for key, one in cohorts.items()}
+    return {"model": name} | asdict(found) | covered
 
 
 def incidents(gateway: Gateway, names: Sequence[str] | None, *, every: bool) -> dict[str, Any]:

@@ -85,6 +85,7 @@ def test_a_token_does_what_its_verbs_say_and_no_more(door: Door) -> None:
     routes: tuple[tuple[str, str, str, object], ...] = (
         ("read", "GET", "/v1/models/digits", None),
         ("read", "GET", "/v1/models/digits/history", None),
+        ("read", "GET", "/v1/models/digits/labels", None),
         ("read", "GET", "/v1/models", None),
         ("read", "GET", "/v1/gateways", None),
         ("read", "GET", "/v1/incidents", None),
@@ -113,6 +114,7 @@ def test_another_holders_model_cannot_be_told_from_none(door: Door) -> None:
         ("POST", "/v1/models/{}/predict", ROW),
         ("GET", "/v1/models/{}", None),
         ("GET", "/v1/models/{}/history", None),
+        ("GET", "/v1/models/{}/labels", None),
         ("GET", "/v1/models/{}/pins", None),
         ("GET", "/v1/incidents?model={}", None),
         ("POST", "/v1/models/{}/promote", PROMOTE),

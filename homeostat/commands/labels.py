@@ -1,0 +1,53 @@
+"""`labels`: what a model's labels can tell of its accuracy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+from homeostat.commands.output import AsJson, ModelName, say, show_json, show_table
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the command of this file."""
+    app.command()(labels)
+
+
+def labels(model: ModelName, as_json: AsJson = False) -> None:
+    """Show how late a model's labels come, and accuracy with its coverage and bias."""
+    from homeostat.client import Gateway
+    from homeostat.settings import load_settings
+
+    with Gateway.of(load_settings()) as gateway:
+        said = gateway.labels(model)
+    if as_json:
+        show_json(said)
+        return
+    after = said["mature_after"]
+    if after is None:
+        say("No label came for what was predicted in the last 7 days.")
+        return
+    say(f"95 % of the labels that come are there after {after:.0f} s.")
+    say(f"Of all predictions {said['final']:.1%} get one, as far as is known.")
+    names = {"mature": "older than that", "immature": "younger: immature"}
+    show_table(
+        ("predicted", "predictions", "labelled", "coverage", "accuracy"),
+        [_line(names[name], said[name]) for name in names],
+    )
+    low, high = said["gap"]
+    if low > 0:
+        say(
+            f"Wrong answers are labelled sooner (loss {said['quick']:.3f} of quick labels, "
+            f"{said['slow']:.3f} of slow ones): set monitor.label_delay_seconds to {after:.0f}."
+        )
+    elif high < 0:
+        say(
+            f"Right answers are labelled sooner (loss {said['quick']:.3f} of quick labels, "
+            f"{said['slow']:.3f} of slow ones): young accuracy is too good."
+        )
+
+
+def _line(name: str, cohort: dict[str, Any]) -> tuple[object, ...]:
+    accuracy = None if cohort["loss"] is None else 1 - cohort["loss"]
+    return name, cohort["predictions"], cohort["labels"], f"{cohort['coverage']:.1%}", accuracy

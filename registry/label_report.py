@@ -1,0 +1,143 @@
+"""What a model's labels can tell: how late they come, how many, of which predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from monitoring.delays import MATURE, difference, learn_delays
+from registry.tables import BlockRow, LabelRow, LossRow, PredictionRow
+
+SPAN = timedelta(days=7)
+_GROWTH = 1.1  # of the ages that predictions without a label are counted by
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Predictions of one stretch of time.
+
+    Args:
+        predictions: How many were answered.
+        labels: How many of these have a label with a loss.
+        loss: The mean loss of those, in [0, 1]; None without any.
+    """
+
+    predictions: int
+    labels: int
+    loss: float | None
+
+    @property
+    def coverage(self) -> float:
+        """The share that is labelled."""
+        return self.labels / self.predictions if self.predictions else 0.0
+
+
+@dataclass(frozen=True)
+class LabelReport:
+    """What a model's labels of the last `SPAN` can tell.
+
+    Args:
+        mature_after: Seconds after which a prediction has its label, if it gets one, with
+            probability `MATURE`; None: no label came.
+        final: The share of predictions that ever get one, as far as is known.
+        mature: Predictions older than that: what is said of their accuracy stands.
+        immature: Younger ones: the rest of their labels may say otherwise.
+        quick: Mean loss of the mature labels that came sooner than their median.
+        slow: Mean loss of the others.
+        gap: 99 % limits of quick - slow: above 0, wrong answers are labelled sooner.
+    """
+
+    mature_after: float | None
+    final: float
+    mature: Cohort
+    immature: Cohort
+    quick: float | None
+    slow: float | None
+    gap: tuple[float, float]
+
+
+def label_report(session: Session, model: str, now: datetime) -> LabelReport:
+    """Read the labels of predictions made in the last `SPAN`, of whichever version answered."""
+    start = now - SPAN
+    logged = _logged(session, model, start, now)
+    labelled = _labelled(session, model, start, now)
+    old, delay, loss = labelled.T if len(labelled) else np.zeros((3, 0))
+    edges = np.r_[0.0, _GROWTH ** np.arange(0, 150), np.inf]
+    rows = np.histogram(logged[:, 0], edges, weights=logged[:, 1])[0]
+    waiting = np.maximum(rows - np.histogram(old, edges)[0], 0.0)
+    ages = np.histogram(logged[:, 0], edges, weights=logged[:, 0] * logged[:, 1])[0]
+    curve = learn_delays(delay, ages / np.maximum(rows, 1.0), waiting)
+    after = curve.mature_after()
+    limit = np.inf if after is None else after
+    ripe = old >= limit
+    quick = delay <= np.median(delay[ripe]) if ripe.any() else ripe
+    return LabelReport(
+        mature_after=after,
+        final=curve.final,
+        mature=_cohort(logged[logged[:, 0] >= limit, 1], loss[ripe]),
+        immature=_cohort(logged[logged[:, 0] < limit, 1], loss[~ripe]),
+        quick=_mean(loss[ripe & quick]),
+        slow=_mean(loss[ripe & ~quick]),
+        gap=difference(loss[ripe & quick], loss[ripe & ~quick]),
+    )
+
+
+def _logged(session: Session, model: str, start: datetime, now: datetime) -> Floats:
+    """(B, 2) age in seconds and rows, of each block of the log."""
+    query = select(BlockRow.first_at, BlockRow.rows).where(
+        BlockRow.model == model, BlockRow.first_at.between(start, now)
+    )
+    found = [((now - at).total_seconds(), rows) for at, rows in session.execute(query)]
+    # What was logged before there were blocks is a row for each prediction.
+    old = select(PredictionRow.at).where(
+        PredictionRow.model == model,
+        PredictionRow.at.between(start, now),
+        PredictionRow.packed.is_(False),
+    )
+    found += [((now - at).total_seconds(), 1) for at in session.scalars(old)]
+    return _table(found, 2)
+
+
+def _labelled(session: Session, model: str, start: datetime, now: datetime) -> Floats:
+    """(L, 3) age now, age when the label came, both in seconds, and loss."""
+    query = (
+        select(PredictionRow.at, LabelRow.at, LossRow.loss)
+        .join(
+            LabelRow,
+            (LabelRow.prediction_id == PredictionRow.id) & (LabelRow.status == "accepted"),
+        )
+        .join(
+            LossRow,
+            (LossRow.prediction_id == PredictionRow.id)
+            & (LossRow.version == PredictionRow.version),
+        )
+        .where(PredictionRow.model == model, PredictionRow.at.between(start, now))
+    )
+    found = [
+        ((now - at).total_seconds(), max(0.0, (came - at).total_seconds()), loss)
+        for at, came, loss in session.execute(query)
+    ]
+    return _table(found, 3)
+
+
+def _table(rows: Sequence[tuple[float, ...]], width: int) -> Floats:
+    return np.array(rows, dtype=np.float64).reshape(-1, width)
+
+
+def _cohort(rows: Floats, losses: Floats) -> Cohort:
+    return Cohort(int(rows.sum()), len(losses), _mean(losses))
+
+
+def _mean(losses: Floats) -> float | None:
+    return float(losses.mean()) if len(losses) else None
+
+
+__all__ = ["MATURE", "SPAN", "Cohort", "LabelReport", "label_report"]

@@ -1,0 +1,61 @@
+"""What a gateway says of its labels: how late they come, how many, and whose come first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pytest
+from fastapi.testclient import TestClient
+
+from homeostat.policy import Policy
+from serving.app import create_app
+from serving.gateway import Gateway
+
+if TYPE_CHECKING:
+    from tests.integration.conftest import HandClock, Station
+
+AUTH = {"Authorization": "Bearer the-token"}
+ROWS = [[float((n * k) % 17) for k in range(64)] for n in range(80)]
+
+
+def test_accuracy_is_immature_until_slow_labels_are_in_and_says_which_come_first(
+    station: Callable[..., Station], hand_clock: HandClock
+) -> None:
+    """Of each 80 answers half are wrong and labelled in 10 s, 20 right ones in 600 s."""
+    here = station(Policy(), poll_seconds=3600.0)
+    here.serve(1, hand_clock())
+    truths = here.says(1, ROWS)
+    gateway = Gateway(here.settings, hand_clock)
+    with TestClient(create_app(here.settings, gateway), headers=AUTH) as client:
+
+        def ask() -> list[str]:
+            answer = client.post("/v1/models/digits/predict", json={"rows": ROWS})
+            gateway.writer.drain()
+            return [one["id"] for one in answer.json()["predictions"]]
+
+        def tell(ids: list[str], places: range, off: int) -> None:
+            labels = [{"id": ids[n], "label": (truths[n] + off) % 10} for n in places]
+            assert client.post("/v1/labels", json={"labels": labels}).status_code == 200
+
+        empty = client.get("/v1/models/digits/labels").json()
+        assert (empty["mature_after"], empty["mature"]["coverage"]) == (None, 0.0)
+        for _ in range(2):
+            ids = ask()
+            hand_clock.advance(10)
+            tell(ids, range(40), 1)
+            hand_clock.advance(590)
+            tell(ids, range(40, 60), 0)
+            hand_clock.advance(400)
+        young = ask()
+        hand_clock.advance(10)
+        tell(young, range(40), 1)
+        said = client.get("/v1/models/digits/labels").json()
+    assert said["mature_after"] == pytest.approx(600, abs=1)
+    assert said["final"] == pytest.approx(0.75, abs=0.01)
+    assert (said["mature"]["predictions"], said["mature"]["labels"]) == (160, 120)
+    assert said["mature"]["coverage"] == 0.75
+    assert said["mature"]["loss"] == pytest.approx(80 / 120)
+    assert said["immature"]["loss"] == 1.0  # only the complaints are in
+    assert said["gap"][0] > 0
+    assert (said["quick"], said["slow"]) == (1.0, 0.0)
