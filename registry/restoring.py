@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Literal
 
+import msgspec
+
 from homeostat.errors import ArtifactError, NoCopy, Refused, Unavailable, UnknownVersion
 from registry.cache import MANIFEST, MAX_BYTES, MAX_MANIFEST_BYTES, ArtifactCache
 from registry.custody import MODEL, PAPERS, Pin, Pins, papers_of
@@ -110,7 +112,7 @@ def register_again(
         if not name.startswith((TAKEN_BACK, *ORIGINS))
     }
     text = f"{opening} of version {pin.version}, same digest. {why}"
-    return _register_above(
+    number = _register_above(
         store,
         pin,
         above,
@@ -119,6 +121,10 @@ def register_again(
         tags=kept | {f"{origin}from": str(pin.version), f"{origin}because": why},
         description=f"{text}\n\n{facts['description']}".strip(),
     )
+    if act == "restore":
+        # At once, from what was whole here: MLflow may lose it again before it could be fetched.
+        Pins(cache).keep(msgspec.structs.replace(pin, version=number, run_id=run_id, role=""))
+    return number
 
 
 def _run_of(

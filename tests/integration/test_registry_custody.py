@@ -31,6 +31,8 @@ from homeostat.errors import HomeostatError
 from homeostat.settings import Settings
 from models.artifact import write_manifest
 from registry import MlflowVersions, Verdict, connect, promote, record_verdict, sessions
+from registry.cache import ArtifactCache
+from registry.custody import Pins
 from registry.database import transaction
 from registry.ledger import lines_of
 from registry.routing import current_routing
@@ -254,6 +256,9 @@ def _the_live_version_is_deleted(here: Installation, digest: str) -> None:
         done = gateway.restore(MODEL, None, "it is needed")
     (back,) = done["restored"]
     assert (back["was"], back["version"], back["digest"]) == (2, 3, digest)
+    kept = Pins(ArtifactCache(here.settings.state_dir / "versions")).find(MODEL, 3)
+    assert kept is not None  # at once, and all of it, whatever MLflow loses next
+    assert set(kept.seals) == {"model", "replay", "papers"}
     wait_for(lambda: here.store.aliases(MODEL) == {"champion": 3, "standby": 1})
     assert here.answers()["version"] == 3
     info = here.store.version(MODEL, 3)
