@@ -85,6 +85,11 @@ class LossDetector(MeanDetector):
         self._excess = (_ODDS if bound < 1.0 else _ODDS[:0]) - 1.0
         super().__init__(budget, bound, 0.0, self._excess / (1.0 + self._excess * bound) * bound)
 
+    @property
+    def unchanged(self) -> float:
+        """The largest mean loss that the reference's limit and the tolerance allow."""
+        return self._limit + self.tolerance
+
     def _price(self) -> None:
         known = (self.reference.total + self.total + 0.5) / (self.reference.n + self.rows + 1)
         self.bound = min(max(known, self.reference.mean), self._limit) + self.tolerance

@@ -273,7 +273,7 @@ class Watch:
     def loss_bound(self) -> float | None:
         """The mean loss up to which the champion's counts as unchanged; None without a champion."""
         with self._lock:
-            return self._losses.bound if self._losses is not None else None
+            return self._losses.unchanged if self._losses is not None else None
 
     def champion_signals(self) -> list[Signal]:
         """Signals that the champion left its reference: of its inputs, of its losses."""
