@@ -25,7 +25,7 @@ class DigitsPyfunc(PythonModel):
         self,
         context: object,  # noqa: ARG002 - MLflow's signature
         model_input: NDArray[np.float32],
-        params: dict[str, object] | None = None,  # noqa: ARG002
+        params: dict[str, object] | None = None,  # noqa: ARG002 - the same
     ) -> list[int]:
         """The class of each row."""
         return self._model.classes(model_input)

@@ -350,7 +350,7 @@ def _a_restart_serves_on(here: Installation, digest: str) -> None:
     standby.write_text('{"spoilt": true}')
     here.start()
     assert here.answers()["digest"] == digest
-    wait_for(lambda: here.heard("The pinned copy of version", already), 60.0)
+    wait_for(lambda: here.heard("The pinned copy of version", already), SOON + 10)
     assert here.answers()["digest"] == digest
 
 
