@@ -18,6 +18,7 @@ from homeostat.errors import RateLimited
 
 LONGEST = 4096  # requests, whatever was measured
 FIRST = 1024  # before anything was
+FEWEST = 8  # a few callers, each with one request, are no overload, however slow the machine is
 SLACK = 4.0  # how often a model may take what one request alone takes, where that is long
 ALONE = 2  # so many requests in a batch, and nobody waited
 MANY = 8  # so many tell what each costs
@@ -78,7 +79,7 @@ class Line:
                 limit = max(limit, min(fits, limit + max(1, limit // GROWTH)))
             if requests >= MANY:  # never twice what these show that it can be
                 limit = min(limit, max(2 * requests, 2 * fits))
-        self.limit = max(1, min(limit, LONGEST))
+        self.limit = max(FEWEST, min(limit, LONGEST))
 
     def refusal(self, model: str) -> Overloaded:
         """What a request is told that finds the line full; the same object while that is true.
