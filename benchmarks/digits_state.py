@@ -27,10 +27,15 @@ class Prepared:
     classes: list[object]
 
 
-def prepare(state: Path) -> Prepared:
-    """Fill a state folder with two trained versions: the second champion, the first standby."""
+def prepare(state: Path, **config: int) -> Prepared:
+    """Fill a state folder with two trained versions: the second champion, the first standby.
+
+    Args:
+        state: An empty folder.
+        config: Of the learner: `channels` and `hidden`.
+    """
     train, held = split(read_dataset("builtin:digits", "label"), 0.3, 0)
-    learner = Digits.from_data(train.rows, train.labels, {})
+    learner = Digits.from_data(train.rows, train.labels, config)
     url = f"sqlite:///{state / 'lifecycle.db'}"
     upgrade(url)
     maker = sessions(connect(url))

@@ -1,6 +1,6 @@
 """Requests per second, latency and CPU of the gateway beside other model servers.
 
-    python benchmarks/serving.py [--sides homeostat,fastapi | all] [--seconds 2] [--rounds 5]
+    python -m benchmarks.serving [--sides homeostat,fastapi | all] [--seconds 2] [--rounds 5]
 
 Every side serves the same digits version (the same weights, the same torch forward) over loopback,
 one row of 64 numbers as JSON a request. In each round every side in turn is started afresh, asked
@@ -132,7 +132,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         state = Path(folder) / "homeostat"
         state.mkdir()
-        bench = Bench(state, prepare(state), loads, given.seconds, server)
+        bench = Bench(state, prepare(state, channels=given.channels), loads, given.seconds, server)
         for turn in range(given.rounds):
             for name in list(pythons) if turn % 2 == 0 else list(pythons)[::-1]:
                 print(f"round {turn + 1}: {name}", file=sys.stderr, flush=True)
@@ -154,6 +154,12 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--seconds", type=float, default=2.0, help="of one turn")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument(
+        "--channels",
+        type=int,
+        default=0,
+        help="of the net's first convolution; 0: none, a perceptron of 64 hidden units",
+    )
     parser.add_argument(
         "--sides",
         type=lambda said: list(SIDES) if said == "all" else said.split(","),
@@ -188,7 +194,8 @@ def tell(given: argparse.Namespace, names: dict[str, str], left_out: dict[str, s
     print(__doc__.split("\n\n", 2)[2])
     print(
         f"{os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}, "
-        f"torch {torch.__version__}; {given.rounds} rounds, turns of {given.seconds:g} s.\n"
+        f"torch {torch.__version__}; {given.rounds} rounds, turns of {given.seconds:g} s; "
+        f"{f'a net of {given.channels} channels' if given.channels else 'a perceptron'}.\n"
     )
     for name in names:
         side = SIDES[name]

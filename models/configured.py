@@ -49,9 +49,9 @@ def unlearnable(error: InvalidRow) -> DataError:
     return DataError(error.message, remedy=error.remedy, **error.fields)
 
 
-def is_size(value: object, most: int) -> TypeGuard[int]:
-    """Whether a value is a whole number from 1 to `most`."""
-    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most
+def is_size(value: object, most: int, least: int = 1) -> TypeGuard[int]:
+    """Whether a value is a whole number from `least` to `most`."""
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
 def is_texts(value: object) -> TypeGuard[Sequence[str]]:

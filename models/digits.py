@@ -1,4 +1,4 @@
-"""Handwritten digits: 8x8 images of ink from 0 to 16, and a small convolutional net.
+"""Handwritten digits: 8x8 images of ink from 0 to 16, and a small convolutional net or perceptron.
 
 Shapes: N images, C classes; an encoded image is its 64 pixels row by row, as sent.
 """
@@ -33,22 +33,22 @@ PIXELS = SIDE * SIDE
 MAX_INK = 16.0
 MAX_WIDTH = 4096
 MAX_CLASSES = 1000
+_LEAST = {"channels": 0, "hidden": 1}
 _FEATURES = tuple(Feature(f"pixel_{row}_{column}") for row in range(SIDE) for column in range(SIDE))
 
 
 class DigitsNet(nn.Module):
-    """Two convolutions, a pool and two linear layers: (N, 64) pixels to (N, C) logits."""
+    """Two convolutions, a pool and two linear layers: (N, 64) pixels to (N, C) logits.
+
+    Without channels the two linear layers alone: a perceptron.
+    """
 
     def __init__(self, classes: int, channels: int, hidden: int) -> None:
         super().__init__()
+        self.shape = (-1, 1, SIDE, SIDE) if channels else (-1, PIXELS)
         self.layers = nn.Sequential(
-            nn.Conv2d(1, channels, 3),  # (N, channels, 6, 6)
-            nn.ReLU(),
-            nn.Conv2d(channels, 2 * channels, 3),  # (N, 2 channels, 4, 4)
-            nn.ReLU(),
-            nn.MaxPool2d(2),  # (N, 2 channels, 2, 2)
-            nn.Flatten(),
-            nn.Linear(8 * channels, hidden),
+            *(_convolutions(channels) if channels else ()),
+            nn.Linear(8 * channels or PIXELS, hidden),
             nn.ReLU(),
             nn.Linear(hidden, classes),
         )
@@ -59,9 +59,19 @@ class DigitsNet(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Logits (N, C) of pixels (N, 64)."""
-        images = (pixels / MAX_INK).reshape(-1, 1, SIDE, SIDE)
-        logits: Tensor = self.layers(images)
+        logits: Tensor = self.layers((pixels / MAX_INK).reshape(self.shape))
         return logits
+
+
+def _convolutions(channels: int) -> list[nn.Module]:
+    return [
+        nn.Conv2d(1, channels, 3),  # (N, channels, 6, 6)
+        nn.ReLU(),
+        nn.Conv2d(channels, 2 * channels, 3),  # (N, 2 channels, 4, 4)
+        nn.ReLU(),
+        nn.MaxPool2d(2),  # (N, 2 channels, 2, 2)
+        nn.Flatten(),
+    ]
 
 
 @dataclass(frozen=True)
@@ -70,7 +80,8 @@ class Digits(TorchLearner):
 
     Args:
         classes: What an image may show.
-        channels: Of the first convolution; the second has twice as many.
+        channels: Of the first convolution; the second has twice as many. 0: no convolutions, a
+            perceptron with one hidden layer.
         hidden: Width of the hidden linear layer.
     """
 
@@ -105,7 +116,7 @@ class Digits(TorchLearner):
         classes, channels, hidden = config["classes"], config["channels"], config["hidden"]
         if not is_classes(classes, MAX_CLASSES):
             raise bad_config("digits", f"its classes are {str(classes)[:80]}")
-        if not is_size(channels, MAX_WIDTH) or not is_size(hidden, MAX_WIDTH):
+        if not is_size(channels, MAX_WIDTH, 0) or not is_size(hidden, MAX_WIDTH):
             raise bad_config("digits", f"channels are {channels!r} and hidden is {hidden!r}")
         return cls(tuple(classes), channels, hidden)
 
@@ -114,10 +125,11 @@ class Digits(TorchLearner):
         cls, rows: Sequence[Row], labels: Sequence[Label], options: Mapping[str, Any]
     ) -> Self:
         """As `Learner.from_data`; options are `channels` and `hidden`."""
-        refuse_unknown(options, ("channels", "hidden"), "digits")
+        refuse_unknown(options, tuple(_LEAST), "digits")
         for name, value in options.items():
-            if not is_size(value, MAX_WIDTH):
-                raise bad_option("digits", name, value, f"a whole number from 1 to {MAX_WIDTH}")
+            if not is_size(value, MAX_WIDTH, least := _LEAST[name]):
+                wanted = f"a whole number from {least} to {MAX_WIDTH}"
+                raise bad_option("digits", name, value, wanted)
         learner = cls(find_classes(labels), **options)
         try:
             learner.encode(rows)

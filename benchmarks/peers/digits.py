@@ -49,21 +49,25 @@ def become(program: str, *arguments: str, **more: str) -> None:
 
 
 class DigitsModel:
-    """Two convolutions, a pool and two linear layers, from a version's folder."""
+    """Two linear layers, after two convolutions and a pool if it has any, from a folder."""
 
     def __init__(self, folder: Path) -> None:
         torch.set_num_threads(1)
         config = json.loads((folder / "learner.json").read_text())["config"]
         channels, hidden = config["channels"], config["hidden"]
         self._classes: list[int] = config["classes"]
-        self._layers = nn.Sequential(
+        convolutions = [
             nn.Conv2d(1, channels, 3),
             nn.ReLU(),
             nn.Conv2d(channels, 2 * channels, 3),
             nn.ReLU(),
             nn.MaxPool2d(2),
             nn.Flatten(),
-            nn.Linear(8 * channels, hidden),
+        ]
+        self._shape = (-1, 1, 8, 8) if channels else (-1, PIXELS)
+        self._layers = nn.Sequential(
+            *(convolutions if channels else ()),
+            nn.Linear(8 * channels or PIXELS, hidden),
             nn.ReLU(),
             nn.Linear(hidden, len(self._classes)),
         )
@@ -78,7 +82,7 @@ class DigitsModel:
 
     def classes(self, rows: NDArray[np.float32]) -> list[int]:
         """The class of each row of (N, 64) pixels."""
-        images = torch.from_numpy(rows).div(MAX_INK).reshape(-1, 1, 8, 8)
+        images = torch.from_numpy(rows).div(MAX_INK).reshape(self._shape)
         with torch.inference_mode():
             best: list[int] = self._layers(images).argmax(1).tolist()
         return [self._classes[index] for index in best]

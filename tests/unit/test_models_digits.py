@@ -91,6 +91,15 @@ def test_outputs_are_probabilities() -> None:
     assert np.allclose(outputs.sum(axis=1), 1.0)
 
 
+def test_without_channels_it_is_a_perceptron_that_knows_itself_again() -> None:
+    learner = Digits.from_data([FLAT] * 3, [0, 1, 0], {"channels": 0, "hidden": 8})
+    module = learner.build(torch.Generator())
+    shapes = [tuple(weight.shape) for weight in module.parameters()]
+    assert shapes == [(8, 64), (8,), (2, 8), (2,)]
+    assert learner.predict(module, learner.encode([FLAT])).shape == (1, 2)
+    assert Digits.from_config(learner.config()) == learner
+
+
 def test_the_configuration_makes_an_equal_learner() -> None:
     learner = Digits.from_data([FLAT] * 3, ["x", "y", "x"], {"hidden": 8, "channels": 2})
     assert learner.classes == ("x", "y")
@@ -103,6 +112,8 @@ def test_the_configuration_makes_an_equal_learner() -> None:
         {"hidden": 10**9},
         {"hidden": True},
         {"channels": "16"},
+        {"channels": False},
+        {"channels": -1},
         {"classes": [1]},
         {"classes": [1, 1.0]},
         {"classes": [1, None]},
