@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike
 from homeostat.errors import ArtifactError, InputError
 from homeostat.schema import Feature, Task
 from monitoring.columns import Binning, Column, Counts, Floats, draw_bins, read_column
+from monitoring.estimates import Calibration, Estimate, estimate
 from monitoring.losses import LossReference
 
 SCHEMA = 1
@@ -48,6 +49,7 @@ class Profile:
         task: Says whether a prediction is a class or a value.
         columns: F + 2 columns, `prediction` and `confidence` last.
         losses: The reference losses.
+        calibration: What `estimate` knows; None: nothing.
     """
 
     def __init__(
@@ -56,11 +58,13 @@ class Profile:
         task: Task,
         columns: Sequence[Column],
         losses: LossSummary,
+        calibration: Calibration | None = None,
     ) -> None:
         self.features = tuple(features)
         self.task: Task = task
         self.columns = tuple(columns)
         self.losses = losses
+        self.calibration = calibration
         self._binning = Binning(self.columns)
 
     @classmethod
@@ -98,7 +102,9 @@ class Profile:
             fill = values if given else values[np.arange(len(values)) % _EVERY != 0]
             counted = Binning([column]).count(fill[:, [index]])[0]
             columns.append(replace(column, counts=tuple(int(n) for n in counted)))
-        return cls(features, task, columns, _summarise(losses, len(values)))
+        summary, binning = _summarise(losses, len(values)), Binning(columns)
+        calibration = Calibration.fit(binning.indices(values), losses, binning.bins)
+        return cls(features, task, columns, summary, calibration)
 
     @property
     def rows(self) -> int:
@@ -134,8 +140,16 @@ class Profile:
         """`count_values` of each part of the rows, (parts, F + 2, B); see `Binning`."""
         return self._binning.count_parts(values, part, parts)
 
+    def estimate(self, counts: ArrayLike) -> Estimate:
+        """The mean loss of rows counted in the profile's bins, without their labels.
+
+        Args:
+            counts: (F + 2, B), as `counts` gives.
+        """
+        return estimate(self.calibration, self.columns, counts)
+
     def merge(self, other: Profile) -> Profile:
-        """The profile of both references together.
+        """The profile of both references together; a calibration is fitted and does not add up.
 
         Raises:
             InputError: the bins differ.
@@ -161,6 +175,7 @@ class Profile:
                 "features": [vars(feature) for feature in self.features],
                 "columns": [vars(column) for column in self.columns],
                 "losses": vars(self.losses),
+                "calibration": self.calibration.to_json() if self.calibration else None,
             }
         )
 
@@ -208,7 +223,10 @@ class Profile:
         )
         if not (0 <= losses.total <= losses.n and len(losses.histogram) == LOSS_BINS):
             raise ValueError(f"losses {raw!r}"[:200])
-        return cls(features, data["task"], columns, losses)
+        raw = data.get("calibration")  # none in profiles of earlier releases
+        width = max(column.width for column in columns)
+        calibration = Calibration.from_json(raw, len(columns), width) if raw else None
+        return cls(features, data["task"], columns, losses, calibration)
 
 
 def stack(

@@ -4,7 +4,7 @@ r"""What an incident comes to: one verdict with its reason, of which "do not ret
 |---|---|---|
 | `real-loss` | labels, or failures, show that the version does worse | retrain, or roll back |
 | `data-break` | values went missing or were never seen before | do not retrain: mend the feed |
-| `harmless-drift` | inputs moved, and labels since show that accuracy holds | do not retrain |
+| `harmless-drift` | inputs moved, labels since show that accuracy holds | do not retrain |
 | `immature` | inputs moved, and too few labels have come since | wait |
 | `operational` | it is not about how well the version predicts | do not retrain |
 
@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from monitoring.bets import upper_bound
+from monitoring.estimates import Estimate
 from monitoring.signals import Signal, triage
 
 Verdict = Literal["real-loss", "data-break", "harmless-drift", "immature", "operational"]
@@ -61,12 +62,16 @@ class Measured:
         return float(upper_bound(self.mean, self.labels, -math.log(DOUBT)))
 
 
-def rule(signals: Sequence[Signal], measured: Measured | None = None) -> Ruling:
+def rule(
+    signals: Sequence[Signal], measured: Measured | None = None, estimate: Estimate | None = None
+) -> Ruling:
     """The verdict on everything that is known of one cause.
 
     Args:
         signals: At least one; what stands now.
         measured: What labels say since the change; None: nothing yet.
+        estimate: What is expected without labels since the change: it can hold a verdict back
+            (an estimate that accuracy fell is no harmless drift), never make one.
     """
     by_kind = {signal.kind: signal for signal in signals}
     for kind in ("worse-than-standby", "hard-failure"):
@@ -79,7 +84,7 @@ def rule(signals: Sequence[Signal], measured: Measured | None = None) -> Ruling:
     if loss is not None:
         return Ruling("real-loss", "retrain", triage(loss).reason)
     if drift is not None:
-        return _harm(measured)
+        return _harm(measured, estimate)
     said = triage(signals[0])
     return Ruling("operational", "do not retrain", said.reason)
 
@@ -94,20 +99,37 @@ def labels_needed(mean: float, bound: float) -> int | None:
     return count
 
 
-def _harm(measured: Measured | None) -> Ruling:
+def _harm(measured: Measured | None, estimate: Estimate | None) -> Ruling:
     """Whether inputs that moved did harm, by the labels since."""
+    guess = _estimated(measured, estimate)
     if measured is None or not measured.labels:
-        return Ruling("immature", "wait", "The inputs moved; no label has come since the change.")
+        none = "The inputs moved; no label has come since the change."
+        return Ruling("immature", "wait", none + guess)
     said = (
         f"{measured.labels} labels since the change: mean loss {measured.mean:.3f}, at most "
-        f"{measured.limit:.3f} (99 %); up to {measured.bound:.3f} is no change."
+        f"{measured.limit:.3f} (99 %); up to {measured.bound:.3f} is no change.{guess}"
     )
-    if measured.limit <= measured.bound:
-        return Ruling(
-            "harmless-drift", "do not retrain", f"The inputs moved, accuracy holds. {said}"
-        )
-    needed = labels_needed(measured.mean, measured.bound)
-    until = f" Wait for about {needed} labels." if needed else " Wait for what more labels say."
-    return Ruling(
-        "immature", "wait", f"The inputs moved; it is not shown yet what that did. {said}{until}"
+    if measured.limit > measured.bound:
+        needed = labels_needed(measured.mean, measured.bound)
+        until = f" Wait for about {needed} labels." if needed else " Wait for what more labels say."
+        unknown = "The inputs moved; it is not shown yet what that did."
+        return Ruling("immature", "wait", f"{unknown} {said}{until}")
+    if estimate is not None and estimate.loss is not None and estimate.low > measured.bound:
+        odd = "The inputs moved. Labels say that accuracy holds, the estimate that it fell:"
+        return Ruling("immature", "wait", f"{odd} are they of the rows that moved? {said}")
+    return Ruling("harmless-drift", "do not retrain", f"The inputs moved, accuracy holds. {said}")
+
+
+def _estimated(measured: Measured | None, estimate: Estimate | None) -> str:
+    """The estimate in words, marked as one."""
+    if estimate is None:
+        return ""
+    if estimate.loss is None:
+        return f" Without labels it cannot be estimated: {estimate.trouble}"
+    said = (
+        f" Estimated without labels: mean loss {estimate.loss:.3f} "
+        f"({estimate.low:.3f} to {estimate.high:.3f})"
     )
+    if measured is not None and estimate.contradicted(measured.labels, measured.mean):
+        return f"{said}, which the labels contradict: the concept may have changed."
+    return f"{said}; it sees no change of the concept."

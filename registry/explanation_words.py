@@ -8,6 +8,7 @@ from datetime import datetime
 
 from monitoring.cells import ERROR_RATE as CELL_RATE
 from monitoring.cells import Cell
+from monitoring.estimates import LEVEL, Estimate
 from monitoring.explaining import ERROR_RATE, Shift
 from registry.explanations import Explanation, Look, SignalNote
 
@@ -75,8 +76,21 @@ def _found(look: Look, signal: SignalNote) -> Iterator[str]:
             f"Each of {len(look.shifts)} columns was looked at; the chance to name any of them "
             f"without a change is about {ERROR_RATE:.0%} in all."
         )
+    if look.estimate is not None:
+        yield _estimated(look.estimate)
     if look.cells is not None:
         yield from _grown(look.cells)
+
+
+def _estimated(one: Estimate) -> str:
+    """What the rows since the change are likely to lose, marked as an estimate."""
+    if one.loss is None:
+        return f"  Mean loss since then, without labels: cannot be estimated. {one.trouble}"
+    wrong = f"; in '{one.column}' confidence misleads, and was corrected" if one.column else ""
+    return (
+        f"  Mean loss since then, estimated without labels from {one.rows:,} rows: {one.loss:.3f} "
+        f"({one.low:.3f} to {one.high:.3f}, {LEVEL:.0%}{wrong}). It sees no change of the concept."
+    )
 
 
 def _grown(cells: Sequence[Cell]) -> Iterator[str]:

@@ -21,6 +21,7 @@ from homeostat.policy import SlicePolicy
 from models.learner import Learner
 from models.torch_learner import guarded
 from monitoring.cells import Cell, grown_cells
+from monitoring.estimates import Estimate
 from monitoring.explaining import Shift, explain_columns, explain_loss
 from monitoring.profile import Profile, stack
 from registry.gate_slices import named_slices
@@ -85,6 +86,7 @@ class Look:
         shifts: The clearest change first.
         trouble: Why there is none; empty where the rows could be read.
         cells: Where the loss grew, what is shown first; None where the rows do not tell.
+        estimate: Of inputs, the mean loss since the change, without labels.
     """
 
     kind: str
@@ -95,6 +97,7 @@ class Look:
     shifts: tuple[Shift, ...]
     trouble: str = ""
     cells: tuple[Cell, ...] | None = None
+    estimate: Estimate | None = None
 
 
 @dataclass(frozen=True)
@@ -191,7 +194,10 @@ def _look(
         return Look(signal.kind, start, end, 0, sample.total, (), str(error))
     moments = [record.at for record in sample.rows]
     shifts = explain_columns(watched.profile, values, moments)
-    return Look(signal.kind, start, end, len(sample.rows), sample.total, shifts)
+    turn = shifts[0].since.at if shifts and shifts[0].since else signal.since_at
+    since = watched.profile.count_values(values[np.array([at >= turn for at in moments])])
+    estimate = watched.profile.estimate(since)
+    return Look(signal.kind, start, end, len(sample.rows), sample.total, shifts, estimate=estimate)
 
 
 def _losses(

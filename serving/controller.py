@@ -12,6 +12,7 @@ from what was.
 from __future__ import annotations
 
 import logging
+import math
 import random
 import threading
 from collections.abc import Callable
@@ -209,6 +210,9 @@ class Controller:
                 if self._rows.get(labels) != sample.rows:  # nothing new, nothing to draw
                     self._rows[labels] = sample.rows
                     samples.append(sample)
+            figures = watch.estimate().accuracy or (math.nan,) * 3
+            for what, figure in zip(("low", "estimate", "high"), figures, strict=True):
+                self._parts.metrics.estimated.labels(model, what).set(figure)
         with self._hands.lease.acting() as session:
             record_evidence(session, samples)
             for model in self._parts.watches:

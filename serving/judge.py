@@ -57,6 +57,7 @@ class Judge:
         with self._parts.reading() as session:
             labels, mean = mean_loss(session, model, incident.version, change_of(incident), mature)
         bound = self._parts.watches[model].loss_bound
-        ruling = rule(signals, None if bound is None else Measured(labels, mean, bound))
+        estimate = self._parts.watches[model].estimate(change_of(incident))
+        ruling = rule(signals, None if bound is None else Measured(labels, mean, bound), estimate)
         with self._acting() as session:
             record_ruling(session, incident.id, ruling, now)

@@ -121,6 +121,12 @@ class Metrics:
             "model",
             "detector",
         )
+        self.estimated = gauge(
+            "estimated_accuracy",
+            "Of the last hour, estimated without labels, and the ends of its 95 % interval",
+            "model",
+            "what",
+        )
         self.generation = gauge("routing_generation", "Number of the obeyed routing", "model")
         self.champion = gauge("champion_version", "The version that answers", "model")
         self.rollbacks = counter("rollbacks", "Rollbacks decided here", "model")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from datetime import timedelta
 from typing import Any
 
+from monitoring.estimates import checked
 from registry.gateways import behind
 from registry.incidents import (
     Incident,
@@ -17,6 +19,7 @@ from registry.incidents import (
 )
 from registry.label_report import label_report
 from registry.log import count_predictions
+from registry.losses import mean_loss
 from registry.promotion import active_overrides
 from registry.release_history import releases
 from registry.retrains import retrain_history
@@ -24,6 +27,7 @@ from registry.routing import Routing, routing_history
 from registry.verdicts import verdict_for
 from serving.fleet import Split
 from serving.gateway import Gateway
+from serving.recent import KEPT
 
 NEWEST = 100  # incidents that are shown at once of those that are over too
 
@@ -100,6 +104,7 @@ def model(gateway: Gateway, name: str) -> dict[str, Any]:
         "routing": _split(split) if split else None,
         "agreement": agreement(gateway, name),
         "versions": versions,
+        "estimate": watch.estimate().to_json(),
         "evidence": [_moments(asdict(one)) for one in watch.samples()],
         "trial": asdict(trial) | {"canary_rows": watch.challenger_answers} if trial else None,
         "overrides": overrides,
@@ -197,12 +202,17 @@ def labels(gateway: Gateway, name: str) -> dict[str, Any]:
         UnknownModel: there is no such model.
         Unavailable: the database is away.
     """
-    gateway.fleet.get(name)
+    split, watch, now = gateway.fleet.get(name), gateway.watches[name], gateway.parts.clock()
+    estimate = watch.estimate()
     with gateway.parts.reading() as session:
-        found = label_report(session, name, gateway.parts.clock())
+        found = label_report(session, name, now)
+        if split is not None and found.mature_after is not None:
+            start, ripe = now - KEPT, now - timedelta(seconds=found.mature_after)
+            known = mean_loss(session, name, split.champion.version, start, ripe)
+            estimate = checked(estimate, watch.estimate(start, ripe), *known)
     cohorts = {"mature": found.mature, "immature": found.immature}
     covered = {key: asdict(one) | {"coverage": one.coverage} for key, one in cohorts.items()}
-    return {"model": name} | asdict(found) | covered
+    return {"model": name, "estimate": estimate.to_json()} | asdict(found) | covered
 
 
 def incidents(gateway: Gateway, names: Sequence[str] | None, *, every: bool) -> dict[str, Any]:

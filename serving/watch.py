@@ -23,6 +23,7 @@ from homeostat.clock import Clock
 from homeostat.errors import HomeostatError
 from homeostat.policy import Policy
 from models.learner import Row
+from monitoring.estimates import Estimate
 from monitoring.inputs import InputDetector
 from monitoring.losses import LossDetector
 from monitoring.profile import stack
@@ -34,6 +35,7 @@ from registry.losses import LabelledLoss
 from serving.answering import Answered
 from serving.fleet import Split
 from serving.moments import Moments
+from serving.recent import KEPT, Recent
 from serving.runtime import Loaded, Outputs
 from serving.windows import Windows
 
@@ -105,6 +107,7 @@ class Watch:
         self._guard: GuardDetector | None = None
         self._trial: PairedTest | None = None
         self._input_moments, self._loss_moments = Moments(), Moments()
+        self._recent = Recent()
         self._failing: deque[datetime] = deque(maxlen=HARD_FAILURES)
         self._challenger_failures = self._challenger_answers = 0
 
@@ -135,6 +138,7 @@ class Watch:
                     profile.loss_reference, rules.budget_labels, rules.tolerance_loss
                 )
                 self._input_moments, self._loss_moments = Moments(), Moments()
+                self._recent.clear()
             standby = split.standby.version if split.standby else 0
             self._standby = standby
             if renewed or before[1] != self._digests[1]:
@@ -205,13 +209,14 @@ class Watch:
                 return
             if counts.generation < self._began["champion"]:
                 return
-            columns = len(champion.profile.columns)
             try:
-                detector.update_counts(counts.counts.reshape(columns, -1), counts.rows)
+                own = counts.counts.reshape(len(champion.profile.columns), -1)
+                detector.update_counts(own, counts.rows)
             except (HomeostatError, ValueError):  # counted by another release, with other bins
                 logger.warning("%d rows of %s could not be watched", counts.rows, self.model)
                 return
             self._input_moments.add(counts.at, counts.rows)
+            self._recent.add(counts.at, own)
 
     def label(self, rows: Sequence[LabelledLoss], generation: int | None = None) -> None:
         """Feed the detectors of losses, in the order in which the predictions were made.
@@ -274,6 +279,20 @@ class Watch:
         """The mean loss up to which the champion's counts as unchanged; None without a champion."""
         with self._lock:
             return self._losses.unchanged if self._losses is not None else None
+
+    def estimate(self, start: datetime | None = None, end: datetime | None = None) -> Estimate:
+        """The champion's mean loss on what it answered, without labels.
+
+        Args:
+            start: The first moment, at most an hour ago; None: so long ago.
+            end: The first moment that is no longer taken; None: the present.
+        """
+        now = self._clock()
+        with self._lock:
+            counts = self._recent.within(start or now - KEPT, end or now)
+            if self._champion is None or counts is None:
+                return Estimate(0, None, trouble="Nothing was counted in that time.")
+            return self._champion.profile.estimate(counts)
 
     def champion_signals(self) -> list[Signal]:
         """Signals that the champion left its reference: of its inputs, of its losses."""

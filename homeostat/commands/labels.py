@@ -24,6 +24,7 @@ def labels(model: ModelName, as_json: AsJson = False) -> None:
     if as_json:
         show_json(said)
         return
+    say(_estimated(said["estimate"]))
     after = said["mature_after"]
     if after is None:
         say("No label came for what was predicted in the last 7 days.")
@@ -46,6 +47,17 @@ def labels(model: ModelName, as_json: AsJson = False) -> None:
             f"Right answers are labelled sooner (loss {said['quick']:.3f} of quick labels, "
             f"{said['slow']:.3f} of slow ones): young accuracy is too good."
         )
+
+
+def _estimated(one: dict[str, Any]) -> str:
+    """What the last hour's accuracy is likely to be, marked as an estimate."""
+    if one["loss"] is None:
+        return f"Accuracy of the last hour cannot be estimated without labels: {one['trouble']}"
+    return (
+        f"Accuracy of the last hour, estimated without labels: {1 - one['loss']:.3f} "
+        f"({1 - one['high']:.3f} to {1 - one['low']:.3f}, {one['level']:.0%}; {one['rows']:,} "
+        "predictions). It sees no change of the concept."
+    )
 
 
 def _line(name: str, cohort: dict[str, Any]) -> tuple[object, ...]:

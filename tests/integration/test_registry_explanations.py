@@ -118,6 +118,7 @@ def test_drift_is_explained_by_its_column_bins_and_time(scene: Scene) -> None:
     assert "'15.5 and above'" in line
     assert "-> 100%" in line
     assert "95% confidence" in line
+    assert "Mean loss since then, " in said
     pixels = imread(picture)
     assert pixels.shape[1] == 1920
     assert 0.05 < (pixels[..., :3].min(axis=2) < 0.9).mean() < 0.5  # neither empty nor a blot

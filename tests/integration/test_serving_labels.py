@@ -50,7 +50,15 @@ def test_accuracy_is_immature_until_slow_labels_are_in_and_says_which_come_first
         young = ask()
         hand_clock.advance(10)
         tell(young, range(40), 1)
+        gateway.gathering.turn()
         said = client.get("/v1/models/digits/labels").json()
+        status = client.get("/v1/models/digits").json()["estimate"]
+        gateway.controller.look()
+        figures = client.get("/metrics").text
+    assert said["estimate"]["estimated"] is True
+    assert status["rows"] == 240
+    assert status["loss"] is not None or status["trouble"]
+    assert 'homeostat_estimated_accuracy{model="digits",what="low"}' in figures
     assert said["mature_after"] == pytest.approx(600, abs=1)
     assert said["final"] == pytest.approx(0.75, abs=0.01)
     assert (said["mature"]["predictions"], said["mature"]["labels"]) == (160, 120)

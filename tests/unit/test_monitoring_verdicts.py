@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from monitoring import Signal
+from monitoring.estimates import Estimate
 from monitoring.signals import Kind
 from monitoring.verdicts import Measured, labels_needed, rule
 
@@ -66,3 +67,18 @@ def test_accuracy_that_fell_is_seldom_taken_as_one_that_holds() -> None:
         mean = float((np.random.default_rng(seed).random(2048) < 0.15).mean())
         wrong += rule([drift()], Measured(2048, mean, 0.13)).verdict == "harmless-drift"
     assert wrong <= 2
+
+
+def test_an_estimate_tells_beside_the_labels_and_makes_no_verdict() -> None:
+    """Labels and estimate both have to hold; without labels there is nothing but a guess."""
+    holds, fell = Estimate(900, 0.1, 0.08, 0.12), Estimate(900, 0.25, 0.2, 0.3)
+    early = rule([drift()], Measured(0, 0.0, 0.13), holds)
+    assert (early.verdict, early.answer) == ("immature", "wait")
+    assert "Estimated without labels: mean loss 0.100 (0.080 to 0.120)" in early.reason
+    assert rule([drift()], Measured(4096, 0.1, 0.13), holds).verdict == "harmless-drift"
+    odd = rule([drift()], Measured(4096, 0.1, 0.13), fell)
+    assert (odd.verdict, odd.answer) == ("immature", "wait")
+    assert "the labels contradict" in odd.reason
+    none = rule([drift()], None, Estimate(900, None, trouble="10 rows are too few."))
+    assert "cannot be estimated: 10 rows are too few." in none.reason
+    assert rule([drift(), signal("loss")], None, holds).verdict == "real-loss"
