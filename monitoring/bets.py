@@ -50,13 +50,6 @@ def upper_bound(mean: ArrayLike, n: float, log_confidence: float) -> Floats:
     return high
 
 
-def lower_bound(mean: ArrayLike, n: float, log_confidence: float) -> Floats:
-    """The smallest mean that the sample allows; see `upper_bound`."""
-    return np.asarray(
-        1.0 - upper_bound(1.0 - np.asarray(mean, dtype=np.float64), n, log_confidence)
-    )
-
-
 def robust_bet(after: Floats, before: Floats, radius: ArrayLike) -> Floats:
     """The best fair bet on `after` against everything within `radius` of `before`.
 
@@ -87,24 +80,19 @@ def robust_bet(after: Floats, before: Floats, radius: ArrayLike) -> Floats:
     return np.asarray(np.where(ceiling > 1.0, factors, 1.0))
 
 
-def fair(factors: Floats, counts: Floats, tolerance: float, log_confidence: float) -> Floats:
-    """Scale factors so that they are fair given the reference's counts and the tolerance.
-
-    The bound on the mean: its confidence limit under the reference, plus the tolerance times
-    the range of the factors (mass moved from the least to the best paid bin).
+def highest_mean(factors: Floats, counts: Floats, log_confidence: float) -> Floats:
+    """The largest mean of factors that a reference still allows, (M,), by the Chernoff bound.
 
     Args:
         factors: (M, B), positive.
         counts: (B,) rows of the reference in each bin.
-        tolerance: Total variation that counts as unchanged.
         log_confidence: ln(1 / probability that the reference misleads).
     """
     n = float(counts.sum())
     low, high = factors.min(-1), factors.max(-1)
     spread = np.maximum(high - low, 1e-12)
-    mean = factors @ (counts / max(n, 1.0))
-    share = upper_bound((mean - low) / spread, n, log_confidence)
-    return np.asarray(factors / np.minimum(low + spread * (share + tolerance), high)[:, None])
+    share = upper_bound((factors @ (counts / max(n, 1.0)) - low) / spread, n, log_confidence)
+    return np.asarray(np.minimum(low + spread * share, high))
 
 
 def total_variation(one: Floats, other: Floats) -> Floats:

@@ -55,17 +55,19 @@ class InputDetector:
     It needs no label and says nothing about accuracy: use `LossDetector` for that.
 
     Unchanged means: each column within total variation `tolerance` of the distribution that the
-    reference was drawn from. Each column carries a portfolio of bets f on its bins that are fair
-    for all such distributions, given the finite reference (`monitoring.portfolio`), and one that
-    learns from the recent rows. Evidence is a Shiryaev-Roberts e-detector per bet,
+    reference was drawn from. Each column carries a portfolio of bets f on its bins
+    (`monitoring.portfolio`), paid for by what reference and rows so far say of their mean
+    (`monitoring.stakes`), and one that learns from the recent rows. Evidence is a
+    Shiryaev-Roberts e-detector per bet,
 
-    .. math:: R \leftarrow (R + m) \prod_{i \le m} f(x_i),
+    .. math:: R \leftarrow (R + m) \prod_{i \le m} f(x_i) / \text{cost},
 
     averaged with fixed weights over bets and columns. An average of e-detectors is one under any
-    dependence between columns, so one budget serves all: for at least 99 of 100 references, a
-    false alarm takes at least `budget` rows in the mean. Rows are taken as independent in time;
-    strong autocorrelation breaks the promise. Changes of the joint distribution alone are seen
-    only as far as they move predictions or confidence.
+    dependence between columns, so one budget serves all: a false alarm takes at least `budget`
+    rows in the mean over what the reference leaves open, but for one reference in a hundred.
+    docs/monitoring.md derives it. Rows are taken as independent in time; strong autocorrelation
+    breaks the promise. Changes of the joint distribution alone are seen only as far as they move
+    predictions or confidence.
 
     A detection stays until `reset`; evidence goes on, and falls when the change passes.
 
@@ -92,7 +94,8 @@ class InputDetector:
         (True, 'x')
 
     References:
-        Shin, Ramdas, Rinaldo, *E-detectors* (2022); Huber, *A robust version of the probability
+        Shin, Ramdas, Rinaldo, *E-detectors* (2022); Ferguson, *A Bayesian analysis of some
+        nonparametric problems* (1973); Huber, *A robust version of the probability
         ratio test* (1965); Saha and Ramdas, *Huber-robust likelihood ratio tests* (2024).
     """
 
@@ -111,7 +114,7 @@ class InputDetector:
         self._radius = tolerance + reference_radius(self._sizes, widths)
         portfolio = Portfolio.of(profile.columns, counts, tolerance)
         columns = len(widths)
-        self._stakes = Stakes.of(portfolio, columns)
+        self._stakes = Stakes.of(portfolio, counts, tolerance)
         # The last C entries of every array of bets are the columns' learning bets.
         self._owner = np.concatenate([portfolio.owner, np.arange(columns)])
         self._weight = (
@@ -126,6 +129,7 @@ class InputDetector:
         self._running = np.zeros(len(self._owner))
         self._climb = np.zeros(len(self._owner))
         self._start = np.zeros(len(self._owner), dtype=np.int64)
+        self._pool = np.zeros(self._reference.shape, dtype=np.int64)
         self._recent = np.zeros_like(self._reference)
         self._episode = np.zeros_like(self._reference)
         self._pending = np.zeros(self._reference.shape, dtype=np.int64)
@@ -251,6 +255,7 @@ class InputDetector:
         self._running = np.minimum(self._running + other._running, CAP)
         self._climb = np.where(best, other._climb, self._climb)
         self._start = rows - behind
+        self._pool += other._pool
         self._recent += other._recent
         self._episode += other._episode
         self._pending += other._pending
@@ -320,7 +325,9 @@ class InputDetector:
             recent[index + 1] = recent[index] * 0.5 ** (m / HALF_LIFE) + taken[index]
         learnt, active = self._learnt(recent[:-1], taken)
         self._recent = recent[-1]
-        gains = np.concatenate([self._stakes.gains(taken), learnt], axis=1)
+        won = self._stakes.gains(self._pool.astype(np.float64), self.rows, taken, sizes)
+        self._pool += counts.sum(axis=0)
+        gains = np.concatenate([won, learnt], axis=1)
         factors = np.exp(np.minimum(gains, _MAX_LOG))
         fixed = len(self._owner) - len(counts[0])
         for m, rows, gain, factor, betting in zip(
@@ -363,4 +370,4 @@ class InputDetector:
         return f"InputDetector({self.profile.rows} rows, {self.budget!r}, {self.tolerance!r})"
 
 
-_ARRAYS = ("running", "climb", "start", "recent", "episode", "pending")
+_ARRAYS = ("running", "climb", "start", "pool", "recent", "episode", "pending")

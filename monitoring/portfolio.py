@@ -1,9 +1,10 @@
-"""The fixed bets of a profile's columns: what a change could look like, priced fairly.
+"""The fixed bets of a profile's columns: what a change could look like.
 
 For each column: location up and down, spread up and down (both in normal scores of the bins),
-and each bin's share up and down, at several strengths *beyond* what counts as unchanged. Every
-bet is fair for all distributions within the tolerance of every reference distribution that the
-counts allow. All these limits hold together for at least 99 of 100 references (a union bound).
+and each bin's share up and down, at several strengths beyond the tolerance. What a bet costs, so
+that it is fair, is reckoned as rows come (`monitoring.stakes`); of the reference alone there is
+only a limit on it, at which all bets of a profile hold together for at least 99 of 100 references
+(a union bound).
 
 Shapes: B bins, M bets of a column, J bets of all columns.
 """
@@ -19,18 +20,17 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from monitoring.bets import Floats, fair, lower_bound, robust_bet, total_variation, upper_bound
+from monitoring.bets import Floats, highest_mean, robust_bet, total_variation
 from monitoring.columns import Column
 from monitoring.losses import MISLED
 
 ADAPTIVE_WEIGHT = 0.2  # of a column's evidence, for the bet that learns
 _SHIFT_WEIGHT, _SPREAD_WEIGHT, _BIN_WEIGHT = 0.4, 0.15, 0.25
-_BEYOND_TILT = (0.06, 0.16, 0.3, 0.5)  # total variation beyond the radius
-_BEYOND_BIN = (0.1, 0.3, 0.6)  # share beyond the bound
+_BEYOND_TILT = (0.05, 0.1, 0.2, 0.4)  # total variation beyond the tolerance
+_BEYOND_BIN = (0.04, 0.1, 0.25, 0.6)  # share beyond the tolerance
 _LIMITS = 100  # confidence limits taken of one column, at most: two a bin, one a tilt, one ball
 _STRONGEST = 0.97
 _HALVINGS = 40
-_NOISE = 0.2  # variance of a tilt's factors, relative to their range: only the design uses it
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,16 @@ class Portfolio:
     """All fixed bets.
 
     Args:
-        logs: (J, B) log factors; 0 in bins that a column has not.
+        factors: (J, B) what each bin pays, before the price; 1 in bins that a column has not.
         owner: (J,) index of the column.
         weight: (J,) of the bet in its column's evidence.
+        limit: (J,) the largest mean of the factors that the reference allows.
     """
 
-    logs: Floats
+    factors: Floats
     owner: NDArray[np.int64]
     weight: Floats
+    limit: Floats
 
     @classmethod
     def of(cls, columns: Sequence[Column], counts: Floats, tolerance: float) -> Portfolio:
@@ -63,16 +65,22 @@ def _designed(
 ) -> Portfolio:
     counts = np.frombuffer(content, np.float64).reshape(shape)
     confidence = log_confidence(len(columns))
-    logs, owner, weight = [np.zeros((0, shape[1]))], [], []
+    factors, owner, weight, limit = [np.zeros((0, shape[1]))], [], [], [np.zeros(0)]
     for index, column in enumerate(columns):
         filled = counts[index, : column.width]
-        for share, bets in _bets(column, filled, tolerance, confidence):
-            table = np.zeros((len(bets), shape[1]))
-            table[:, : column.width] = np.log(bets)
-            logs.append(table)
+        for share, bets in _bets(column, filled, tolerance):
+            table = np.ones((len(bets), shape[1]))
+            table[:, : column.width] = bets
+            factors.append(table)
             owner += [index] * len(bets)
             weight += [share / len(bets)] * len(bets)
-    parts = np.concatenate(logs), np.array(owner, np.int64), np.array(weight, np.float64)
+            limit.append(highest_mean(bets, filled, confidence))
+    parts = (
+        np.concatenate(factors),
+        np.array(owner, np.int64),
+        np.array(weight, np.float64),
+        np.concatenate(limit),
+    )
     for part in parts:
         part.flags.writeable = False  # several detectors share it
     return Portfolio(*parts)
@@ -98,20 +106,17 @@ def reference_radius(sizes: Floats, widths: NDArray[np.int64]) -> Floats:
     return np.asarray(np.where(sizes > 0, np.sqrt((widths - 1) / n) / 2 + limit, 1.0))
 
 
-def _bets(
-    column: Column, counts: Floats, tolerance: float, confidence: float
-) -> list[tuple[float, Floats]]:
-    """Groups of fair bets (M, B), each with its weight in the column; a weight is never lost."""
+def _bets(column: Column, counts: Floats, tolerance: float) -> list[tuple[float, Floats]]:
+    """Groups of bets (M, B), each with its weight in the column; a weight is never lost."""
     if not counts.sum():
         return []
     groups = []
+    smooth = (counts + 0.5) / (counts + 0.5).sum()
     if column.kind == "numeric" and column.width > 2:
-        smooth = (counts + 0.5) / (counts + 0.5).sum()
         place, spread = _scores(smooth)
         for weight, score in ((_SHIFT_WEIGHT, place), (_SPREAD_WEIGHT, spread)):
-            bets = _tilts(smooth, score, counts, tolerance, confidence)
-            groups.append((weight, bets))
-    groups.append((_BIN_WEIGHT, _single_bins(counts, tolerance, confidence)))
+            groups.append((weight, _tilts(smooth, score, tolerance)))
+    groups.append((_BIN_WEIGHT, _single_bins(smooth, tolerance)))
     kept = [(weight, bets) for weight, bets in groups if len(bets)]
     total = sum(weight for weight, _ in kept) or 1.0
     return [(weight / total * (1 - ADAPTIVE_WEIGHT), bets) for weight, bets in kept]
@@ -125,13 +130,9 @@ def _scores(smooth: Floats) -> tuple[Floats, Floats]:
     return np.append(scores, 0.0), np.append(scores**2 - values @ scores**2, 0.0)
 
 
-def _tilts(
-    smooth: Floats, score: Floats, counts: Floats, tolerance: float, confidence: float
-) -> Floats:
+def _tilts(smooth: Floats, score: Floats, tolerance: float) -> Floats:
     """Bets on reference * exp(theta * score), theta of both signs, each at a set distance."""
-    n = counts.sum()
-    radius = tolerance + math.sqrt(2 * _NOISE * confidence / n)
-    targets = np.array([radius + beyond for beyond in _BEYOND_TILT])
+    targets = np.array([tolerance + beyond for beyond in _BEYOND_TILT])
     targets = np.concatenate([targets, targets])
     signs = np.repeat([1.0, -1.0], len(_BEYOND_TILT))
     low, high = np.zeros(len(targets)), np.full(len(targets), 30.0)
@@ -144,8 +145,7 @@ def _tilts(
     if not reached.any():
         return np.zeros((0, len(smooth)))
     after = 0.98 * after[reached] + 0.02 * smooth  # no bin may ruin a bet for good
-    bets = robust_bet(after, np.broadcast_to(smooth, after.shape), radius)
-    return fair(bets, counts, tolerance, confidence)
+    return robust_bet(after, np.broadcast_to(smooth, after.shape), tolerance)
 
 
 def _tilted(smooth: Floats, score: Floats, theta: Floats) -> Floats:
@@ -154,18 +154,15 @@ def _tilted(smooth: Floats, score: Floats, theta: Floats) -> Floats:
     return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
 
-def _single_bins(counts: Floats, tolerance: float, confidence: float) -> Floats:
-    """Likelihood ratios on one bin's share, up and down, against the bound on that share."""
-    n = counts.sum()
-    highest = np.minimum(upper_bound(counts / n, n, confidence) + tolerance, 1.0)
-    lowest = np.maximum(lower_bound(counts / n, n, confidence) - tolerance, 0.0)
+def _single_bins(smooth: Floats, tolerance: float) -> Floats:
+    """Likelihood ratios on one bin's share, up and down, against what the tolerance allows."""
     bets = []
-    for bounds, sign in ((highest, 1.0), (lowest, -1.0)):
-        for index, bound in enumerate(bounds):
+    for sign in (1.0, -1.0):
+        for index, bound in enumerate(np.clip(smooth + sign * tolerance, 0.0, 1.0)):
             for beyond in _BEYOND_BIN:
                 share = bound + sign * beyond
                 if 1 - _STRONGEST <= share <= _STRONGEST:
-                    factors = np.full(len(counts), (1 - share) / (1 - bound))
+                    factors = np.full(len(smooth), (1 - share) / (1 - bound))
                     factors[index] = share / bound
                     bets.append(factors)
-    return np.array(bets).reshape(len(bets), len(counts))
+    return np.array(bets).reshape(len(bets), len(smooth))

@@ -1,6 +1,30 @@
-"""The fixed bets of all columns, laid out so that many steps of evidence cost little.
+r"""What the fixed bets of all columns gain in a step of rows, each at a price that makes it fair.
+
+A bet pays f per bin; its price is the mean that f can be expected to have while nothing changes.
+What is known of that mean are the n rows of the reference and the N rows that came since, all of
+one unknown distribution. For every Dirichlet process prior of mass at most 1, wherever it puts
+that mass, the mean of f in the next row, given all rows so far, is at most
+
+.. math:: c = \frac{\sum_i f(x_i) + \max f}{n + N + 1},
+
+in all columns at once, whatever the dependence between them (a column of such rows is a Polya
+urn). The price is c, or what the reference alone gives if that is more (after a quieter time a
+return to the reference is no change), at most the limit that the reference allows (so that a
+change which the rows learn as it comes is not hidden), and `tolerance` (max f - min f) on top.
+
+The m rows of one step learn nothing from one another, so their product is dearer than c^m. With
+a second moment of at most a c^2 and max f = g c, the m-th moment of a Dirichlet process of mass A
+is at most that of a constant plus a gamma variable of the same first two moments, and by that
+one's recurrence
+
+.. math:: E \prod f \le c^m \prod_{i<m} \frac{A + i\alpha}{A + i}, \quad
+          \alpha = a + (g - a) \frac{m g}{A + m g}.
 
 Shapes: S steps, C columns, B bins, J bets of all columns, M bets of one column.
+
+References:
+    Ferguson, *A Bayesian analysis of some nonparametric problems* (1973); Blackwell, MacQueen,
+    *Ferguson distributions via Polya urn schemes* (1973). docs/monitoring.md derives the rest.
 """
 
 from __future__ import annotations
@@ -8,12 +32,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from monitoring.bets import Floats
 from monitoring.portfolio import Portfolio
 
-_GRID = 2.0**-32  # of log factors: sums of them over a step are then exact, in any order
+_LOG_GRID = 2.0**-32  # of log factors, and
+_GRID = 2.0**-16  # of factors: sums of them are exact in any order, for a billion rows
+PRIOR = 1.0  # rows that may lie wherever they make a bet dearest
 
 
 @dataclass(frozen=True)
@@ -22,44 +48,101 @@ class Stakes:
 
     Args:
         groups: For columns with equally many bets: their indices (G,), where their bets are
-            among all (G * M,), and their log factors (G, B, M).
+            among all (G * M,), their log factors and their factors (G, B, M).
         columns: Those that have fixed bets, ascending.
         starts: Where the bets of each of these begin.
-        bets: How many fixed bets there are.
+        known: (J,) sum of the factors of the reference's rows, the prior's included.
+        size: (J,) how many rows these are.
+        low: (J,) the least factor.
+        high: (J,) the largest.
+        limit: (J,) as `Portfolio` gives it.
+        tolerance: Total variation that counts as unchanged.
     """
 
-    groups: tuple[tuple[NDArray[np.int64], NDArray[np.int64], Floats], ...]
+    groups: tuple[tuple[NDArray[np.int64], NDArray[np.int64], Floats, Floats], ...]
     columns: NDArray[np.int64]
     starts: NDArray[np.int64]
-    bets: int
+    known: Floats
+    size: Floats
+    low: Floats
+    high: Floats
+    limit: Floats
+    tolerance: float
 
     @classmethod
-    def of(cls, portfolio: Portfolio, columns: int) -> Stakes:
+    def of(cls, portfolio: Portfolio, reference: Floats, tolerance: float) -> Stakes:
         """The layout of a portfolio whose bets are in the order of their columns.
 
-        Log factors are rounded down to a grid: a bet only gets smaller, so it stays fair, and
-        a sum over rows is exact: evidence depends on the rows alone, not on how they came.
+        What a bin pays is rounded down and what it costs up, to grids on which sums over rows
+        are exact: a bet only gets smaller, so it stays fair, and evidence depends on the rows
+        alone, not on how they came.
+
+        Args:
+            portfolio: The bets.
+            reference: (C, B) rows of the reference.
+            tolerance: Total variation that counts as unchanged.
         """
-        logs = np.floor(portfolio.logs / _GRID) * _GRID
+        logs = np.floor(np.log(portfolio.factors) / _LOG_GRID) * _LOG_GRID
+        factors = np.ceil(portfolio.factors / _GRID) * _GRID
+        columns = len(reference)
         repeats = np.bincount(portfolio.owner, minlength=columns)
         starts = np.cumsum(repeats) - repeats
         groups = []
         for bets in sorted(set(repeats.tolist()) - {0}):
             members = np.flatnonzero(repeats == bets)
             slots = (starts[members][:, None] + np.arange(bets)).ravel()
-            table = logs[slots].reshape(len(members), bets, logs.shape[1])
-            groups.append((members, slots, np.ascontiguousarray(table.transpose(0, 2, 1))))
+            shape = (len(members), bets, logs.shape[1])
+            tables = (part[slots].reshape(shape).transpose(0, 2, 1) for part in (logs, factors))
+            log_table, table = (np.ascontiguousarray(part) for part in tables)
+            groups.append((members, slots, log_table, table))
         present = np.flatnonzero(repeats)
-        return cls(tuple(groups), present, starts[present], len(logs))
+        own = reference[portfolio.owner]
+        high = factors.max(axis=1, initial=0.0)
+        return cls(
+            tuple(groups),
+            present,
+            starts[present],
+            (factors * own).sum(axis=1) + PRIOR * high,
+            own.sum(axis=1) + PRIOR,
+            factors.min(axis=1, initial=np.inf),
+            high,
+            portfolio.limit,
+            tolerance,
+        )
 
-    def gains(self, counts: Floats) -> Floats:
-        """The log factor of each fixed bet in each step, (S, J), of counts (S, C, B)."""
-        gains = np.empty((len(counts), self.bets))
+    def gains(self, pool: Floats, rows: int, counts: Floats, sizes: ArrayLike) -> Floats:
+        """The log factor of each fixed bet in each step, price paid, (S, J).
+
+        Args:
+            pool: (C, B) rows that came before the first step.
+            rows: How many they are.
+            counts: (S, C, B) rows of each step in each bin.
+            sizes: (S,) rows of each step.
+        """
+        won = np.empty((len(counts), len(self.known)))
+        sums = np.empty((len(counts), len(self.known)))  # of factors in all rows before each step
+        before = np.concatenate([pool[None], counts[:-1]]).transpose(1, 0, 2)
         by_column = counts.transpose(1, 0, 2)
-        for members, slots, table in self.groups:
-            product = by_column[members] @ table  # (G, S, M)
-            gains[:, slots] = product.transpose(1, 0, 2).reshape(len(counts), -1)
-        return gains
+        for members, slots, logs, factors in self.groups:
+            for target, source, table in ((won, by_column, logs), (sums, before, factors)):
+                product = source[members] @ table  # (G, S, M)
+                target[:, slots] = product.transpose(1, 0, 2).reshape(len(counts), -1)
+        m = np.asarray(sizes, dtype=np.float64)[:, None]
+        return won - self._cost(sums.cumsum(axis=0), rows + m.cumsum(axis=0) - m, m)
+
+    def _cost(self, sums: Floats, rows: Floats, m: Floats) -> Floats:
+        """Log of what the product of m rows' factors can be expected to be, (S, J)."""
+        mass = self.size + rows
+        mean = np.maximum((self.known + sums) / mass, self.known / self.size)
+        mean = np.minimum(mean, self.limit)
+        largest = self.high / mean
+        # A second moment is at most the chord's: mass at the least and the largest factor alone.
+        second = (self.high + self.low - self.high * self.low / mean) / mean
+        surge = m * largest
+        surge = second + (largest - second) * surge / (mass + surge) - 1.0
+        learnt = m - mass * np.log1p(m / mass)  # at least the sum of i / (A + i), i < m
+        price = mean + self.tolerance * (self.high - self.low)
+        return np.asarray(m * np.log(price) + surge * learnt)
 
     def highest(self, climbs: Floats) -> Floats:
         """The largest value of each column's bets, (C,), of all bets' values.
@@ -67,8 +150,9 @@ class Stakes:
         Args:
             climbs: Values of the fixed bets, then one more of each column: its learning bet's.
         """
-        highest = climbs[self.bets :].copy()
+        bets = len(self.known)
+        highest = climbs[bets:].copy()
         if len(self.columns):
-            fixed = np.maximum.reduceat(climbs[: self.bets], self.starts)
+            fixed = np.maximum.reduceat(climbs[:bets], self.starts)
             highest[self.columns] = np.maximum(highest[self.columns], fixed)
         return highest
