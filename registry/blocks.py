@@ -108,20 +108,18 @@ class Block:
     last: bytes = b""
     rows: int = 0
 
-    def takes(self, batch: Columns) -> bool:
-        """Whether a batch fits in."""
-        if not self.batches:
-            return True
+    def take(self, batch: Columns) -> bool:
+        """Take a batch in; False: it does not fit."""
         first, last = _extremes(batch)
-        span = _milliseconds(max(last, self.last)) - _milliseconds(min(first, self.first))
-        return self.rows < ROWS_PER_BLOCK and span <= SPAN_MILLISECONDS
-
-    def add(self, batch: Columns) -> None:
-        """Take a batch in."""
-        first, last = _extremes(batch)
-        self.first, self.last = min(first, self.first), max(last, self.last)
+        if self.batches:
+            first, last = min(first, self.first), max(last, self.last)
+            span = _milliseconds(last) - _milliseconds(first)
+            if self.rows >= ROWS_PER_BLOCK or span > SPAN_MILLISECONDS:
+                return False
+        self.first, self.last = first, last
         self.batches.append(batch)
         self.rows += batch.count
+        return True
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -134,24 +132,22 @@ def to_blocks(batches: Iterable[tuple[Arm, Columns]]) -> list[Block]:
     open_: dict[Arm, Block] = {}
     for arm, batch in batches:
         block = open_.get(arm)
-        if block is None or not block.takes(batch):
+        if block is None or not block.take(batch):
             block = open_[arm] = Block(arm)
             blocks.append(block)
-        block.add(batch)
+            block.take(batch)
     return blocks
 
 
 def insert_blocks(session: Session, blocks: Sequence[Block]) -> None:
     """Write blocks; a batch that is in the database already, by its ids, is left out."""
-    rows = []
+    rows: list[dict[str, object]] = []
     for block in blocks:
         present = _present(session, block)
-        new = Block(block.arm)
-        for batch in block.batches:
-            if batch.id_at(0) not in present:
-                new.add(batch)
-        if new.batches:
-            rows.append(_row(new))
+        batches = [one for one in block.batches if one.id_at(0) not in present]
+        rows += map(
+            _row, to_blocks((block.arm, batch) for batch in batches) if present else [block]
+        )
     if rows:
         session.execute(insert(session, BlockRow), rows)
 
@@ -270,6 +266,8 @@ def _row(block: Block) -> dict[str, object]:
 
 
 def _extremes(batch: Columns) -> tuple[bytes, bytes]:
+    if len(batch.ids) == ID_BYTES:
+        return batch.ids, batch.ids
     keys = [batch.id_at(place) for place in range(batch.count)]
     return min(keys), max(keys)
 

@@ -8,9 +8,11 @@ Shapes: C outputs of a row.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -32,7 +34,7 @@ from registry.bulk import insert_new_rows
 from registry.json_text import from_json, storable
 from registry.statements import columns_of, parts_of
 from registry.tables import BlockRow, PredictionRow, ShadowRow
-from registry.traffic import Stamp, count_traffic
+from registry.traffic import HOUR, Stamp, count_traffic
 
 _COLUMNS = (
     *("id", "model", "version", "generation", "arm", "entity", "at"),
@@ -77,13 +79,19 @@ def log_blocks(session: Session, blocks: Sequence[Block]) -> None:
     So a spool that is replayed after a crash adds nothing twice.
     """
     insert_blocks(session, blocks)
-    count_traffic(
-        session,
-        [
-            Stamp(*(arm.model, batch.moment, arm.generation, arm.version, arm.arm))
-            for arm, batch in ((block.arm, batch) for block in blocks for batch in block.batches)
-        ],
-    )
+    count_traffic(session, list(_stamps(blocks)))
+
+
+def _stamps(blocks: Sequence[Block]) -> Iterator[Stamp]:
+    """The first and the last answer of each block in each hour: the others lie between."""
+    for block in blocks:
+        hours: defaultdict[int, list[Columns]] = defaultdict(list)
+        for batch in block.batches:
+            hours[batch.at // (HOUR * 10**6)].append(batch)
+        arm, moment = block.arm, attrgetter("at")
+        for batches in hours.values():
+            for batch in (min(batches, key=moment), max(batches, key=moment)):
+                yield Stamp(arm.model, batch.moment, arm.generation, arm.version, arm.arm)
 
 
 def log_predictions(session: Session, records: Sequence[PredictionRecord]) -> None:

@@ -31,13 +31,43 @@ logger = logging.getLogger(__name__)
 Found = list[dict[int, Outputs]]  # of each entry, by version
 
 
+Wanted = list[tuple[int, Entry, Unseen]]  # of one version: an entry's number, and what of it
+
+
 @dataclass(slots=True)
 class _Group:
     """What one version is asked: the encoded rows of entries, one after the other."""
 
     loaded: Loaded
-    places: list[tuple[int, list[int]]] = field(default_factory=list)  # an entry's, and in it
+    places: list[tuple[int, Sequence[int]]] = field(default_factory=list)  # an entry's, and in it
     parts: list[Tensor] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, loaded: Loaded, wanted: Wanted) -> _Group:
+        """Read the rows: all at once where they are plain numbers and each can be used."""
+        group = cls(loaded)
+        if not group._add_at_once(wanted):
+            for number, entry, unseen in wanted:
+                group.add(number, entry, unseen)
+        return group
+
+    def _add_at_once(self, wanted: Wanted) -> bool:
+        size = self.loaded.learner.row_size
+        if not size or any(one.x or entry.answered.columns != size for _, entry, one in wanted):
+            return False
+        parts = [
+            entry.answered.numbers() if one.rows is None else entry.answered.numbers()[one.rows]
+            for _, entry, one in wanted
+        ]
+        try:
+            self.parts = [self.loaded.encode_array(np.concatenate(parts))]
+        except HomeostatError:
+            return False
+        self.places = [
+            (number, range(len(part)) if one.rows is None else one.rows)
+            for (number, _, one), part in zip(wanted, parts, strict=True)
+        ]
+        return True
 
     def add(self, number: int, entry: Entry, unseen: Unseen) -> None:
         """Take the rows of an entry that are to be asked."""
@@ -67,7 +97,7 @@ class _Group:
             except HomeostatError as error:
                 logger.debug("a version that answers unseen cannot read a row: %s", error)
 
-    def _take(self, number: int, rows: list[int], x: Tensor) -> None:
+    def _take(self, number: int, rows: Sequence[int], x: Tensor) -> None:
         self.places.append((number, rows))
         self.parts.append(x)
 
@@ -97,25 +127,24 @@ class Shadows:
 
     def ask(self, entries: Sequence[Entry]) -> Found:
         """Outputs (n, C) of each version for each entry, with NaN where it has none."""
-        groups: dict[tuple[str, int, str], _Group | None] = {}
+        wanted: dict[tuple[str, int, str], Wanted] = {}
         for number, entry in enumerate(entries):
             for unseen in entry.unseen:
                 key = (entry.model, unseen.version, unseen.digest)
-                if key not in groups:
-                    loaded = self._find(*key)
-                    groups[key] = _Group(loaded) if loaded else None
-                group = groups[key]
-                if group is not None:
-                    group.add(number, entry, unseen)
+                wanted.setdefault(key, []).append((number, entry, unseen))
         found: Found = [{} for _ in entries]
-        for group in groups.values():
+        for key, asked in wanted.items():
+            loaded = self._find(*key)
+            group = _Group.of(loaded, asked) if loaded is not None else None
             outputs = self._answer(group) if group is not None and group.parts else None
             if group is None or outputs is None:
                 continue
-            start = 0
+            start, lacking = 0, bool(np.isnan(outputs).any())
             for number, rows in group.places:
                 own = outputs[start : start + len(rows)]
                 start += len(rows)
+                if lacking and np.isnan(own).all():
+                    continue
                 _put(found[number], group.loaded.version, entries[number].answered.count, rows, own)
         return found
 
@@ -164,9 +193,7 @@ class Shadows:
 def _put(
     found: dict[int, Outputs], version: int, count: int, rows: Sequence[int], own: Outputs
 ) -> None:
-    """Put the outputs of some rows of an entry where they belong; nothing, where they are none."""
-    if np.isnan(own).all():
-        return
+    """Put the outputs of some rows of an entry where they belong."""
     if len(rows) == count:
         found[version] = own
         return
