@@ -4,7 +4,7 @@
 BIN := .venv/bin
 
 .PHONY: help setup demo test lint docs fuzz bench-serving bench-ledger bench-kill bench-replicas \
-	bench-overload bench-shadow bench-swap bench-drift clean
+	bench-overload bench-shadow bench-swap bench-drift bench-estimate clean
 
 help:
 	@echo "make demo   the whole loop on real servers and real digits, about 4 minutes"
@@ -22,6 +22,7 @@ help:
 	@echo "make bench-report  Evidently's pages on 100,000 rows by 20 columns: seconds, peak memory"
 	@echo "make bench-drift-cost  our monitors beside Evidently's batch check: rows a second, memory"
 	@echo "make bench-drift  false alarms against budget, delays beside river and Evidently (FULL=--full)"
+	@echo "make bench-estimate  accuracy without labels: error and cover, beside NannyML, about a minute"
 	@echo "make fuzz   20,000 requests that nobody would send, over every route, about 15 minutes"
 	@echo "make clean  remove the virtual environment and all caches"
 
@@ -74,6 +75,9 @@ bench-drift-cost: setup
 	@$(BIN)/python -m benchmarks.drift_cost
 bench-drift: setup
 	@$(BIN)/python -m benchmarks.drift $(FULL)
+
+bench-estimate: setup
+	@$(BIN)/python -m benchmarks.estimate
 
 fuzz: setup
 	@$(BIN)/python -m benchmarks.fuzz

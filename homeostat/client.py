@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import quote
 
 import httpx
 
@@ -100,7 +101,7 @@ class Gateway:
         return _checked(self._send("POST", f"/v1/models/{model}/predict", body, headers=pin))
 
     def label(self, labels: Sequence[Mapping[str, Any]]) -> Json:
-        """Send truths, each `{"id": ..., "label": ..., "source"?: ...}`.
+        """Send truths, each `{"id": ..., "label": ..., "source"?: ..., "revise"?: ...}`.
 
         Raises:
             HomeostatError: as `predict`; `fields["results"]` then says what became of each.
@@ -143,9 +144,15 @@ class Gateway:
             said["before"] = older["before"]
         return said
 
-    def labels(self, model: str) -> Json:
-        """How late a model's labels come, and accuracy with its coverage and bias."""
-        return self._get(f"/v1/models/{model}/labels")
+    def labels(self, model: str, as_of: str = "") -> Json:
+        """How late a model's labels come, and accuracy with its coverage and bias.
+
+        Args:
+            model: Its name.
+            as_of: As it was believed at that time (ISO 8601), and of the same as it is known now.
+        """
+        query = f"?as_of={quote(as_of, safe='')}" if as_of else ""
+        return self._get(f"/v1/models/{model}/labels{query}")
 
     def incidents(self, *, every: bool = False) -> list[Json]:
         """The open incidents; with `every` the newest hundred, resolved ones too."""

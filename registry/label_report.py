@@ -11,10 +11,13 @@ from numpy.typing import NDArray
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from homeostat.errors import InputError
 from monitoring.delays import MATURE, difference, learn_delays
-from registry.tables import BlockRow, LabelRow, LossRow, PredictionRow
+from registry.losses import known, revised, revisions
+from registry.tables import BlockRow, LossRow, PredictionRow
 
 SPAN = timedelta(days=7)
+MOST = 200_000  # labels that are read; of more the newest predictions' and so a shorter span
 _GROWTH = 1.1  # of the ages that predictions without a label are counted by
 
 Floats = NDArray[np.float64]
@@ -53,6 +56,11 @@ class LabelReport:
         quick: Mean loss of the mature labels that came sooner than their median.
         slow: Mean loss of the others.
         gap: 99 % limits of quick - slow: above 0, wrong answers are labelled sooner.
+        since: The first prediction that is looked at; later than `SPAN` says if there are more
+            than `MOST` labels: then `capped`.
+        revised: Labels that were revised.
+        as_of: The time at which all that was believed; None: it is what is known now.
+        known: The same predictions with the labels of now; None where that is no other time.
     """
 
     mature_after: float | None
@@ -62,14 +70,37 @@ class LabelReport:
     quick: float | None
     slow: float | None
     gap: tuple[float, float]
+    since: datetime
+    capped: bool
+    revised: int
+    as_of: datetime | None = None
+    known: Cohort | None = None
 
 
-def label_report(session: Session, model: str, now: datetime) -> LabelReport:
-    """Read the labels of predictions made in the last `SPAN`, of whichever version answered."""
-    start = now - SPAN
-    logged = _logged(session, model, start, now)
-    labelled = _labelled(session, model, start, now)
-    old, delay, loss = labelled.T if len(labelled) else np.zeros((3, 0))
+def label_report(
+    session: Session, model: str, now: datetime, as_of: datetime | None = None
+) -> LabelReport:
+    """Read the labels of predictions made in the last `SPAN`, of whichever version answered.
+
+    Args:
+        session: Open transaction.
+        model: The registered model's name.
+        now: The present moment.
+        as_of: Of the time before that moment, as it was believed then.
+
+    Raises:
+        InputError: that lies in the future.
+    """
+    if as_of is not None and as_of > now:
+        raise InputError(
+            f"{as_of.isoformat()} lies in the future: nothing is believed then yet.",
+            remedy="Give a moment that is over.",
+        )
+    end = as_of or now
+    start, capped = _start(session, model, end)
+    logged = _logged(session, model, start, end)
+    labelled = _labelled(session, model, start, end, end)
+    old, delay, loss, revision = labelled.T if len(labelled) else np.zeros((4, 0))
     edges = np.r_[0.0, _GROWTH ** np.arange(0, 150), np.inf]
     rows = np.histogram(logged[:, 0], edges, weights=logged[:, 1])[0]
     waiting = np.maximum(rows - np.histogram(old, edges)[0], 0.0)
@@ -87,7 +118,29 @@ def label_report(session: Session, model: str, now: datetime) -> LabelReport:
         quick=_mean(loss[ripe & quick]),
         slow=_mean(loss[ripe & ~quick]),
         gap=difference(loss[ripe & quick], loss[ripe & ~quick]),
+        since=start,
+        capped=capped,
+        revised=int(revision.sum()),
+        as_of=as_of,
+        known=_cohort(logged[:, 1], _labelled(session, model, start, end, now)[:, 2])
+        if as_of
+        else None,
     )
+
+
+def _start(session: Session, model: str, end: datetime) -> tuple[datetime, bool]:
+    """The first moment whose labels are looked at, and whether it is later than `SPAN` says."""
+    query = (
+        select(PredictionRow.at)
+        .join(LossRow, LossRow.prediction_id == PredictionRow.id)
+        .where(PredictionRow.model == model, PredictionRow.at.between(end - SPAN, end))
+        .where(LossRow.version == PredictionRow.version)
+        .order_by(PredictionRow.at.desc())
+        .offset(MOST)
+        .limit(1)
+    )
+    found = session.scalar(query)
+    return (end - SPAN, False) if found is None else (found, True)
 
 
 def _logged(session: Session, model: str, start: datetime, now: datetime) -> Floats:
@@ -106,26 +159,33 @@ def _logged(session: Session, model: str, start: datetime, now: datetime) -> Flo
     return _table(found, 2)
 
 
-def _labelled(session: Session, model: str, start: datetime, now: datetime) -> Floats:
-    """(L, 3) age now, age when the label came, both in seconds, and loss."""
+def _labelled(
+    session: Session, model: str, start: datetime, end: datetime, known_at: datetime
+) -> Floats:
+    """(L, 4) of predictions in [start, end] with what was known at a moment.
+
+    Their age at `end`, their age when the label came, both in seconds; loss; 1 if it was revised.
+    """
+    later = revisions(known_at)
     query = (
-        select(PredictionRow.at, LabelRow.at, LossRow.loss)
-        .join(
-            LabelRow,
-            (LabelRow.prediction_id == PredictionRow.id) & (LabelRow.status == "accepted"),
-        )
+        select(PredictionRow.at, LossRow.labelled_at, known(later), later.c.loss.is_not(None))
         .join(
             LossRow,
             (LossRow.prediction_id == PredictionRow.id)
             & (LossRow.version == PredictionRow.version),
         )
-        .where(PredictionRow.model == model, PredictionRow.at.between(start, now))
+        .outerjoin(later, revised(later))
+        .where(
+            PredictionRow.model == model,
+            PredictionRow.at.between(start, end),
+            LossRow.labelled_at <= known_at,
+        )
     )
     found = [
-        ((now - at).total_seconds(), max(0.0, (came - at).total_seconds()), loss)
-        for at, came, loss in session.execute(query)
+        ((end - at).total_seconds(), max(0.0, (came - at).total_seconds()), loss, revision)
+        for at, came, loss, revision in session.execute(query)
     ]
-    return _table(found, 3)
+    return _table(found, 4)
 
 
 def _table(rows: Sequence[tuple[float, ...]], width: int) -> Floats:
@@ -140,4 +200,4 @@ def _mean(losses: Floats) -> float | None:
     return float(losses.mean()) if len(losses) else None
 
 
-__all__ = ["MATURE", "SPAN", "Cohort", "LabelReport", "label_report"]
+__all__ = ["MATURE", "MOST", "SPAN", "Cohort", "LabelReport", "label_report"]

@@ -5,6 +5,7 @@
 | first for its prediction | `accepted` | yes |
 | again with the same value | `duplicate` | the first is enough |
 | again with another value | `conflict` | yes, beside the first, which stands |
+| the same, with the word `revise` | `revised` | it stands; the former is `superseded`, and stays |
 | for an id that is not in the log | `unknown` | yes, as an orphan, until the prediction shows up |
 """
 
@@ -15,12 +16,21 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Select, delete, select, text
+from sqlalchemy import ColumnElement, Select, delete, select, text, update
 from sqlalchemy.orm import Session
 
+from homeostat.errors import Unavailable
 from registry.json_text import storable, to_json
 from registry.log import PredictionRecord, find_predictions, keep_rows
-from registry.losses import LossPoint, loss_series, record_losses
+from registry.losses import (
+    LossPoint,
+    known,
+    loss_series,
+    record_losses,
+    revise_losses,
+    revised,
+    revisions,
+)
 from registry.statements import insert, insert_new, parts_of
 from registry.tables import LabelRow, LossRow, PredictionRow
 
@@ -36,19 +46,25 @@ __all__ = [
     "loss_series",
     "record_labels",
     "record_losses",
+    "revise_losses",
 ]
 
-LabelStatus = Literal["accepted", "duplicate", "conflict", "unknown"]
+LabelStatus = Literal["accepted", "duplicate", "conflict", "revised", "unknown"]
+_TRIES = 5  # of a look at a label that others revise meanwhile
 ACCEPTED_ONLY = text("status = 'accepted'")
 
 
 @dataclass(frozen=True)
 class LabelItem:
-    """A truth that somebody sends: any JSON value, and where it came from."""
+    """A truth that somebody sends: any JSON value, and where it came from.
+
+    `revise` says that it takes the place of the one that stands; without it they conflict.
+    """
 
     prediction_id: str
     value: Any
     source: str = ""
+    revise: bool = False
 
 
 @dataclass(frozen=True)
@@ -139,6 +155,7 @@ def labelled_rows_of(session: Session, ids: Collection[str]) -> list[LabelledRow
 
 def _labelled() -> Select[tuple[str, datetime, Any, Any, int, float]]:
     """Predictions with their accepted label, and the loss of the version that answered."""
+    later = revisions()
     return (
         select(
             PredictionRow.id,
@@ -146,7 +163,7 @@ def _labelled() -> Select[tuple[str, datetime, Any, Any, int, float]]:
             PredictionRow.row,
             LabelRow.value,
             PredictionRow.version,
-            LossRow.loss,
+            known(later),
         )
         .join(
             LabelRow,
@@ -157,6 +174,7 @@ def _labelled() -> Select[tuple[str, datetime, Any, Any, int, float]]:
             (LossRow.prediction_id == PredictionRow.id)
             & (LossRow.version == PredictionRow.version),
         )
+        .outerjoin(later, revised(later))
     )
 
 
@@ -180,6 +198,11 @@ def _judge(
     # Who lost to another process between the look and the insert is judged by the winner.
     standing |= _accepted(session, first.keys() - won)
     standing |= {prediction_id: first[prediction_id].value for prediction_id in won}
+    revising = {
+        item.prediction_id for item in items if item.revise and item.prediction_id in predictions
+    }
+    for prediction_id in sorted(revising):  # the one order that everybody takes
+        standing[prediction_id] = _held(session, prediction_id)
 
     outcomes = []
     kept: list[dict[str, Any]] = []
@@ -194,6 +217,10 @@ def _judge(
             won.remove(item.prediction_id)
         elif _same(standing[item.prediction_id], item.value):
             status = "duplicate"
+        elif item.revise:
+            status = "revised"
+            _supersede(session, _row(item, prediction.model, at, "accepted"))
+            standing[item.prediction_id] = item.value
         else:
             status = "conflict"
             kept.append(_row(item, prediction.model, at, "conflict"))
@@ -218,6 +245,32 @@ def _accept(
     ]
     statement = insert_new(session, LabelRow, LabelRow.prediction_id, where=ACCEPTED_ONLY)
     return set(session.scalars(statement.returning(LabelRow.prediction_id), rows))
+
+
+def _held(session: Session, prediction_id: str) -> Any:  # noqa: ANN401 - any JSON
+    """The value that stands, which nobody else revises before this transaction ends."""
+    query = select(LabelRow.value).where(
+        LabelRow.prediction_id == prediction_id, LabelRow.status == "accepted"
+    )
+    for _ in range(_TRIES):
+        # Who was ahead leaves the row that was waited for superseded: then the next one is sought.
+        found = session.execute(query.with_for_update()).first()
+        if found is not None:
+            return found.value
+    raise Unavailable(
+        f"The label of {prediction_id} is being revised by others.",
+        remedy="Send the revision again.",
+    )
+
+
+def _supersede(session: Session, row: dict[str, Any]) -> None:
+    """Put a label in the place of the one that stands, which stays as what was believed."""
+    session.execute(
+        update(LabelRow)
+        .where(LabelRow.prediction_id == row["prediction_id"], LabelRow.status == "accepted")
+        .values(status="superseded")
+    )
+    session.execute(insert(session, LabelRow), [row])
 
 
 def _keep(session: Session, rows: list[dict[str, Any]]) -> None:

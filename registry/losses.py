@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, Subquery, and_, func, select
 from sqlalchemy.orm import Session
 
 from registry.ledger import ROUTING
 from registry.statements import insert, insert_new
-from registry.tables import LabelCallRow, LedgerRow, LossRow, PredictionRow
+from registry.tables import LabelCallRow, LedgerRow, LossRevisionRow, LossRow, PredictionRow
 
 CALLS_PER_READ = 500
 
@@ -107,6 +107,42 @@ def record_losses(
         session.execute(insert_new(session, LossRow), rows)
 
 
+def revise_losses(session: Session, losses: Iterable[tuple[str, int, float, datetime]]) -> None:
+    """Add (prediction id, version, loss in [0, 1], revised at); what was believed before stays.
+
+    Evidence does not take them: a bet that was paid is not taken back, and the rows that somebody
+    revised are no fair sample of all.
+    """
+    names = ("prediction_id", "version", "loss", "at")
+    rows = [dict(zip(names, line, strict=True)) for line in losses]
+    if rows:
+        session.execute(insert(session, LossRevisionRow), rows)
+
+
+def revisions(as_of: datetime | None = None) -> Subquery:
+    """The newest revised loss of each prediction and version, as a table to join; see `known`."""
+    newest = select(func.max(LossRevisionRow.id)).group_by(
+        LossRevisionRow.prediction_id, LossRevisionRow.version
+    )
+    if as_of is not None:
+        newest = newest.where(LossRevisionRow.at <= as_of)
+    return (
+        select(LossRevisionRow.prediction_id, LossRevisionRow.version, LossRevisionRow.loss)
+        .where(LossRevisionRow.id.in_(newest))
+        .subquery()
+    )
+
+
+def revised(table: Subquery) -> ColumnElement[bool]:
+    """Joins (outer) `revisions` to the losses."""
+    return and_(table.c.prediction_id == LossRow.prediction_id, table.c.version == LossRow.version)
+
+
+def known(table: Subquery) -> ColumnElement[float]:
+    """The loss as `revisions`, joined by `revised`, has it; the first where there is none."""
+    return func.coalesce(table.c.loss, LossRow.loss)
+
+
 def loss_series(
     session: Session, model: str, start: datetime, end: datetime, *, shadows: bool = False
 ) -> list[LossPoint]:
@@ -119,17 +155,18 @@ def loss_series(
         end: The first moment that is no longer taken.
         shadows: Also those of versions whose answers nobody saw.
     """
-    answered = LossRow.version == PredictionRow.version
+    answered, later = LossRow.version == PredictionRow.version, revisions()
     query = (
         select(
             PredictionRow.id,
             PredictionRow.at,
             LossRow.version,
-            LossRow.loss,
+            known(later),
             answered,
             LossRow.labelled_at,
         )
         .join(LossRow, LossRow.prediction_id == PredictionRow.id)
+        .outerjoin(later, revised(later))
         .where(PredictionRow.model == model, PredictionRow.at >= start, PredictionRow.at < end)
         .order_by(PredictionRow.at, PredictionRow.id, LossRow.version)
     )
@@ -144,10 +181,16 @@ def loss_series(
 def mean_loss(
     session: Session, model: str, version: int, start: datetime, end: datetime
 ) -> tuple[int, float]:
-    """How many predictions made in [start, end] have a loss of a version, and the mean of it."""
+    """How many predictions made in [start, end] have a loss of a version, and the mean of it.
+
+    With what is known now: revised labels count as they were revised.
+    """
+    later = revisions()
     query = (
-        select(func.count(), func.avg(LossRow.loss))
+        select(func.count(), func.avg(known(later)))
+        .select_from(LossRow)
         .join(PredictionRow, PredictionRow.id == LossRow.prediction_id)
+        .outerjoin(later, revised(later))
         .where(
             PredictionRow.model == model,
             PredictionRow.at.between(start, end),

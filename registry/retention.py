@@ -20,6 +20,7 @@ from registry.tables import (
     BlockRow,
     LabelRow,
     LineageRow,
+    LossRevisionRow,
     LossRow,
     PredictionRow,
     ReleaseRow,
@@ -160,7 +161,7 @@ def forget_predictions(
         if len(ids) >= limit:
             break
     if ids:
-        for table in (LabelRow, LossRow, ShadowRow):
+        for table in (LabelRow, LossRow, LossRevisionRow, ShadowRow):
             session.execute(delete(table).where(table.prediction_id.in_(ids)))
         session.execute(delete(PredictionRow).where(PredictionRow.id.in_(ids)))
     return len(ids) + _forget_blocks(session, model, spans, limit - len(ids))

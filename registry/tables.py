@@ -97,7 +97,10 @@ class ShadowRow(Table):
 
 
 class LabelRow(Table):
-    """A truth that somebody sent; at most one of a prediction is accepted."""
+    """A truth that somebody sent; at most one of a prediction is accepted.
+
+    One that was `superseded` had been accepted, from its moment to that of the next.
+    """
 
     __tablename__ = "labels"
     __table_args__ = (
@@ -137,6 +140,22 @@ class LossRow(Table):
     labelled_at: Mapped[datetime]
     call: Mapped[int] = mapped_column(BigInteger, server_default="0")
     generation: Mapped[int] = mapped_column(server_default="0")
+
+
+class LossRevisionRow(Table):
+    """A loss as a revised label has it, from `at` on; rows are added and never changed.
+
+    The first stays in `losses`, where the detectors count it.
+    """
+
+    __tablename__ = "loss_revisions"
+    __table_args__ = (Index(None, "prediction_id", "version"),)
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True)
+    prediction_id: Mapped[str] = mapped_column(Uuid)
+    version: Mapped[int]
+    loss: Mapped[float]
+    at: Mapped[datetime]
 
 
 class LabelCallRow(Table):

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from monitoring import EvidencePoint
 from registry.blocks import batches_of, overlapping
+from registry.losses import known, revised, revisions
 from registry.tables import BlockRow, EvidenceRow, LossRow, PredictionRow
 
 # Losses are counted on a grid of this many steps: an interval needs their distribution, and a
@@ -74,14 +75,17 @@ def tally_losses(session: Session, model: str, edges: Sequence[datetime]) -> lis
     By the time of prediction, not by the arrival of labels.
     """
     # As literals: PostgreSQL takes two parameters for two expressions, even of the same value.
-    step = func.round(LossRow.loss * literal_column(str(float(GRID)))).label("step")
+    later = revisions()
+    step = func.round(known(later) * literal_column(str(float(GRID)))).label("step")
     query = (
-        select(LossRow.version, step, func.count(), func.sum(LossRow.loss))
+        select(LossRow.version, step, func.count(), func.sum(known(later)))
+        .select_from(LossRow)
         .join(
             PredictionRow,
             (PredictionRow.id == LossRow.prediction_id)
             & (PredictionRow.version == LossRow.version),
         )
+        .outerjoin(later, revised(later))
         .group_by(LossRow.version, step)
     )
     found = []

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.concurrency import run_in_threadpool
+from pydantic import AwareDatetime
 
 from registry.promotion import grant_override
 from serving import requests, views
@@ -44,9 +45,9 @@ def routes(gateway: Gateway) -> APIRouter:
         return views.history(gateway, model, limit, before)
 
     @router.get("/models/{model}/labels")
-    def labels(model: str, _: Reader) -> dict[str, Any]:
-        """How late a model's labels come, and what they say, with coverage and bias."""
-        return views.labels(gateway, model)
+    def labels(model: str, _: Reader, as_of: AwareDatetime | None = None) -> dict[str, Any]:
+        """How late a model's labels come, and what they say (or said at a time), with bias."""
+        return views.labels(gateway, model, as_of)
 
     @router.get("/incidents")
     def incidents(caller: Reader, model: str | None = None, every: bool = False) -> dict[str, Any]:

@@ -141,7 +141,7 @@ def _routes(gateway: Gateway) -> APIRouter:
                 remedy="Send them in several requests.",
                 limit=most,
             )
-        items = [LabelItem(one.id, one.label, one.source) for one in body.labels]
+        items = [LabelItem(one.id, one.label, one.source, one.revise) for one in body.labels]
         return _labelled(await run_in_threadpool(gateway.feedback.take, items, caller.models))
 
     @router.get("/models")
@@ -184,7 +184,8 @@ def _labelled(results: list[LabelResult]) -> dict[str, Any]:
     if conflict := by_status.get("conflict"):
         raise ConflictingLabel(
             f"The label of {conflict.id} contradicts the first one, which stands.",
-            remedy="The second is kept beside it; the other labels were taken.",
+            remedy="The second is kept beside it; with `revise` it takes its place. The "
+            "other labels were taken.",
             results=shown,
         )
     if unknown := by_status.get("unknown"):

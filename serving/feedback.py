@@ -26,7 +26,13 @@ from sqlalchemy.orm import Session
 
 from homeostat.errors import HomeostatError
 from models.learner import Learner
-from registry.labels import LabelItem, LabelOutcome, record_labels, record_losses
+from registry.labels import (
+    LabelItem,
+    LabelOutcome,
+    record_labels,
+    record_losses,
+    revise_losses,
+)
 from registry.log import predictions_elsewhere
 from registry.losses import CALLS_PER_READ, LossCall, begin_call, loss_calls, newest_call
 from serving.maturing import Maturing
@@ -35,7 +41,7 @@ from serving.scoring import Scored, score
 
 logger = logging.getLogger(__name__)
 
-Status = Literal["accepted", "duplicate", "conflict", "unknown", "invalid"]
+Status = Literal["accepted", "duplicate", "conflict", "revised", "unknown", "invalid"]
 Calls = dict[str, LossCall]  # by model
 
 
@@ -205,11 +211,20 @@ class Feedback:
         return outcomes, calls
 
     def _keep(self, session: Session, scored: Sequence[Scored]) -> Calls:
-        """Keep losses under the next number of each model."""
+        """Keep losses under the next number of each model; those of revised labels beside them."""
         now = self._parts.clock()
+        later = [one for one in scored if one.revised]
+        revise_losses(
+            session,
+            [
+                (one.prediction_id, version, loss, now)
+                for one in later
+                for version, loss in one.row.losses.items()
+            ],
+        )
         calls: Calls = {}
-        for model in sorted({one.model for one in scored}):
-            own = [one for one in scored if one.model == model]
+        for model in sorted({one.model for one in scored if not one.revised}):
+            own = [one for one in scored if one.model == model and not one.revised]
             call = begin_call(session, model)
             record_losses(
                 session,

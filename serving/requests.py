@@ -26,11 +26,15 @@ class PredictBody(Strict):
 
 
 class Label(Strict):
-    """The truth of one prediction, by the prediction's id."""
+    """The truth of one prediction, by the prediction's id.
+
+    `revise`: it takes the place of another that came before, which is kept as what was believed.
+    """
 
     id: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
     label: Any
     source: Annotated[str, msgspec.Meta(max_length=200)] = ""
+    revise: bool = False
 
 
 class LabelsBody(Strict):

@@ -25,11 +25,12 @@ FindLearner = Callable[[str, int], Learner | None]
 
 @dataclass(frozen=True)
 class Scored:
-    """The losses on one accepted label."""
+    """The losses on one accepted label; `revised`: it took the place of another."""
 
     model: str
     prediction_id: str
     row: LabelledLoss
+    revised: bool = False
 
 
 def score(
@@ -46,7 +47,7 @@ def score(
     groups: dict[tuple[str, int, int], list[tuple[int, Outputs]]] = {}
     for place, outcome in enumerate(outcomes):
         prediction = outcome.prediction
-        if outcome.status != "accepted" or prediction is None:
+        if outcome.status not in ("accepted", "revised") or prediction is None:
             continue
         moments[place] = (prediction.model, prediction.id, prediction.at)
         losses[place] = {}
@@ -61,7 +62,12 @@ def score(
         for place, loss in _scores(learner, members, outcomes, reasons).items():
             losses[place][version] = loss
     scored = [
-        Scored(model, prediction_id, LabelledLoss(at, losses[place]))
+        Scored(
+            model,
+            prediction_id,
+            LabelledLoss(at, losses[place]),
+            outcomes[place].status == "revised",
+        )
         for place, (model, prediction_id, at) in moments.items()
         if losses[place]
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from monitoring.estimates import checked
@@ -195,24 +195,27 @@ def history(gateway: Gateway, name: str, limit: int, before: int | None) -> dict
     }
 
 
-def labels(gateway: Gateway, name: str) -> dict[str, Any]:
-    """What a model's labels of the last days can tell.
+def labels(gateway: Gateway, name: str, as_of: datetime | None = None) -> dict[str, Any]:
+    """What a model's labels of the last days can tell, or could at an earlier time.
 
     Raises:
+        InputError: that time lies in the future.
         UnknownModel: there is no such model.
         Unavailable: the database is away.
     """
     split, watch, now = gateway.fleet.get(name), gateway.watches[name], gateway.parts.clock()
     estimate = watch.estimate()
     with gateway.parts.reading() as session:
-        found = label_report(session, name, now)
-        if split is not None and found.mature_after is not None:
+        found = label_report(session, name, now, as_of)
+        if as_of is None and split is not None and found.mature_after is not None:
             start, ripe = now - KEPT, now - timedelta(seconds=found.mature_after)
             known = mean_loss(session, name, split.champion.version, start, ripe)
             estimate = checked(estimate, watch.estimate(start, ripe), *known)
     cohorts = {"mature": found.mature, "immature": found.immature}
     covered = {key: asdict(one) | {"coverage": one.coverage} for key, one in cohorts.items()}
-    return {"model": name, "estimate": estimate.to_json()} | asdict(found) | covered
+    shown = _moments(asdict(found) | covered)
+    # What was estimated at an earlier time is not kept.
+    return {"model": name} | ({} if as_of else {"estimate": estimate.to_json()}) | shown
 
 
 def incidents(gateway: Gateway, names: Sequence[str] | None, *, every: bool) -> dict[str, Any]:

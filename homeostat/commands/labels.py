@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
-from homeostat.commands.output import AsJson, ModelName, say, show_json, show_table
+from homeostat.commands.output import AsJson, ModelName, say, show_json, show_table, when
 
 
 def add_to(app: typer.Typer) -> None:
@@ -14,21 +14,36 @@ def add_to(app: typer.Typer) -> None:
     app.command()(labels)
 
 
-def labels(model: ModelName, as_json: AsJson = False) -> None:
+def labels(
+    model: ModelName,
+    as_of: Annotated[
+        str,
+        typer.Option(
+            "--as-of", metavar="TIME", help="As it was believed then, beside what is known now."
+        ),
+    ] = "",
+    as_json: AsJson = False,
+) -> None:
     """Show how late a model's labels come, and accuracy with its coverage and bias."""
     from homeostat.client import Gateway
+    from homeostat.clock import utc_now
+    from homeostat.commands.ledger import moment_of
     from homeostat.settings import load_settings
 
     with Gateway.of(load_settings()) as gateway:
-        said = gateway.labels(model)
+        said = gateway.labels(model, moment_of(as_of, utc_now()).isoformat() if as_of else "")
     if as_json:
         show_json(said)
         return
-    say(_estimated(said["estimate"]))
+    if "estimate" in said:
+        say(_estimated(said["estimate"]))
     after = said["mature_after"]
     if after is None:
-        say("No label came for what was predicted in the last 7 days.")
+        say("No label came for what was predicted in those 7 days.")
         return
+    if said["capped"]:
+        since = when(said["since"])
+        say(f"Of so many labels only predictions since {since} are looked at, not of 7 days.")
     say(f"95 % of the labels that come are there after {after:.0f} s.")
     say(f"Of all predictions {said['final']:.1%} get one, as far as is known.")
     names = {"mature": "older than that", "immature": "younger: immature"}
@@ -36,6 +51,13 @@ def labels(model: ModelName, as_json: AsJson = False) -> None:
         ("predicted", "predictions", "labelled", "coverage", "accuracy"),
         [_line(names[name], said[name]) for name in names],
     )
+    if said["known"] is not None:
+        show_table(
+            ("the same", "predictions", "labelled", "coverage", "accuracy"),
+            [_line("as known now", said["known"])],
+        )
+    if said["revised"]:
+        say(f"{said['revised']} labels were revised; evidence holds what was sent first.")
     low, high = said["gap"]
     if low > 0:
         say(

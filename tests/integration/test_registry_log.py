@@ -112,6 +112,48 @@ def test_a_label_is_accepted_once_and_the_first_stands(session: Session) -> None
     assert sorted(tuple(row) for row in kept) == [("accepted", 4), ("conflict", 5), ("orphan", 1)]
 
 
+def test_a_revised_label_stands_and_what_was_believed_before_stays(session: Session) -> None:
+    logged = record()
+    log_predictions(session, [logged])
+    record_labels(session, [LabelItem(logged.id, 4)], NOON)
+    items = [
+        LabelItem(logged.id, 5, "ann", revise=True),
+        LabelItem(logged.id, 5, revise=True),
+        LabelItem(logged.id, 4),
+        LabelItem("no-such-id", 1, revise=True),
+    ]
+    outcomes = record_labels(session, items, NOON + SECOND)
+    assert [one.status for one in outcomes] == ["revised", "duplicate", "conflict", "unknown"]
+    (back,) = record_labels(session, [LabelItem(logged.id, 4, revise=True)], NOON + SECOND * 2)
+    assert back.status == "revised"
+    kept = session.execute(
+        select(LabelRow.status, LabelRow.value, LabelRow.at)
+        .where(LabelRow.status.in_(["accepted", "superseded"]))
+        .order_by(LabelRow.at)
+    ).all()
+    assert [tuple(row) for row in kept] == [
+        ("superseded", 4, NOON),
+        ("superseded", 5, NOON + SECOND),
+        ("accepted", 4, NOON + SECOND * 2),
+    ]
+    assert [row.value for row in labelled_rows(session, "digits", NOON - SECOND, 9)] == [4]
+
+
+def test_of_many_who_revise_at_once_one_label_stands(maker: sessionmaker[Session]) -> None:
+    logged = [record(number) for number in range(5)]
+    with maker.begin() as session:
+        log_predictions(session, logged)
+        record_labels(session, [LabelItem(one.id, 0) for one in logged], NOON)
+    outcomes = at_once(
+        maker, [[LabelItem(one.id, value, revise=True) for one in logged] for value in range(1, 5)]
+    )
+    assert outcomes == ["revised"] * 20
+    with maker() as session:
+        rows = session.execute(select(LabelRow.status, LabelRow.prediction_id)).all()
+    assert sum(row.status == "accepted" for row in rows) == len(logged)
+    assert sum(row.status == "superseded" for row in rows) == 4 * len(logged)
+
+
 def test_true_is_another_label_than_one(session: Session) -> None:
     logged = record()
     log_predictions(session, [logged])
@@ -139,31 +181,37 @@ def test_a_label_before_its_prediction_is_joined_when_it_shows_up(session: Sessi
     assert late.status == "duplicate"
 
 
-def test_of_many_who_label_at_once_one_is_accepted(maker: sessionmaker[Session]) -> None:
-    logged = [record(number) for number in range(10)]
-    with maker.begin() as session:
-        log_predictions(session, logged)
+def at_once(maker: sessionmaker[Session], batches: list[list[LabelItem]]) -> list[str]:
+    """What becomes of labels that as many threads send at once, each in another order."""
     statuses: list[str] = []
     failures: list[BaseException] = []
-    barrier = threading.Barrier(6, timeout=60)
+    barrier = threading.Barrier(len(batches), timeout=60)
 
-    def label(value: int) -> None:
+    def label(place: int) -> None:
         try:
             barrier.wait()
-            # Each in another order, as clients do.
-            items = [LabelItem(item.id, value) for item in logged]
+            items = batches[place] if place % 2 else batches[place][::-1]
             with maker.begin() as session:
-                outcomes = record_labels(session, items if value % 2 else items[::-1], NOON)
+                outcomes = record_labels(session, items, NOON)
             statuses.extend(item.status for item in outcomes)
         except BaseException as error:  # noqa: BLE001 - shown by the assertion below
             failures.append(error)
 
-    threads = [threading.Thread(target=label, args=(value,)) for value in range(6)]
+    threads = [threading.Thread(target=label, args=(place,)) for place in range(len(batches))]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert failures == []
+    return statuses
+
+
+def test_of_many_who_label_at_once_one_is_accepted(maker: sessionmaker[Session]) -> None:
+    logged = [record(number) for number in range(10)]
+    with maker.begin() as session:
+        log_predictions(session, logged)
+    every = [[LabelItem(item.id, value) for item in logged] for value in range(6)]
+    statuses = at_once(maker, every)
     assert statuses.count("accepted") == len(logged)
     assert statuses.count("conflict") == 5 * len(logged)
 

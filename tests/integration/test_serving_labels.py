@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -67,3 +68,39 @@ def test_accuracy_is_immature_until_slow_labels_are_in_and_says_which_come_first
     assert said["immature"]["loss"] == 1.0  # only the complaints are in
     assert said["gap"][0] > 0
     assert (said["quick"], said["slow"]) == (1.0, 0.0)
+
+
+def test_a_revised_label_changes_past_accuracy_and_both_views_stay(
+    station: Callable[..., Station], hand_clock: HandClock
+) -> None:
+    """40 of 80 answers are told wrong; 30 of these labels were wrong themselves."""
+    here = station(Policy(), poll_seconds=3600.0)
+    here.serve(1, hand_clock())
+    truths = here.says(1, ROWS)
+    gateway = Gateway(here.settings, hand_clock)
+    with TestClient(create_app(here.settings, gateway), headers=AUTH) as client:
+        answer = client.post("/v1/models/digits/predict", json={"rows": ROWS}).json()
+        ids = [one["id"] for one in answer["predictions"]]
+        hand_clock.advance(10)
+        first = [{"id": ids[n], "label": (truths[n] + (n < 40)) % 10} for n in range(len(ids))]
+        assert client.post("/v1/labels", json={"labels": first}).status_code == 200
+        seen = {one.detector: one.rows for one in gateway.watches["digits"].samples()}
+        hand_clock.advance(10)
+        then = hand_clock()
+        hand_clock.advance(10)
+        fixes = [{"id": ids[n], "label": truths[n]} for n in range(30)]
+        refused = client.post("/v1/labels", json={"labels": fixes})
+        assert refused.status_code == 409
+        assert "`revise`" in refused.json()["remedy"]
+        wanted = [one | {"revise": True} for one in fixes]
+        told = client.post("/v1/labels", json={"labels": wanted}).json()["results"]
+        assert {one["status"] for one in told} == {"revised"}
+        after = {one.detector: one.rows for one in gateway.watches["digits"].samples()}
+        assert after["loss"] == seen["loss"] == 80  # a bet that was paid is not taken back
+        now = client.get("/v1/models/digits/labels").json()
+        past = client.get("/v1/models/digits/labels", params={"as_of": then.isoformat()}).json()
+        late = {"as_of": (then + timedelta(days=9)).isoformat()}
+        assert client.get("/v1/models/digits/labels", params=late).status_code == 422
+    assert (now["mature"]["loss"], now["revised"]) == (10 / 80, 30)
+    assert (past["mature"]["loss"], past["revised"]) == (40 / 80, 0)
+    assert past["known"]["loss"] == 10 / 80
