@@ -21,7 +21,7 @@ help:
 	@echo "make bench-shadow  what versions in shadow cost the champion's callers, about 4 minutes"
 	@echo "make bench-report  Evidently's pages on 100,000 rows by 20 columns: seconds, peak memory"
 	@echo "make bench-drift-cost  our monitors beside Evidently's batch check: rows a second, memory"
-	@echo "make bench-drift  false alarms against budget, delays beside river and Evidently (FULL=--full)"
+	@echo "make bench-drift  false alarms against budget, delays beside river, frouros, Evidently (FULL=--full)"
 	@echo "make bench-estimate  accuracy without labels: error and cover, beside NannyML, about a minute"
 	@echo "make fuzz   20,000 requests that nobody would send, over every route, about 15 minutes"
 	@echo "make clean  remove the virtual environment and all caches"

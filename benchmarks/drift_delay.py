@@ -111,7 +111,6 @@ def print_table(
     sides: Sequence[Tuned],
     changes: Sequence[Change],
     amounts: Amounts,
-    bounds: Sequence[float] = (),
 ) -> None:
     """Median delays of all sides on all changes, and the bound of theory where there is one."""
     running: list[list[Future[Alarms]]] = []
@@ -127,12 +126,12 @@ def print_table(
     )
     for number, side in enumerate(sides):
         print(f"  [{number}] {side.shown}: {side.rate:.2f} false alarms per 10,000")
-    columns = [f"[{number}]" for number in range(len(sides))] + (["bound"] if bounds else [])
+    columns = [f"[{number}]" for number in range(len(sides))] + ["bound"]
     print(f"{'':<30}" + "".join(f"{name:>13}" for name in columns))
     for index, change in enumerate(changes):
         cells = [told(delays(future.result(), amounts.before)) for future in running[index]]
-        if bounds:
-            cells.append("" if math.isnan(bounds[index]) else f"{bounds[index]:,.0f}")
+        least = bound(change.divergence)
+        cells.append("" if math.isnan(least) else f"{least:,.0f}")
         print(f"{change.name:<30}" + "".join(f"{cell:>13}" for cell in cells), flush=True)
     print_ratios(running, amounts.before)
 
@@ -151,12 +150,10 @@ def print_ratios(running: Sequence[Sequence[Future[Alarms]]], before: int) -> No
     print(f"{'our delay x (geometric mean)':<30}" + "".join(f"{cell:>13}" for cell in cells))
 
 
-def bound(before: float, after: float) -> float:
-    """What no detector of this budget can beat in its worst expected delay, of 0/1 errors.
+def bound(divergence: float) -> float:
+    """What no detector of this budget can beat in its worst expected delay.
 
     log(budget) / KL(after, before), to first order (Lorden 1971; Moustakides 1986), for one who
-    knows both rates. Not of medians: a lucky stream is seen sooner.
+    knows both distributions. Not of medians: a lucky stream is seen sooner.
     """
-    divergence = after * math.log(after / before)
-    divergence += (1 - after) * math.log((1 - after) / (1 - before))
     return math.log(BUDGET) / divergence

@@ -19,9 +19,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.drift_streams import CODED, PREDICTED
 from benchmarks.environments import python_of
 from benchmarks.servers import ROOT
-from homeostat.schema import Feature
+from homeostat.schema import Feature, Task
 from monitoring import InputDetector, LossDetector, LossReference, Profile
 
 Floats = NDArray[np.float64]
@@ -77,30 +78,36 @@ def loss_alarms(stream: Floats, reference: int, budget: int, tolerance: float = 
     return found
 
 
-def profile_of(values: Floats, coded: Sequence[int] = ()) -> Profile:
-    """The profile of (N, F) rows; their predictions and confidences are constant."""
+def profile_of(values: Floats, coded: Sequence[int] = (), outputs: Floats | None = None) -> Profile:
+    """The profile of (N, F) rows with (N, 2) classes and confidences, or constant ones."""
     codes = tuple(str(code) for code in range(10))
     features = [
         Feature(f"f{i}", "categorical", codes) if i in coded else Feature(f"f{i}")
         for i in range(values.shape[1])
     ]
     still = np.zeros(len(values))
-    return Profile.from_reference(features, "regression", values, still, still, still)
+    task: Task = "regression" if outputs is None else "classification"
+    classes, confidence = (still, still) if outputs is None else outputs.T
+    return Profile.from_reference(features, task, values, classes, confidence, still)
 
 
 def input_alarms(stream: Floats, reference: int, budget: int, tolerance: float = 0.0) -> list[int]:
-    """Where an `InputDetector` alarms in (T, F) rows."""
-    coded = [i for i in range(stream.shape[1]) if i % 20 >= 16]
-    detector = InputDetector(profile_of(stream[:reference], coded), budget, tolerance)
-    return watch(detector, stream[reference:])
+    """Where an `InputDetector` alarms in (T, F + 2) rows with their classes and confidences."""
+    rows, outputs = stream[:, :PREDICTED], stream[:, PREDICTED:]
+    profile = profile_of(rows[:reference], range(CODED, PREDICTED), outputs[:reference])
+    detector = InputDetector(profile, budget, tolerance)
+    return watch(detector, rows[reference:], STEP, outputs[reference:])
 
 
-def watch(detector: InputDetector, rows: Floats, step: int = STEP) -> list[int]:
-    """Where it alarms in (T, F) rows that come `step` at once."""
+def watch(
+    detector: InputDetector, rows: Floats, step: int = STEP, outputs: Floats | None = None
+) -> list[int]:
+    """Where it alarms in (T, F) rows that come `step` at once; without outputs, constant ones."""
     found = []
+    answers = np.zeros((len(rows), 2)) if outputs is None else outputs
     for end in range(step, len(rows) + 1, step):
-        still = np.zeros(step)
-        detector.update(rows[end - step : end], still, still)
+        part = slice(end - step, end)
+        detector.update(rows[part], *answers[part].T)
         if detector.drift_detected:
             found.append(end)
             detector.reset()

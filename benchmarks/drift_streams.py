@@ -5,6 +5,7 @@ Shapes: S streams, T rows (or labels) of each, F features.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,6 +19,9 @@ FEATURES = 20
 CODES = np.array([0.3, 0.2, 0.1, 0.1, 0.08, 0.07, 0.05, 0.04, 0.03, 0.03])
 CODED = 16  # the first of four features that hold a code from 0 to 9
 RAMP = 2_000  # rows (labels) over which a gradual change comes
+PREDICTED, CONFIDENCE = 20, 21  # columns of what a model of three classes makes of the first six
+WEIGHTS = np.random.default_rng(5).normal(size=(6, 3))
+PAIRS = np.kron(np.eye(3), np.array([[1.0, 0.8], [0.8, 1.0]]))  # covariance of the first six
 PERIOD = 1_000  # rows (labels) of a recurring change: half of them changed, half as before
 
 
@@ -29,11 +33,13 @@ class Change:
         name: In the table.
         draw: Of a generator, a length and how far the change has come (T,) in [0, 1]: T rows.
         course: How it comes: `abrupt`, `gradual` or `recurring`.
+        divergence: KL of one row (label) after from before, in nats, where it is known.
     """
 
     name: str
     draw: Callable[[Rng, Floats], Floats]
     course: str = "abrupt"
+    divergence: float = math.nan
 
     def streams(self, seed: int, streams: int, before: int, after: int) -> Floats:
         """(S, before + after) labels or (S, before + after, F) rows; the change at `before`."""
@@ -125,29 +131,106 @@ def prior(rng: Rng, share: Floats) -> Floats:
     return values
 
 
+def rotated(rng: Rng, share: Floats) -> Floats:
+    """The correlations of three pairs go from 0.8 to -0.8; each feature by itself stays."""
+    values = rows(rng, len(share))
+    for pair in (0, 2, 4):
+        values[:, pair + 1] -= 1.6 * share * values[:, pair]
+    return values
+
+
+def answered(draw: Callable[[Rng, Floats], Floats]) -> Callable[[Rng, Floats], Floats]:
+    """Rows with the class that a model predicts for them, and its confidence."""
+
+    def with_outputs(rng: Rng, share: Floats) -> Floats:
+        values = draw(rng, share)
+        scores = np.exp(values[:, :6] @ WEIGHTS)
+        outputs = np.column_stack([scores.argmax(1), scores.max(1) / scores.sum(1)])
+        return np.hstack([values, outputs])
+
+    return with_outputs
+
+
+def answered_otherwise(rng: Rng, share: Floats) -> Floats:
+    """A tenth of all predictions goes from the first class to the second; the rows stay."""
+    values = answered(still_rows)(rng, share)
+    classes = values[:, PREDICTED]
+    first = (classes == 0).mean()
+    classes[(classes == 0) & (rng.random(len(share)) < share * 0.1 / first)] = 1
+    return values
+
+
+def less_sure(rng: Rng, share: Floats) -> Floats:
+    """Confidence falls by a quarter of its distance from one third; the rows stay."""
+    values = answered(still_rows)(rng, share)
+    values[:, CONFIDENCE] -= 0.25 * share * (values[:, CONFIDENCE] - 1 / 3)
+    return values
+
+
+def still_rows(rng: Rng, share: Floats) -> Floats:
+    """Rows that do not change."""
+    return rows(rng, len(share))
+
+
+def of_errors(before: float, after: float) -> float:
+    """Divergence of one 0/1 error, in nats."""
+    divergence = after * math.log(after / before)
+    return divergence + (1 - after) * math.log((1 - after) / (1 - before))
+
+
+def of_normals(mean: Floats, after: Floats) -> float:
+    """Divergence of the first six features with this mean and covariance from their own."""
+    known = np.linalg.inv(PAIRS)
+    spread = np.trace(known @ after) - 6 + np.linalg.slogdet(PAIRS)[1] - np.linalg.slogdet(after)[1]
+    return float(mean @ known @ mean + spread) / 2
+
+
+def moved(features: list[int], by: float) -> float:
+    """Divergence of features of the first six that move by so many standard deviations."""
+    mean = np.zeros(6)
+    mean[features] = by
+    return of_normals(mean, PAIRS)
+
+
 def correlated(rng: Rng, length: int, features: int) -> Floats:
     """Features that all share one factor: pairwise correlation 0.64."""
     return 0.8 * rng.normal(size=(length, 1)) + 0.6 * rng.normal(size=(length, features))
 
 
+_WIDER = np.diag([1.5, 1.0, 1.5, 1.0, 1.5, 1.0])
+_TURNED = np.kron(np.eye(3), np.array([[1.0, -0.8], [-0.8, 1.0]]))
+_RECODED = 0.2 * math.log(0.2 / 0.3) + 0.14 * math.log(0.14 / 0.04)
+
 LABELS = (
-    Change("errors 10 to 15 %", errors(0.10, 0.15)),
-    Change("errors 10 to 20 %", errors(0.10, 0.20)),
-    Change("errors 10 to 30 %", errors(0.10, 0.30)),
-    Change("errors 2 to 4 %", errors(0.02, 0.04)),
+    Change("errors 10 to 15 %", errors(0.10, 0.15), divergence=of_errors(0.10, 0.15)),
+    Change("errors 10 to 20 %", errors(0.10, 0.20), divergence=of_errors(0.10, 0.20)),
+    Change("errors 10 to 30 %", errors(0.10, 0.30), divergence=of_errors(0.10, 0.30)),
+    Change("errors 2 to 4 %", errors(0.02, 0.04), divergence=of_errors(0.02, 0.04)),
     Change("errors 10 to 30 %, gradual", errors(0.10, 0.30), "gradual"),
     Change("errors 10 to 20 %, recurring", errors(0.10, 0.20), "recurring"),
     Change("losses 0.20 to 0.30", losses(0.20, 0.30)),
 )
 INPUTS = (
-    Change("one mean by 0.25 sd", shifted([0], 0.25)),
-    Change("one mean by 1 sd", shifted([0], 1.0)),
-    Change("five means by 0.5 sd", shifted(list(range(5)), 0.5)),
-    Change("three spreads by 1.5", spread([0, 2, 4], 1.5)),
-    Change("one category by 0.1", recoded(0.1)),
-    Change("prior of a class", prior),
-    Change("five means, gradual", shifted(list(range(5)), 0.5), "gradual"),
-    Change("one mean by 1 sd, recurring", shifted([0], 1.0), "recurring"),
+    Change("one mean by 0.25 sd", answered(shifted([0], 0.25)), divergence=moved([0], 0.25)),
+    Change("one mean by 1 sd", answered(shifted([0], 1.0)), divergence=moved([0], 1.0)),
+    Change(
+        "five means by 0.5 sd",
+        answered(shifted(list(range(5)), 0.5)),
+        divergence=moved(list(range(5)), 0.5),
+    ),
+    Change(
+        "three spreads by 1.5",
+        answered(spread([0, 2, 4], 1.5)),
+        divergence=of_normals(np.zeros(6), _WIDER @ PAIRS @ _WIDER),
+    ),
+    Change("one category by 0.1", answered(recoded(0.1)), divergence=_RECODED),
+    Change("prior of a class", answered(prior)),
+    Change("predicted class by 0.1", answered_otherwise),
+    Change("confidence falls", less_sure),
+    Change("rotation", answered(rotated), divergence=of_normals(np.zeros(6), _TURNED)),
+    Change("five means, gradual", answered(shifted(list(range(5)), 0.5)), "gradual"),
+    Change("one mean by 1 sd, recurring", answered(shifted([0], 1.0)), "recurring"),
 )
+CONCEPT = Change("concept only", answered(still_rows))  # the rows say nothing of it
 STILL_ERRORS = Change("errors of 10 %", errors(0.10, 0.10))
-STILL_ROWS = Change("rows", lambda rng, share: rows(rng, len(share)))
+STILL_ROWS = Change("rows", answered(still_rows))

@@ -35,7 +35,7 @@ def alarms(stream: NDArray[np.float64], skip: int, threshold: float) -> list[int
     for end in range(WINDOW, len(rows) + 1, WINDOW):
         window = rows[end - WINDOW : end]
         scores = (
-            score(reference[:, i], window[:, i], coded=i % 20 >= 16) for i in range(rows.shape[1])
+            score(reference[:, i], window[:, i], coded=16 <= i <= 20) for i in range(rows.shape[1])
         )
         if any(one >= threshold for one in scores):
             found.append(end)

@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks.drift_budget import Count
 from benchmarks.drift_delay import bound, delays
-from benchmarks.drift_streams import INPUTS, LABELS, Change
+from benchmarks.drift_streams import INPUTS, LABELS, Change, moved, of_errors
 
 
 def test_a_delay_counts_from_the_change_and_early_alarms_do_not_shorten_it() -> None:
@@ -20,7 +20,8 @@ def test_a_promise_is_kept_only_if_its_upper_limit_is_within_it() -> None:
 
 
 def test_the_bound_is_the_budget_over_what_a_label_tells() -> None:
-    assert bound(0.1, 0.2) == pytest.approx(259, abs=1)
+    assert bound(of_errors(0.1, 0.2)) == pytest.approx(259, abs=1)
+    assert moved([4], 1.0) == pytest.approx(1 / 0.72)
 
 
 @pytest.mark.parametrize("change", [*LABELS, *INPUTS], ids=lambda change: change.name)
