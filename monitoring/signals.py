@@ -87,8 +87,9 @@ def triage(signal: Signal, *, mode: str = "act", has_standby: bool = True) -> Tr
 
     A loss of accuracy or a failure pages; an input that merely moved is a ticket, since the
     model may hold (FEATURES: severity by consequence). Values gone missing or never seen are a
-    data break: learning from them would teach the fault, so somebody is called instead. Only
-    labels and hard failures move traffic.
+    data break, and so is a column in another unit, out of its range, constant or gone
+    (`monitoring.breaks`): learning from them would teach the fault, so somebody is called
+    instead. Only labels and hard failures move traffic.
 
     Args:
         signal: What crossed its threshold.
@@ -104,7 +105,7 @@ def triage(signal: Signal, *, mode: str = "act", has_standby: bool = True) -> Tr
 
 def _by_kind(signal: Signal, *, has_standby: bool) -> Triage:
     if signal.kind == "input-drift":
-        return _inputs(signal.details.get("features", []))
+        return _inputs(signal.details.get("features", []), signal.details.get("breaks", []))
     if signal.kind == "loss":
         reason = (
             f"The mean loss has risen above its reference: seen in {signal.rows} labels, for about "
@@ -126,7 +127,10 @@ def _by_kind(signal: Signal, *, has_standby: bool) -> Triage:
     return Triage("page", "page", f"{cause} There is no standby to go back to.")
 
 
-def _inputs(features: list[dict[str, Any]]) -> Triage:
+def _inputs(features: list[dict[str, Any]], breaks: list[dict[str, Any]]) -> Triage:
+    if breaks:
+        said = "; ".join(f"{one['reason']} ({one['remedy']})" for one in breaks)
+        return Triage("page", "page", f"Data break: {said}. Not to be learnt from.")
     broken = [f for f in features if f["broken"] >= DATA_BREAK and f["evidence"] > 0]
     if broken:
         named = ", ".join(f"{f['name']} (+{f['broken']:.0%})" for f in broken)

@@ -3,7 +3,7 @@ r"""What an incident comes to: one verdict with its reason, of which "do not ret
 | verdict | when | answer |
 |---|---|---|
 | `real-loss` | labels, or failures, show that the version does worse | retrain, or roll back |
-| `data-break` | values went missing or were never seen before | do not retrain: mend the feed |
+| `data-break` | values missing, unknown, in another unit, out of range, constant | mend the feed |
 | `harmless-drift` | inputs moved, labels since show that accuracy holds | do not retrain |
 | `immature` | inputs moved, and too few labels have come since | wait |
 | `operational` | it is not about how well the version predicts | do not retrain |

@@ -23,6 +23,8 @@ from homeostat.clock import Clock
 from homeostat.errors import HomeostatError
 from homeostat.policy import Policy
 from models.learner import Row
+from monitoring.breaks import find_breaks
+from monitoring.columns import Floats
 from monitoring.estimates import Estimate
 from monitoring.inputs import InputDetector
 from monitoring.losses import LossDetector
@@ -41,6 +43,7 @@ from serving.windows import Windows
 
 HARD_FAILURES = 3  # failing batches
 HARD_WINDOW = timedelta(seconds=10)
+LAST_ROWS = 256  # kept as values, for what counts do not tell
 BATCHES_KEPT = 50_000  # not folded yet; beyond this the oldest are not watched
 
 INPUT, LOSS, GUARD, TRIAL = (
@@ -108,6 +111,7 @@ class Watch:
         self._trial: PairedTest | None = None
         self._input_moments, self._loss_moments = Moments(), Moments()
         self._recent = Recent()
+        self._last_rows, self._last_digest = np.zeros((0, 0)), ""  # what is watched, as values
         self._failing: deque[datetime] = deque(maxlen=HARD_FAILURES)
         self._challenger_failures = self._challenger_answers = 0
 
@@ -188,15 +192,19 @@ class Watch:
         by_digest: dict[str, list[_Batch]] = {}
         for batch in batches:
             by_digest.setdefault(batch.champion.digest, []).append(batch)
-        for own in by_digest.values():
+        for digest, own in by_digest.items():
             try:
-                counts = _count(self.model, own)
+                counts, values = _count(self.model, own)
             except Exception:
                 # A user's observe may fail on anything; the predictions themselves are fine.
                 logger.exception("a batch of %s could not be watched", self.model)
                 continue
             for one in counts:
                 self._windows.add(one)
+            same = digest == self._last_digest and self._last_rows.shape[1] == values.shape[1]
+            before = self._last_rows if same else values[:0]
+            self._last_rows = np.vstack([before, values[-LAST_ROWS:]])[-LAST_ROWS:]
+            self._last_digest = digest
 
     def see(self, counts: InputCounts) -> None:
         """Feed the input detector with what all gateways counted in one window.
@@ -396,13 +404,20 @@ class Watch:
         kind: Literal["input-drift", "loss", "worse-than-standby"],
         detector: InputDetector | LossDetector | GuardDetector,
     ) -> Signal:
+        breaks: list[dict[str, object]] = []
+        if isinstance(detector, InputDetector) and self._champion is not None:
+            guilty = [vars(one) for one in detector.guilty()]
+            rows = self._last_rows[-max(1, min(detector.since, LAST_ROWS)) :]
+            found = find_breaks(guilty, self._champion.profile.columns, rows)
+            breaks = [vars(one) for one in found]
         moments = self._input_moments if kind == "input-drift" else self._loss_moments
         since = moments.ago(detector.since, self._clock())
-        return read_signal(kind, detector, since_at=since.isoformat())
+        more = {"breaks": breaks} if breaks else {}
+        return read_signal(kind, detector, since_at=since.isoformat(), **more)
 
 
-def _count(model: str, batches: Sequence[_Batch]) -> list[InputCounts]:
-    """What the batches of one version hold, by window."""
+def _count(model: str, batches: Sequence[_Batch]) -> tuple[list[InputCounts], Floats]:
+    """What the batches of one version hold, by window, and the values (N, C) themselves."""
     champion = batches[0].champion
     learner, profile = champion.learner, champion.profile
     outputs = np.concatenate([batch.outputs for batch in batches])
@@ -418,10 +433,11 @@ def _count(model: str, batches: Sequence[_Batch]) -> list[InputCounts]:
     counts = profile.count_parts(values, part, len(known))
     rows = np.bincount(part, minlength=len(known))
     generation = max(batch.generation for batch in batches)
-    return [
+    found = [
         InputCounts(model, window, champion.digest, generation, int(n), own.ravel())
         for window, n, own in zip(known, rows, counts, strict=True)
     ]
+    return found, values
 
 
 def _failed(count: int, threshold: float, since: datetime, **details: str) -> Signal:

@@ -104,3 +104,20 @@ def test_a_revised_label_changes_past_accuracy_and_both_views_stay(
     assert (now["mature"]["loss"], now["revised"]) == (10 / 80, 30)
     assert (past["mature"]["loss"], past["revised"]) == (40 / 80, 0)
     assert past["known"]["loss"] == 10 / 80
+
+
+def test_rows_in_another_unit_are_a_data_break_that_names_the_feature(
+    station: Callable[..., Station], hand_clock: HandClock
+) -> None:
+    here = station(Policy(), poll_seconds=3600.0)
+    here.serve(1, hand_clock())
+    gateway = Gateway(here.settings, hand_clock)
+    with TestClient(create_app(here.settings, gateway), headers=AUTH) as client:
+        for scale in (1.0, 0.1, 0.1, 0.1):
+            rows = [[row[0], row[1] * scale, *row[2:]] for row in ROWS]
+            assert client.post("/v1/models/digits/predict", json={"rows": rows}).is_success
+            hand_clock.advance(1)
+        gateway.gathering.turn()
+        (signal,) = gateway.watches["digits"].champion_signals()
+    (found,) = signal.details["breaks"]
+    assert (found["name"], found["kind"], found["factor"]) == ("pixel_0_1", "unit", 0.1)
