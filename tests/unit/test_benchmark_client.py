@@ -64,7 +64,7 @@ def test_a_closed_loop_has_a_latency_for_each_answer_and_keeps_those_it_was_told
 def test_a_refusal_is_counted_and_is_no_answer() -> None:
     with server(10**9, b"HTTP/1.1 429 Busy\r\ncontent-length: 0\r\n\r\n") as port:
         turn = ask_closed(port, [b"row"], 1, 0.02)
-    assert turn.refused > 2
+    assert turn.refused  # how often depends on the machine
     assert not turn.latencies
     assert not turn.kept
 
