@@ -9,13 +9,15 @@ IMMEDIATE): a transaction that reads first and writes later would otherwise fail
 from __future__ import annotations
 
 import contextlib
+import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.engine import URL
-from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
@@ -156,12 +158,30 @@ def _prepare_sqlite(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None
     # newest ones, and never the file.
     for setting in (
         f"busy_timeout={BUSY_MILLISECONDS}",
-        "journal_mode=WAL",
         "synchronous=NORMAL",
         "foreign_keys=ON",
     ):
         cursor.execute(f"PRAGMA {setting}")
+    _keep_a_write_ahead_log(cursor)
     cursor.close()
+
+
+def _keep_a_write_ahead_log(cursor: DBAPICursor) -> None:
+    """Set the mode of the file, which lasts.
+
+    A new file's mode does not change while somebody else writes it or changes it, and SQLite does
+    not wait for that, whatever `busy_timeout` says.
+    """
+    until = time.monotonic() + BUSY_MILLISECONDS / 1000
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > until:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _begin_sqlite(connection: Connection) -> None:

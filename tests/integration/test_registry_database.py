@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import threading
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -109,6 +110,20 @@ def test_two_processes_may_upgrade_at_once(empty_database_url: str) -> None:
         thread.join()
     assert failures == []
     engine = connect(empty_database_url)
+    check_schema(engine)
+    engine.dispose()
+
+
+def test_a_new_file_that_somebody_writes_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "new.db"
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    done = threading.Timer(0.2, other.execute, ("COMMIT",))
+    done.start()
+    upgrade(f"sqlite:///{path}")
+    done.join()
+    other.close()
+    engine = connect(f"sqlite:///{path}")
     check_schema(engine)
     engine.dispose()
 
