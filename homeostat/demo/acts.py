@@ -77,7 +77,7 @@ def adapt(stage: Stage) -> None:
 
     began = time.monotonic()
     news = News(stage, began, len(stage.receiver.alerts))
-    stage.stream("slanted images", streamed, record, most=15_000, seed=2, until=recovered)
+    stage.stream("slanted images", streamed, record, most=30_000, seed=2, until=recovered)
     heard = [alert.words for alert in stage.receiver.alerts if alert.at >= began]
     stage.check(any("input-drift" in w for w in heard), "an alert told of input drift")
     stage.check(any('"loss"' in w for w in heard), "an alert told of accuracy drift")
