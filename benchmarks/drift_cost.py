@@ -93,8 +93,8 @@ def evidently(features: list[Feature], rows: Floats, reference: Floats) -> float
     """Rows a CPU second of Evidently's drift preset, without writing its page."""
     os.environ["DO_NOT_TRACK"] = "1"
     import pandas as pd
-    from evidently import DataDefinition, Dataset, Report  # type: ignore[import-untyped] # it ships none
-    from evidently.presets import DataDriftPreset  # type: ignore[import-untyped] # it ships none
+    from evidently import DataDefinition, Dataset, Report
+    from evidently.presets import DataDriftPreset
 
     names = [each.name for each in features]
     texts = [each.name for each in features if each.kind == "categorical"]

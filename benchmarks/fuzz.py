@@ -27,6 +27,7 @@ import psutil
 
 from benchmarks.gateway import MODEL, ROOT, ROW, TOKEN, prepare, running
 from benchmarks.ports import free_port
+from benchmarks.servers import wait_until
 
 SLOWEST_SECONDS = 5.0
 START_SECONDS = 180.0
@@ -170,23 +171,22 @@ def mlflow(state: Path) -> Iterator[str]:
 
 def wait_for(url: str, word: str) -> None:
     """Wait until an address says a word."""
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
+
+    def says() -> bool:
         try:
-            if word in httpx.get(url, timeout=5.0, trust_env=False).text:
-                return
+            return word in httpx.get(url, timeout=5.0, trust_env=False).text
         except httpx.HTTPError:
-            pass
-        time.sleep(0.2)
-    raise RuntimeError(f"{url} did not say {word} in time.")
+            return False
+
+    if not wait_until(says, START_SECONDS):
+        raise RuntimeError(f"{url} did not say {word} in time.")
 
 
 def settled(pid: int, goal: int) -> int:
     """The resident memory once it is at or below a goal, or at the end of the patience."""
-    deadline = time.monotonic() + REST_SECONDS
-    while (size := psutil.Process(pid).memory_info().rss) > goal and time.monotonic() < deadline:
-        time.sleep(0.5)
-    return int(size)
+    process = psutil.Process(pid)
+    wait_until(lambda: process.memory_info().rss <= goal, REST_SECONDS)
+    return int(process.memory_info().rss)
 
 
 if __name__ == "__main__":

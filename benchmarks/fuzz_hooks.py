@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from typing import Any
 
 import pyarrow as pa
 import schemathesis
@@ -25,7 +24,7 @@ def _whole(kind: str) -> bytes:
 
 def _register(media: str, whole: bytes) -> None:
     @schemathesis.serializer(media)
-    def body(_: Any, value: Any) -> bytes:  # noqa: ANN401 - whatever was generated
+    def body(_: object, value: object) -> bytes:
         """Chance bytes as they are, or written over a part of a whole table."""
         given = value if isinstance(value, bytes) else str(value).encode()
         if len(given) % 2:

@@ -28,7 +28,7 @@ from registry import connect, promote, sessions, transaction, upgrade
 from registry.cache import ArtifactCache
 
 ROOT = Path(__file__).resolve().parent.parent
-TOKEN = "benchmark"  # noqa: S105 - of a server that lives for some minutes on loopback
+TOKEN = "benchmark"  # noqa: S105 - no secret: it opens a gateway on loopback, for minutes
 MODEL = "digits"
 START_SECONDS = 90.0
 NOWHERE = "http://127.0.0.1:9"

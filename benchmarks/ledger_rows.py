@@ -14,8 +14,10 @@ from itertools import islice
 from typing import Any
 
 import psycopg
+import sqlalchemy
 from psycopg import sql
 from sqlalchemy import make_url
+from sqlalchemy.dialects import sqlite
 
 from registry.columns import spell
 from registry.json_text import canonical
@@ -48,9 +50,8 @@ def fill_sqlite(url: str, releases: int, predictions: int) -> None:
         database.execute(TAGS)
 
         def insert(table: str, columns: tuple[str, ...], rows: Rows) -> None:
-            names = ", ".join(f'"{name}"' for name in columns)
-            marks = ", ".join("?" * len(columns))
-            statement = f"INSERT INTO {table} ({names}) VALUES ({marks})"  # noqa: S608 - ours
+            named = sqlalchemy.table(table, *map(sqlalchemy.column, columns))
+            statement = str(named.insert().compile(dialect=sqlite.dialect()))
             while part := list(islice(rows, STEP)):
                 database.execute("BEGIN")
                 database.executemany(statement, part)

@@ -33,6 +33,7 @@ import psutil
 import uvloop
 
 from benchmarks.gateway import MODEL, NOWHERE, ROOT, ROW, TOKEN, prepare, request_bytes
+from benchmarks.servers import wait_until
 from homeostat.clock import utc_now
 from registry import connect, current_routing, sessions, transaction, write_routing
 
@@ -84,7 +85,7 @@ class Asker(asyncio.Protocol):
         else:
             self._transport.close()
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+    def connection_lost(self, _exc: Exception | None) -> None:
         """The end."""
         if not self.done.done():
             self.done.set_result(None)
@@ -127,11 +128,16 @@ def fleet(state: Path, count: int, cores: list[int]) -> Iterator[tuple[int, list
                 )
             processes.append(psutil.Process(process.pid))
             processes[-1].cpu_affinity([cores[(n - 1) % len(cores)]])
-        deadline = time.monotonic() + START_SECONDS
-        while set(generations(port, count)) != {newest(state)}:
-            if not all(one.is_running() for one in processes) or time.monotonic() > deadline:
-                raise SystemExit((state / "gateway-1.log").read_text()[-4000:])
-            time.sleep(0.1)
+
+        def follow() -> bool:
+            return set(generations(port, count)) == {newest(state)}
+
+        def ended() -> bool:
+            return not all(one.is_running() for one in processes)
+
+        wait_until(lambda: follow() or ended(), START_SECONDS)
+        if not follow():
+            raise SystemExit((state / "gateway-1.log").read_text()[-4000:])
         yield port, processes
     finally:
         for one in processes:
@@ -171,7 +177,7 @@ def take_turn(
     command = [sys.executable, "-m", "benchmarks.replicas", "--call"]
     command += [str(port), str(rows), str(seconds), ",".join(map(str, cores))]
     said = json.loads(subprocess.check_output(command, cwd=ROOT, text=True, timeout=seconds + 60))
-    time.sleep(SETTLE_SECONDS)
+    time.sleep(SETTLE_SECONDS)  # the same for one and for many: its CPU is counted
     cpu = cpu_seconds(processes) - begun
     answers = int(said["answers"])
     share = said["cpu"] / said["wall"] / (os.cpu_count() or 1)
@@ -204,8 +210,8 @@ def swap_seconds(state: Path, port: int, count: int) -> float:
             digests={},
         ).generation
     began = time.perf_counter()
-    while set(generations(port, count)) != {wanted}:
-        time.sleep(HARDLY_ANY)
+    if not wait_until(lambda: set(generations(port, count)) == {wanted}, START_SECONDS, HARDLY_ANY):
+        raise SystemExit(f"a gateway did not follow within {START_SECONDS:.0f} s")
     return time.perf_counter() - began
 
 

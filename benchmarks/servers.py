@@ -7,7 +7,7 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -52,12 +52,11 @@ def running(
     with tempfile.TemporaryFile() as log:
         process = spawn(command, core, environment, log.fileno())
         try:
-            deadline = time.monotonic() + START_SECONDS
-            while not answers(f"http://127.0.0.1:{port}{ready}"):
-                if process.poll() is not None or time.monotonic() > deadline:
-                    log.seek(0)
-                    raise NotStarted(log.read().decode(errors="replace")[-3000:])
-                time.sleep(0.2)
+            address = f"http://127.0.0.1:{port}{ready}"
+            wait_until(lambda: process.poll() is not None or answers(address), START_SECONDS)
+            if not answers(address):
+                log.seek(0)
+                raise NotStarted(log.read().decode(errors="replace")[-3000:])
             yield psutil.Process(process.pid)
         finally:
             end(process)
@@ -117,6 +116,16 @@ def cpu_seconds(process: psutil.Process) -> float:
             times = each.cpu_times()
             spent += times.user + times.system
     return spent
+
+
+def wait_until(holds: Callable[[], bool], seconds: float, every: float = 0.2) -> bool:
+    """Look now and then whether something holds, for so long at most; whether it does."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(every)
+    return True
 
 
 def answers(url: str) -> bool:

@@ -28,10 +28,11 @@ import torch
 from benchmarks.client import Failed, Turn, ask_closed, body_of
 from benchmarks.digits_state import Prepared, prepare
 from benchmarks.environments import Missing, python_of
+from benchmarks.gateway import TOKEN
 from benchmarks.ports import free_port
 from benchmarks.servers import NotStarted, cores, cpu_seconds, rest, running
 from benchmarks.serving_table import MOST_CONNECTIONS, Figures, Found, Load, print_tables
-from benchmarks.sides import SIDES, TOKEN, Side
+from benchmarks.sides import SIDES, Side
 from registry import connect, count_predictions, sessions, transaction
 
 CONNECTIONS = (1, 16, MOST_CONNECTIONS)
@@ -81,7 +82,7 @@ class Bench:
             for load in self.loads:
                 begun = cpu_seconds(process)
                 turn = load.ask(port, requests, self.seconds)
-                time.sleep(SETTLE_SECONDS)
+                time.sleep(SETTLE_SECONDS)  # the same for every side: its CPU is counted
                 turns[load] = Figures.of(turn, cpu_seconds(process) - begun)
                 self.judge(side, turn)
         for load, figures in turns.items():

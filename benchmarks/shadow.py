@@ -77,10 +77,10 @@ def take_turn(state: Path, rate: float, seconds: float, core: int) -> tuple[Figu
     with running(command, port, "/health/ready", core, environment) as process:
         rest(process)
         ask_open(port, [request], CONNECTIONS, rate, WARM_SECONDS)
-        time.sleep(SETTLE_SECONDS)
+        time.sleep(SETTLE_SECONDS)  # so that what the warm-up left to do is not
         begun = cpu_seconds(process)
         turn = ask_open(port, [request], CONNECTIONS, rate, seconds)
-        time.sleep(SETTLE_SECONDS)
+        time.sleep(SETTLE_SECONDS)  # the same in every turn: its CPU is counted
         figures = Figures.of(turn, cpu_seconds(process) - begun)
         return figures, dropped(port)
 

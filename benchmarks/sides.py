@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.environments import requirements_of
+from benchmarks.gateway import TOKEN
 
 Json = Any  # what json.loads returns
-TOKEN = "benchmark"  # noqa: S105 - of a server that lives for a minute on loopback
 
 
 @dataclass(frozen=True)

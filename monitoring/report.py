@@ -109,13 +109,13 @@ def _save(
     # Read by Evidently at its import; no call of ours may phone home whatever the shell says.
     os.environ["DO_NOT_TRACK"] = "1"
     import pandas as pd
-    from evidently import (  # type: ignore[import-untyped] # it ships none
+    from evidently import (
         DataDefinition,
         Dataset,
         Regression,
         Report,
     )
-    from evidently.presets import (  # type: ignore[import-untyped] # it ships none
+    from evidently.presets import (
         ClassificationPreset,
         DataDriftPreset,
         DataSummaryPreset,

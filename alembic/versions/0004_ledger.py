@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -144,7 +144,7 @@ def _taken_over(last: dict[str, Any], old: str, whole: bool) -> dict[str, Any]:
     )
 
 
-def _line(last: dict[str, Any] | None, **values: Any) -> dict[str, Any]:  # noqa: ANN401 - columns
+def _line(last: dict[str, Any] | None, **values: object) -> dict[str, Any]:
     values |= {
         "line": last["line"] + 1 if last else 1,
         "previous_hash": last["hash"] if last else FIRST_HASH,
@@ -172,7 +172,7 @@ def _routings() -> Iterator[dict[str, Any]]:
         yield values | {"at": at, "hash": last}
 
 
-def _old_hash(row: Any, at: datetime) -> str:  # noqa: ANN401 - a row or a dict
+def _old_hash(row: Mapping[str, Any], at: datetime) -> str:
     content = {name: row[name] for name in OLD}
     content["at"] = at.astimezone(UTC).isoformat(timespec="microseconds")
     return hashlib.sha256(_compact(content).encode()).hexdigest()

@@ -45,7 +45,7 @@ def become(program: str, *arguments: str, **more: str) -> None:
     """Go on as a program of this environment, with more in its environment variables."""
     folder = Path(sys.executable).parent
     found = {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"} | more
-    os.execve(folder / program, [program, *arguments], os.environ | found)  # noqa: S606 - meant
+    os.execve(folder / program, [program, *arguments], os.environ | found)
 
 
 class DigitsModel:

@@ -11,7 +11,7 @@ from benchmarks.peers.digits import BATCH_SECONDS, MOST, DigitsModel, Start, ask
 Row = NDArray[np.float32]
 
 
-class DigitsApi(litserve.LitAPI):  # type: ignore[misc] # LitServe is not installed here
+class DigitsApi(litserve.LitAPI):  # type: ignore[misc] # its types are in LitServe's environment
     """The digits model as LitServe has it: decode, batch, predict, unbatch, encode."""
 
     def __init__(self, start: Start) -> None:

@@ -17,7 +17,7 @@ from benchmarks.peers.digits import BATCH_SECONDS, MOST, DigitsModel, asked, bec
 from benchmarks.ports import free_port
 
 
-class DigitsRuntime(mlserver.MLModel):  # type: ignore[misc] # MLServer is not installed here
+class DigitsRuntime(mlserver.MLModel):  # type: ignore[misc] # its types are in MLServer's environment
     """The digits model as MLServer has it."""
 
     async def load(self) -> bool:
