@@ -116,6 +116,7 @@ def fleet(state: Path, count: int, cores: list[int]) -> Iterator[tuple[int, list
         "HOMEOSTAT_MLFLOW_URL": NOWHERE,
         "HOMEOSTAT_PREFECT_URL": f"{NOWHERE}/api",
         "HOMEOSTAT_CONFIG": str(state / "none.toml"),
+        "HOMEOSTAT_MAX_QUEUE_MS": "0",  # closed loops: nobody asks who was not answered
         "OMP_NUM_THREADS": "1",
     }
     processes = []

@@ -29,7 +29,8 @@ from homeostat.errors import DataError, Refused
 from homeostat.policy import Policy
 from models.data import Dataset
 from models.learner import FitReport
-from models.pyfunc import NUMBERS, REFERENCE, Pyfunc
+from models.pyfunc import REFERENCE, Pyfunc
+from models.pyfunc_columns import NUMBERS
 from models.stored import MAX_TENSOR_BYTES
 from models.torch_learner import guarded
 from registry.foreign import Foreign, describe, download, parse_address

@@ -11,9 +11,7 @@ truth value as its code, NaN where a value is missing.
 from __future__ import annotations
 
 import math
-import threading
 from abc import abstractmethod
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,47 +22,29 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from homeostat.errors import DataError, InvalidLabel, InvalidRow, LearnerError, Refused
-from homeostat.schema import Feature, Kind, Named, Task
+from homeostat.errors import InvalidLabel, LearnerError, Refused
+from homeostat.schema import Feature, Named, Task
 from models.columns import as_object
-from models.configured import bad_config, is_classes, is_texts
+from models.configured import bad_config, is_classes
 from models.learner import Budget, Examples, FitReport, Floats, Label, Row
+from models.pyfunc_columns import (
+    KIND,
+    NUMBERS,
+    Field,
+    Values,
+    decode,
+    encode,
+    fit_field,
+    read_field,
+    watched,
+)
 from models.table import guess_task, spread
 from models.torch_learner import TorchLearner, find_classes
 
 REFERENCE = "models.pyfunc:Pyfunc"
-NUMBERS: tuple[Kind, ...] = ("float64", "float32", "int64", "int32")
-KINDS: tuple[Kind, ...] = (*NUMBERS, "bool", "str")
-_KIND: dict[str, Kind] = {kind: kind for kind in KINDS}
 MAX_COLUMNS = 4096
 MAX_CLASSES = 10_000
-MAX_VALUES = 100_000  # distinct values of a column that a configuration holds
-MAX_TEXT = 10_000  # characters of one value
-WATCHED = 64  # categories that the monitors tell apart; the rest is one, "other"
 _FIELDS = {"task", "columns", "tensor", "classes", "scale"}
-
-Values = NDArray[Any] | list[Any]  # of one column, (N,)
-
-
-@dataclass(frozen=True)
-class Field:
-    """A column as the model takes it.
-
-    Args:
-        name: As rows name it.
-        kind: One of KINDS.
-        values: Of a text column, those of the reference data, the most frequent first: a value
-            is encoded by its place here.
-    """
-
-    name: str
-    kind: str
-    values: tuple[str, ...] = ()
-
-    @cached_property
-    def codes(self) -> dict[str, int]:
-        """The place of each known value."""
-        return {value: code for code, value in enumerate(self.values)}
 
 
 class Apart(nn.Module):
@@ -101,52 +81,6 @@ class Apart(nn.Module):
         """
 
 
-class Novel:
-    """Texts that no configuration holds, by number, so that a row of numbers can carry them.
-
-    Of one process: the numbers are never written down. Only the newest are kept; a batch is
-    answered long before its own are gone.
-    """
-
-    def __init__(self, most: int = 262_144) -> None:
-        self._most = most
-        self._numbers: dict[str, int] = {}
-        self._texts: OrderedDict[int, str] = OrderedDict()
-        self._next = 0
-        self._lock = threading.Lock()
-
-    def number(self, text: str) -> int:
-        """The number of a text."""
-        with self._lock:
-            known = self._numbers.get(text)
-            if known is not None:
-                self._texts.move_to_end(known)
-                return known
-            number, self._next = self._next, self._next + 1
-            self._numbers[text], self._texts[number] = number, text
-            if len(self._texts) > self._most:
-                _, oldest = self._texts.popitem(last=False)
-                del self._numbers[oldest]
-            return number
-
-    def text(self, number: int) -> str:
-        """The text of a number.
-
-        Raises:
-            LearnerError: it is long gone.
-        """
-        with self._lock:
-            found = self._texts.get(number)
-        if found is None:
-            raise LearnerError(
-                "The batch held more new texts than are kept.", remedy="Send fewer rows at once."
-            )
-        return found
-
-
-NOVEL = Novel()
-
-
 @dataclass(frozen=True)
 class Pyfunc(TorchLearner):
     """A row is an object of the columns' values, or a list in their order; null is missing.
@@ -173,7 +107,7 @@ class Pyfunc(TorchLearner):
         return tuple(
             Feature(field.name)
             if field.kind in NUMBERS
-            else Feature(field.name, "categorical", _watched(field))
+            else Feature(field.name, "categorical", watched(field))
             for field in self.fields
         )
 
@@ -181,8 +115,8 @@ class Pyfunc(TorchLearner):
     def inputs(self) -> tuple[Named, ...]:
         """As `Learner.inputs`: the columns by their kinds, or the array as one tensor."""
         if self.tensor:
-            return (Named("input", _KIND[self.tensor], len(self.fields)),)
-        return tuple(Named(field.name, _KIND[field.kind]) for field in self.fields)
+            return (Named("input", KIND[self.tensor], len(self.fields)),)
+        return tuple(Named(field.name, KIND[field.kind]) for field in self.fields)
 
     def config(self) -> dict[str, Any]:
         """As `Learner.config`."""
@@ -211,7 +145,7 @@ class Pyfunc(TorchLearner):
             raise bad_config("pyfunc", f"scale is {scale!r}")
         if tensor not in ("", *NUMBERS):
             raise bad_config("pyfunc", f"its tensor is {str(tensor)[:80]}")
-        fields = tuple(_field(column) for column in columns)
+        fields = tuple(read_field(column) for column in columns)
         if len({field.name for field in fields}) < len(fields):
             raise bad_config("pyfunc", "two columns have one name")
         return cls(task, fields, tensor, tuple(classes), float(scale))
@@ -233,7 +167,7 @@ class Pyfunc(TorchLearner):
             as_object(index, row, tuple(kinds), tuple(row)) for index, row in enumerate(rows)
         ]
         fields = tuple(
-            _fit(name, kind, [row[name] for row in objects]) for name, kind in kinds.items()
+            fit_field(name, kind, [row[name] for row in objects]) for name, kind in kinds.items()
         )
         task: Task = options.get("task") or guess_task(labels)
         tensor = str(options.get("tensor", ""))
@@ -266,7 +200,7 @@ class Pyfunc(TorchLearner):
         batch = np.empty((len(rows), len(self.fields)), dtype=np.float64)
         for at, field in enumerate(self.fields):
             for index, row in enumerate(objects):
-                batch[index, at] = _encode(field, index, row[field.name])
+                batch[index, at] = encode(field, index, row[field.name])
         return torch.from_numpy(batch)
 
     def predict(self, model: nn.Module, batch: Tensor) -> NDArray[np.float32]:
@@ -274,7 +208,7 @@ class Pyfunc(TorchLearner):
         if not isinstance(model, Apart):
             raise LearnerError("An adopted version has no module of its own.")
         columns = {
-            field.name: _decode(field, batch[:, at].numpy()) for at, field in enumerate(self.fields)
+            field.name: decode(field, batch[:, at].numpy()) for at, field in enumerate(self.fields)
         }
         return self._outputs(model.ask(columns, self.tensor), len(batch))
 
@@ -329,85 +263,4 @@ def _not_trained() -> Refused:
     return Refused(
         "An adopted version is served and watched, and cannot be trained: it is not ours.",
         remedy="Train a version with a learner: homeostat train MODEL.",
-    )
-
-
-def _watched(field: Field) -> tuple[str, ...]:
-    return ("false", "true") if field.kind == "bool" else field.values[:WATCHED]
-
-
-def _field(column: object) -> Field:
-    if not isinstance(column, list) or len(column) != 3:
-        raise bad_config("pyfunc", "a column is no name, kind and values")
-    name, kind, values = column
-    good = isinstance(name, str) and kind in KINDS and is_texts(values)
-    if not good or len(set(values)) < len(values) or len(values) > MAX_VALUES:
-        raise bad_config("pyfunc", f"its column {str(name)[:80]!r} is none")
-    if values and kind != "str":
-        raise bad_config("pyfunc", f"its column {name[:80]!r} is of numbers and has texts")
-    return Field(name, kind, tuple(values))
-
-
-def _fit(name: str, kind: str, values: Sequence[object]) -> Field:
-    """The column of a kind with the values that the reference data holds."""
-    field = Field(name, kind)
-    try:
-        for index, value in enumerate(values):
-            _encode(field, index, value)
-    except InvalidRow as error:
-        raise DataError(error.message, remedy=error.remedy, **error.fields) from error
-    if kind != "str":
-        return field
-    counts: dict[str, int] = {}
-    for value in values:
-        if isinstance(value, str):
-            counts[value] = counts.get(value, 0) + 1
-    ranked = sorted(counts, key=lambda text: (-counts[text], text))
-    return Field(name, kind, tuple(ranked[:MAX_VALUES]))
-
-
-def _encode(field: Field, index: int, value: object) -> float:
-    if value is None:
-        if field.kind in ("int64", "int32", "bool"):
-            raise _bad_value(field, index, value)
-        return math.nan
-    if field.kind == "str":
-        if not isinstance(value, str) or len(value) > MAX_TEXT:
-            raise _bad_value(field, index, value)
-        code = field.codes.get(value)
-        return float(code if code is not None else len(field.values) + NOVEL.number(value))
-    truth = isinstance(value, bool)
-    if field.kind == "bool":
-        if not truth:
-            raise _bad_value(field, index, value)
-        return float(bool(value))
-    if truth or not isinstance(value, int | float) or not abs(value) <= 1e300:
-        raise _bad_value(field, index, value)
-    if field.kind in ("int64", "int32"):
-        most = 2.0**53 if field.kind == "int64" else 2.0**31 - 1
-        if abs(value) > most or float(value) != int(value):
-            raise _bad_value(field, index, value)
-    return float(value)
-
-
-def _decode(field: Field, column: NDArray[Any]) -> Values:
-    if field.kind in NUMBERS:
-        return np.ascontiguousarray(column, dtype=field.kind)
-    if field.kind == "bool":
-        return np.ascontiguousarray(column, dtype=np.bool_)
-    known = len(field.values)
-    return [
-        None
-        if math.isnan(code)
-        else (field.values[int(code)] if code < known else NOVEL.text(int(code) - known))
-        for code in column.tolist()
-    ]
-
-
-def _bad_value(field: Field, index: int, value: object) -> InvalidRow:
-    return InvalidRow(
-        f"Row {index} has {repr(value)[:40]} in the column '{field.name}', which is {field.kind}.",
-        remedy="Send a value of that kind.",
-        row=index,
-        column=field.name,
     )

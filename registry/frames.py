@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 
 from homeostat.errors import LearnerError
-from models.pyfunc import Values
+from models.pyfunc_columns import Values
 
 MAX_FRAME = 64 * 1024 * 1024
 

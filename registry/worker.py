@@ -25,7 +25,8 @@ from typing import Any
 from torch import Tensor
 
 from homeostat.errors import ArtifactError, HomeostatError, LearnerError, Unavailable
-from models.pyfunc import Apart, Values
+from models.pyfunc import Apart
+from models.pyfunc_columns import Values
 from registry.frames import Died, exchange, receive
 from registry.packed import unpack
 

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from homeostat.errors import ArtifactError, DataError, InvalidRow, LearnerError, Refused
-from models.pyfunc import Apart, Novel, Pyfunc, Values
+from models.pyfunc import Apart, Pyfunc
+from models.pyfunc_columns import Novel, Values
 
 KINDS = {"size": "float64", "count": "int64", "open": "bool", "colour": "str"}
 ROWS: list[dict[str, Any]] = [

@@ -11,7 +11,8 @@ import msgspec
 import numpy as np
 
 from homeostat.clock import utc_now
-from models.pyfunc import Apart, Pyfunc, Values
+from models.pyfunc import Apart, Pyfunc
+from models.pyfunc_columns import Values
 from monitoring.profile import Profile
 from serving.answering import Request
 from serving.batching import Batcher, Reply
