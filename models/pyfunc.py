@@ -185,10 +185,10 @@ class Pyfunc(TorchLearner):
     def fit(
         self,
         model: nn.Module,  # noqa: ARG002 - the contract's
-        data: Examples,  # noqa: ARG002
-        replay: Examples | None,  # noqa: ARG002
-        budget: Budget,  # noqa: ARG002
-        generator: torch.Generator,  # noqa: ARG002
+        data: Examples,  # noqa: ARG002 - the contract's
+        replay: Examples | None,  # noqa: ARG002 - the contract's
+        budget: Budget,  # noqa: ARG002 - the contract's
+        generator: torch.Generator,  # noqa: ARG002 - the contract's
     ) -> FitReport:
         """An adopted version is served and watched, never trained."""
         raise _not_trained()

@@ -87,5 +87,5 @@ def _statement(dialect: Dialect, table: type[Table], columns: tuple[str, ...], r
     lines = ", ".join([line] * rows)
     # All of it is names of our own tables and placeholders.
     return (
-        f"INSERT INTO {quote(table.__tablename__)} ({names}) VALUES {lines} ON CONFLICT DO NOTHING"  # noqa: S608
+        f"INSERT INTO {quote(table.__tablename__)} ({names}) VALUES {lines} ON CONFLICT DO NOTHING"  # noqa: S608 - of our own names
     )

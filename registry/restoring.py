@@ -198,7 +198,7 @@ def _prove(api: MlflowApi, cache: ArtifactCache, pin: Pin, run_id: str) -> None:
             )
 
 
-def _register_above(store: MlflowVersions, pin: Pin, above: int, **version: Any) -> int:  # noqa: ANN401
+def _register_above(store: MlflowVersions, pin: Pin, above: int, **version: Any) -> int:  # noqa: ANN401 - the store's fields
     """Register, passing over the numbers that the model has used before it was lost itself.
 
     MLflow gives no number twice within a model: those in between are taken and deleted at once.

@@ -60,7 +60,7 @@ def _torch(name: str, stored: Stored, allowed: Collection[str]) -> LoadedModel: 
     return build_torch(stored, allowed)
 
 
-def _pyfunc(name: str, stored: Stored, allowed: Collection[str]) -> LoadedModel:  # noqa: ARG001
+def _pyfunc(name: str, stored: Stored, allowed: Collection[str]) -> LoadedModel:  # noqa: ARG001 - the table's
     if stored.reference != REFERENCE:
         raise refuse(f"{name} is a pyfunc of the learner '{stored.reference[:80]}'.")
     learner = guarded(Pyfunc.from_config, stored.config)

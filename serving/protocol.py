@@ -124,7 +124,7 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client came; it may not be silent for long."""
-        super().connection_made(transport)  # type: ignore[arg-type]
+        super().connection_made(transport)  # type: ignore[arg-type] # uvicorn says Transport
         self.began = self.loop.time()
         self.sweep.add(self, self.loop)
 

@@ -13,38 +13,33 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal, TypeVar
+from typing import Literal
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from homeostat.clock import Clock
 from homeostat.errors import HomeostatError
 from homeostat.policy import Policy
 from models.learner import Row
 from monitoring.breaks import find_breaks
-from monitoring.columns import Floats
 from monitoring.estimates import Estimate
 from monitoring.inputs import InputDetector
 from monitoring.losses import LossDetector
-from monitoring.profile import stack
 from monitoring.sequential import GuardDetector, PairedTest
 from monitoring.signals import Signal, read_signal
 from registry.evidence import EvidenceSample
-from registry.input_counts import InputCounts, window_of
+from registry.input_counts import InputCounts
 from registry.losses import LabelledLoss
 from serving.answering import Answered
+from serving.detectors import guard_detector, input_detector, loss_detector, paired_test
 from serving.fleet import Split
 from serving.moments import Moments
+from serving.noted import Batch, Noted
 from serving.recent import KEPT, Recent
-from serving.runtime import Loaded, Outputs
-from serving.windows import Windows
+from serving.runtime import Loaded
 
 HARD_FAILURES = 3  # failing batches
 HARD_WINDOW = timedelta(seconds=10)
-LAST_ROWS = 256  # kept as values, for what counts do not tell
-BATCHES_KEPT = 50_000  # not folded yet; beyond this the oldest are not watched
 
 INPUT, LOSS, GUARD, TRIAL = (
     "input-drift",
@@ -53,8 +48,6 @@ INPUT, LOSS, GUARD, TRIAL = (
     "trial",
 )  # names of detectors
 FAILURES = "hard-failure"
-
-Kept = TypeVar("Kept", InputDetector, LossDetector, GuardDetector, PairedTest)
 
 logger = logging.getLogger(__name__)
 
@@ -67,15 +60,6 @@ class Trial:
     rows: int
     low: float
     high: float
-
-
-@dataclass(slots=True)
-class _Batch:
-    at: datetime
-    champion: Loaded
-    generation: int
-    x: Tensor
-    outputs: Outputs
 
 
 class Watch:
@@ -93,9 +77,7 @@ class Watch:
         self._policy = policy
         self._clock = clock
         self._lock = threading.RLock()
-        self._waiting: deque[_Batch] = deque(maxlen=BATCHES_KEPT)
-        self._folding = threading.Lock()
-        self._windows = Windows()
+        self._noted = Noted(model)
         self._champion: Loaded | None = None
         self.skipped = False
         """A routing was passed over: when the roles began is known to the database alone."""
@@ -111,7 +93,6 @@ class Watch:
         self._trial: PairedTest | None = None
         self._input_moments, self._loss_moments = Moments(), Moments()
         self._recent = Recent()
-        self._last_rows, self._last_digest = np.zeros((0, 0)), ""  # what is watched, as values
         self._failing: deque[datetime] = deque(maxlen=HARD_FAILURES)
         self._challenger_failures = self._challenger_answers = 0
 
@@ -120,7 +101,6 @@ class Watch:
 
         A version that was restored under another number is the same subject.
         """
-        rules, back = self._policy.monitor, self._policy.rollback
         before = self._digests
         self._digests = tuple(
             one.digest if one else "" for one in (split.champion, split.standby, split.challenger)
@@ -135,26 +115,21 @@ class Watch:
             if renewed:
                 self._began = dict.fromkeys(("champion", "standby", "challenger"), split.generation)
                 profile = split.champion.profile
-                self._inputs = InputDetector(
-                    profile, rules.budget_predictions, rules.tolerance_inputs
-                )
-                self._losses = LossDetector(
-                    profile.loss_reference, rules.budget_labels, rules.tolerance_loss
-                )
+                self._inputs = input_detector(profile, self._policy)
+                self._losses = loss_detector(profile, self._policy)
                 self._input_moments, self._loss_moments = Moments(), Moments()
                 self._recent.clear()
             standby = split.standby.version if split.standby else 0
             self._standby = standby
             if renewed or before[1] != self._digests[1]:
                 self._began["standby"] = split.generation
-                self._guard = GuardDetector(back.budget_labels, back.tolerance) if standby else None
+                self._guard = guard_detector(self._policy) if standby else None
                 self._failing.clear()
             challenger = split.challenger.version if split.challenger else 0
             self._challenger = challenger
             if renewed or before[2] != self._digests[2]:
                 self._began["challenger"] = split.generation
-                trial = self._policy.rollout
-                self._trial = PairedTest(trial.margin, trial.error_rate) if challenger else None
+                self._trial = paired_test(self._policy) if challenger else None
                 self._challenger_failures = self._challenger_answers = 0
             self.skipped |= passed and before != self._digests
 
@@ -162,8 +137,8 @@ class Watch:
         """Take note of a finished batch; called by the answering thread, so only noted."""
         at = self._clock()
         if done.observed is not None and done.outputs is not None:
-            batch = _Batch(at, split.champion, split.generation, done.observed, done.outputs)
-            self._waiting.append(batch)
+            batch = Batch(at, split.champion, split.generation, done.observed, done.outputs)
+            self._noted.note(batch)
             self.recent_rows = done.sample
         if done.champion_alone_failed:
             self._failing.append(at)
@@ -178,33 +153,11 @@ class Watch:
 
     def fold(self) -> None:
         """Count the batches noted since the last call, by window of time."""
-        with self._folding:
-            self._fold()
+        self._noted.fold()
 
     def counted(self, until: int | None = None) -> list[InputCounts]:
         """Take out what was counted in windows before one, of all noted so far; None: all."""
-        with self._folding:
-            self._fold()
-            return self._windows.take(until)
-
-    def _fold(self) -> None:
-        batches = [self._waiting.popleft() for _ in range(len(self._waiting))]
-        by_digest: dict[str, list[_Batch]] = {}
-        for batch in batches:
-            by_digest.setdefault(batch.champion.digest, []).append(batch)
-        for digest, own in by_digest.items():
-            try:
-                counts, values = _count(self.model, own)
-            except Exception:
-                # A user's observe may fail on anything; the predictions themselves are fine.
-                logger.exception("a batch of %s could not be watched", self.model)
-                continue
-            for one in counts:
-                self._windows.add(one)
-            same = digest == self._last_digest and self._last_rows.shape[1] == values.shape[1]
-            before = self._last_rows if same else values[:0]
-            self._last_rows = np.vstack([before, values[-LAST_ROWS:]])[-LAST_ROWS:]
-            self._last_digest = digest
+        return self._noted.take(until)
 
     def see(self, counts: InputCounts) -> None:
         """Feed the input detector with what all gateways counted in one window.
@@ -375,26 +328,16 @@ class Watch:
         with self._lock:
             if self._champion is None:
                 return
-            version, rules = self._champion.version, self._policy
-            guard, trial = f"{GUARD}:{self._standby}", f"{TRIAL}:{version}"
-            self._inputs = _read(InputDetector, states.get((version, INPUT))) or InputDetector(
-                self._champion.profile,
-                rules.monitor.budget_predictions,
-                rules.monitor.tolerance_inputs,
-            )
-            self._losses = _read(LossDetector, states.get((version, LOSS))) or LossDetector(
-                self._champion.profile.loss_reference,
-                rules.monitor.budget_labels,
-                rules.monitor.tolerance_loss,
-            )
+            version, profile = self._champion.version, self._champion.profile
+            policy = self._policy
+            self._inputs = input_detector(profile, policy, states.get((version, INPUT)))
+            self._losses = loss_detector(profile, policy, states.get((version, LOSS)))
             if self._guard is not None:
-                self._guard = _read(GuardDetector, states.get((version, guard))) or GuardDetector(
-                    rules.rollback.budget_labels, rules.rollback.tolerance
-                )
+                saved = states.get((version, f"{GUARD}:{self._standby}"))
+                self._guard = guard_detector(policy, saved)
             if self._trial is not None:
-                self._trial = _read(
-                    PairedTest, states.get((self._challenger, trial))
-                ) or PairedTest(rules.rollout.margin, rules.rollout.error_rate)
+                saved = states.get((self._challenger, f"{TRIAL}:{version}"))
+                self._trial = paired_test(policy, saved)
             self._input_moments, self._loss_moments = Moments(), Moments()
             self._began |= began
             self.skipped = False
@@ -406,38 +349,15 @@ class Watch:
     ) -> Signal:
         breaks: list[dict[str, object]] = []
         if isinstance(detector, InputDetector) and self._champion is not None:
-            guilty = [vars(one) for one in detector.guilty()]
-            rows = self._last_rows[-max(1, min(detector.since, LAST_ROWS)) :]
-            found = find_breaks(guilty, self._champion.profile.columns, rows)
+            columns = self._champion.profile.columns
+            guilty = [vars(one) for one in detector.guilty(len(columns))]
+            rows = self._noted.last(detector.since)
+            found = find_breaks(guilty, columns, rows)
             breaks = [vars(one) for one in found]
         moments = self._input_moments if kind == "input-drift" else self._loss_moments
         since = moments.ago(detector.since, self._clock())
         more = {"breaks": breaks} if breaks else {}
         return read_signal(kind, detector, since_at=since.isoformat(), **more)
-
-
-def _count(model: str, batches: Sequence[_Batch]) -> tuple[list[InputCounts], Floats]:
-    """What the batches of one version hold, by window, and the values (N, C) themselves."""
-    champion = batches[0].champion
-    learner, profile = champion.learner, champion.profile
-    outputs = np.concatenate([batch.outputs for batch in batches])
-    observed = learner.observe(torch.cat([batch.x for batch in batches]))
-    values = stack(
-        observed, learner.predicted(outputs), learner.confidence(outputs), len(profile.features)
-    )
-    windows = [window_of(batch.at) for batch in batches]
-    known = sorted(set(windows))
-    place = {window: index for index, window in enumerate(known)}
-    sizes = [len(batch.x) for batch in batches]
-    part = np.repeat([place[window] for window in windows], sizes)
-    counts = profile.count_parts(values, part, len(known))
-    rows = np.bincount(part, minlength=len(known))
-    generation = max(batch.generation for batch in batches)
-    found = [
-        InputCounts(model, window, champion.digest, generation, int(n), own.ravel())
-        for window, n, own in zip(known, rows, counts, strict=True)
-    ]
-    return found, values
 
 
 def _failed(count: int, threshold: float, since: datetime, **details: str) -> Signal:
@@ -461,14 +381,3 @@ def _differences(
         if first in row.losses and second in row.losses
     ]
     return np.array(pairs, dtype=np.float64)
-
-
-def _read(kind: type[Kept], state: str | None) -> Kept | None:
-    """A saved detector, or None where there is none that fits."""
-    if state is None:
-        return None
-    try:
-        return kind.from_json(state)
-    except HomeostatError as error:
-        logger.warning("a saved detector is left out: %s", error)
-        return None

@@ -88,7 +88,7 @@ def test_inputs_that_moved_are_judged_by_the_labels_since(
     since = hand_clock().isoformat()
     moved = {"name": "pixel 1", "evidence": 9.0, "total_variation": 0.4, "broken": 0.0}
     drift = Signal("input-drift", "d", 12.0, 11.5, 90, 40, {"features": [moved], "since_at": since})
-    gateway.watches["digits"].champion_signals = lambda: [drift]  # type: ignore[method-assign]
+    gateway.watches["digits"].champion_signals = lambda: [drift]  # type: ignore[method-assign] # of this one alone
     with TestClient(create_app(here.settings, gateway), headers=AUTH) as client:
         for verdict, answer, calls in (
             ("immature", "wait", 1),
@@ -158,8 +158,8 @@ def test_a_gateway_whose_monitor_stopped_is_seen_by_another(
 
         assert traffic(7) == {}
         watching = other.watches["digits"].observe
-        other.watches["digits"].observe = lambda *_: None  # type: ignore[method-assign]
+        other.watches["digits"].observe = lambda *_: None  # type: ignore[method-assign] # of this one alone
         assert traffic(3) == {}  # what is counted late is not missed yet
         assert traffic(5) == {"monitor": "open"}
-        other.watches["digits"].observe = watching  # type: ignore[method-assign]
+        other.watches["digits"].observe = watching  # type: ignore[method-assign] # of this one alone
         assert traffic(6) == {"monitor": "resolved"}

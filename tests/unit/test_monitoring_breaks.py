@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from homeostat.demo.images import held_out, slant
 from homeostat.schema import Feature
 from monitoring import InputDetector, Profile, read_signal, triage
 from monitoring.breaks import Break, find_breaks
@@ -84,6 +85,24 @@ def test_what_is_constant_gone_or_out_of_range_is_named(
 )
 def test_a_world_that_moved_is_no_break(change: dict[int, Change]) -> None:
     assert seen(change)[1] == []
+
+
+@pytest.mark.parametrize("by", [-0.6, -0.3, 0.6])
+def test_another_hand_is_no_broken_feed_though_single_pixels_look_like_it(by: float) -> None:
+    """Margins that were blank get ink: ten times as much, out of the range, in some pixels."""
+    images = held_out(0.3, 0).pixels
+    still = (np.zeros(len(images)), np.ones(len(images)))
+    features = [Feature(f"pixel {place}") for place in range(64)]
+    profile = Profile.from_reference(features, "classification", images, *still, still[0])
+    detector = InputDetector(profile, 100_000, 0.1)
+    moved = slant(np.random.default_rng(1).permutation(images), by)[:200]
+    for end in range(20, 201, 20):
+        rows = moved[end - 20 : end]
+        detector.update(rows, still[0][:20], still[1][:20])
+        guilty = [vars(one) for one in detector.guilty(66)]
+        watched = stack(moved[:end], still[0][:end], still[1][:end], 64)
+        assert find_breaks(guilty, profile.columns, watched) == []
+    assert detector.drift_detected
 
 
 def test_a_break_pages_is_never_learnt_from_and_says_what_to_do() -> None:

@@ -46,7 +46,7 @@ def changed(default: Any) -> Any:  # noqa: ANN401 - whatever the setting is
     return (default or 0) + 7
 
 
-def with_value(name: str, value: Any) -> Policy:  # noqa: ANN401
+def with_value(name: str, value: object) -> Policy:
     table: dict[str, Any] = {}
     *above, last = name.split(".")
     inner = table

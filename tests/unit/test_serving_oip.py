@@ -74,7 +74,9 @@ def test_values_are_what_was_sent_infinity_too_and_floats_are_known_as_such() ->
 @pytest.mark.parametrize("datatype", [*DTYPES, "BF16", "BYTES"])
 @settings(deadline=None, max_examples=30)
 @given(data=some.data())
-def test_json_and_bytes_of_one_tensor_are_the_same_values(datatype: str, data: Any) -> None:  # noqa: ANN401
+def test_json_and_bytes_of_one_tensor_are_the_same_values(
+    datatype: str, data: some.DataObject
+) -> None:
     values: list[Any]
     if datatype == "BYTES":
         values = data.draw(some.lists(some.text()))
@@ -90,7 +92,7 @@ def test_json_and_bytes_of_one_tensor_are_the_same_values(datatype: str, data: A
             drawn = data.draw(some.lists(some.booleans()))
         elif dtype.kind == "f":
             width = 8 * dtype.itemsize
-            one = some.floats(allow_nan=False, allow_infinity=False, width=width)  # type: ignore[arg-type]
+            one = some.floats(allow_nan=False, allow_infinity=False, width=width)  # type: ignore[arg-type] # it wants a literal
             drawn = data.draw(some.lists(one))
         else:
             limits = np.iinfo(dtype)

@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 
 from homeostat.clock import utc_now
+from monitoring import Signal, Triage
 from serving import suspects
 from serving.suspects import Suspects
 
@@ -18,7 +19,9 @@ class Teller:
     def __init__(self) -> None:
         self.told: list[tuple[int, str, str]] = []
 
-    def open(self, model: str, version: int, signal: Any, verdict: Any, *, next_step: str) -> None:  # noqa: ANN401
+    def open(
+        self, model: str, version: int, signal: Signal, verdict: Triage, *, next_step: str
+    ) -> None:
         del model, signal
         self.told.append((version, verdict.severity, f"{verdict.reason} {next_step}"))
 

@@ -35,7 +35,7 @@ def infer(client: Client, **given: Any) -> Any:  # noqa: ANN401 - a client's res
     return client.infer(headers=dict(TOKEN), **given)  # it writes into them
 
 
-def tensor(name: str, values: Any, datatype: str, *, binary: bool) -> Any:  # noqa: ANN401
+def tensor(name: str, values: Any, datatype: str, *, binary: bool) -> Any:  # noqa: ANN401 - numpy's, and the client's
     given = triton.InferInput(name, list(values.shape), datatype)
     given.set_data_from_numpy(values, binary_data=binary)
     return given
