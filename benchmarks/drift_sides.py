@@ -9,8 +9,6 @@ Shapes: S streams, T rows (or labels) of each, F features.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,8 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.drift_streams import CODED, PREDICTED
-from benchmarks.environments import python_of
-from benchmarks.servers import ROOT
+from benchmarks.environments import said_by
 from homeostat.schema import Feature, Task
 from monitoring import InputDetector, LossDetector, LossReference, Profile
 
@@ -119,24 +116,12 @@ def ask_peer(side: Side, setting: float, reference: int, streams: Floats) -> Ala
 
     Raises:
         Missing: it cannot be installed.
+        RuntimeError: it failed.
     """
-    python = python_of(side.peer)
-    quiet = {"OMP_NUM_THREADS": "1", "NML_DISABLE_USAGE_LOGGING": "1", "DO_NOT_TRACK": "1"}
     with tempfile.TemporaryDirectory(prefix="drift-") as folder:
         data = Path(folder) / "streams.npy"
         np.save(data, streams)
-        command = [python, "-m", f"benchmarks.peers.{side.peer}_drift"]
-        command += [str(data), side.detector, repr(setting), str(reference)]
-        done = subprocess.run(
-            command,
-            cwd=ROOT,
-            env=os.environ | quiet,
-            capture_output=True,
-            text=True,
-            timeout=PEER_SECONDS,
-            check=False,
-        )
-    if done.returncode:
-        raise RuntimeError(f"{side.name} failed: {done.stderr.strip()[-500:]}")
-    answer: Alarms = json.loads(done.stdout)
+        asked = (str(data), side.detector, repr(setting), str(reference))
+        said = said_by(side.peer, f"{side.peer}_drift", *asked, seconds=PEER_SECONDS)
+    answer: Alarms = json.loads(said)
     return answer

@@ -7,6 +7,7 @@ is Homeostat's own, linked: the same binary for every side, and nothing large is
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 import sys
 from importlib import metadata
@@ -18,6 +19,7 @@ from benchmarks.servers import ROOT
 
 FOLDER = ROOT / ".benchmarks"
 INSTALL_SECONDS = 900
+QUIET = {"OMP_NUM_THREADS": "1", "NML_DISABLE_USAGE_LOGGING": "1", "DO_NOT_TRACK": "1"}
 SHARED = ("torch", "numpy", "safetensors")
 
 
@@ -53,6 +55,27 @@ def python_of(name: str) -> str:
     run([str(python), "-c", "import torch, numpy, safetensors.torch"])
     stamp.write_text(wanted)
     return str(python)
+
+
+def said_by(peer: str, module: str, *arguments: str, seconds: float) -> str:
+    """The last line that a module of `benchmarks.peers` prints in its peer's environment.
+
+    Raises:
+        Missing: the peer cannot be installed here.
+        RuntimeError: the module failed.
+    """
+    done = subprocess.run(
+        [python_of(peer), "-m", f"benchmarks.peers.{module}", *arguments],
+        cwd=ROOT,
+        env=os.environ | QUIET,
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"{module} failed: {done.stderr.strip()[-500:]}")
+    return done.stdout.strip().splitlines()[-1]
 
 
 def run(command: list[str]) -> None:

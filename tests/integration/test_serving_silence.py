@@ -50,9 +50,7 @@ def test_traffic_and_labels_that_stop_are_told_and_their_return_ends_it(
 ) -> None:
     rules = MonitorPolicy(silent_predictions_seconds=600, silent_labels_seconds=60)
     here = station(Policy(monitor=rules, alerts=ALERTS), poll_seconds=3600.0)
-    here.serve(1, hand_clock())
-    gateway = Gateway(here.settings, hand_clock)
-    with TestClient(create_app(here.settings, gateway), headers=AUTH) as client:
+    with here.answering(hand_clock) as (gateway, client):
         ids = predict(client)
         label(client, ids)
         assert look(gateway) == {}
@@ -82,14 +80,12 @@ def test_inputs_that_moved_are_judged_by_the_labels_since(
 ) -> None:
     """Immature at first, then harmless: recorded, told once each, and no retrain is asked for."""
     here = station(Policy(), poll_seconds=3600.0)
-    here.serve(1, hand_clock())
     truths = here.says(1, ROWS)
-    gateway = Gateway(here.settings, hand_clock)
     since = hand_clock().isoformat()
     moved = {"name": "pixel 1", "evidence": 9.0, "total_variation": 0.4, "broken": 0.0}
     drift = Signal("input-drift", "d", 12.0, 11.5, 90, 40, {"features": [moved], "since_at": since})
-    gateway.watches["digits"].champion_signals = lambda: [drift]  # type: ignore[method-assign] # of this one alone
-    with TestClient(create_app(here.settings, gateway), headers=AUTH) as client:
+    with here.answering(hand_clock) as (gateway, client):
+        gateway.watches["digits"].champion_signals = lambda: [drift]  # type: ignore[method-assign] # of this one alone
         for verdict, answer, calls in (
             ("immature", "wait", 1),
             ("harmless-drift", "do not retrain", 14),
@@ -121,9 +117,7 @@ def test_an_idle_model_without_settings_of_its_own_raises_nothing(
     station: Callable[..., Station], hand_clock: HandClock
 ) -> None:
     here = station(Policy(), poll_seconds=3600.0)
-    here.serve(1, hand_clock())
-    gateway = Gateway(here.settings, hand_clock)
-    with TestClient(create_app(here.settings, gateway), headers=AUTH) as client:
+    with here.answering(hand_clock) as (gateway, client):
         predict(client)
         for _ in range(3):
             hand_clock.advance(86_400)
