@@ -94,13 +94,14 @@ def test_with_the_database_away_predictions_go_on_and_labels_ask_to_come_again(
     ids = [one["id"] for one in client.predict(rows)["predictions"]]
     database = site.settings.state_dir / "lifecycle.db"
     site.wait_for(lambda: "predictions_logged_total 5.0" in client.get("/metrics").text)
-    client.app.gateway.parts.maker.kw["bind"].dispose()  # type: ignore[attr-defined]  # ours
     hidden = database.with_name("hidden")
     for suffix in ("", "-wal", "-shm"):
         part = Path(f"{database}{suffix}")
         if part.exists():
             part.rename(f"{hidden}{suffix}")
     database.mkdir()  # so that nobody makes a new one
+    # Only now: a thread of the gateway may have opened one more connection meanwhile.
+    client.app.gateway.parts.maker.kw["bind"].dispose()  # type: ignore[attr-defined]  # ours
     later = [one["id"] for one in client.predict(rows)["predictions"]]
     answer = client.label(ids, truths)
     assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
