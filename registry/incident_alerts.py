@@ -6,17 +6,26 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Literal
 
-from sqlalchemy import exists, select
+from sqlalchemy import exists, func, select
 from sqlalchemy.orm import Session
 
 from monitoring import Alert, Triage
 from registry.incident_records import severity_of
 from registry.outbox import enqueue
-from registry.tables import IncidentEventRow, IncidentRow, OutboxRow
+from registry.tables import IncidentEventRow, IncidentRow, OutboxRow, SignalRow
 
 NOTHING_DONE = "Nothing was done yet."
 OVER = "nothing; it is over."
 INCIDENT = "{incident}"  # stands for the incident's id in what comes next
+
+TITLES = {
+    "input-drift": "the inputs changed",
+    "loss": "accuracy fell",
+    "worse-than-standby": "it is worse than its standby",
+    "hard-failure": "it fails",
+    "registry": "its registry needs a look",
+    "silence": "something does not come any more",
+}
 
 _NEXT: Mapping[str, str] = {
     "retrain": "a retrain, once enough labels have come since the change.",
@@ -71,7 +80,11 @@ def put_out(
     """
     session.flush()
     happened = happened or str(row.details.get("reason", ""))
-    parts = [_sentence(happened), _sentence(done or NOTHING_DONE)]
+    kinds = _kinds(session, row)
+    parts = [_sentence(happened)]
+    if others := [TITLES[kind] for kind in kinds if kind != row.kind and kind in TITLES]:
+        parts.append(_sentence(f"Seen with it: {', '.join(others)}"))
+    parts.append(_sentence(done or NOTHING_DONE))
     if next_step:
         parts.append(_sentence(f"Next: {next_step.replace(INCIDENT, row.id)}"))
     if undo:
@@ -87,9 +100,16 @@ def put_out(
         text=" ".join(part for part in parts if part),
         model=row.model,
         at=at,
-        details=row.details | {"incident": row.id, "state": row.state, "undo": undo},
+        details=row.details
+        | {"incident": row.id, "state": row.state, "undo": undo, "signals": kinds},
     )
     enqueue(session, urls, alert, at, row.id)
+
+
+def _kinds(session: Session, row: IncidentRow) -> list[str]:
+    """The kinds of the incident's signals so far, the first first."""
+    query = select(SignalRow.kind).where(SignalRow.incident_id == row.id)
+    return list(session.scalars(query.group_by(SignalRow.kind).order_by(func.min(SignalRow.id))))
 
 
 def _sentence(text: str) -> str:

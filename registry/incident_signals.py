@@ -12,20 +12,12 @@ from sqlalchemy.orm import Session
 
 from monitoring import Signal, Triage
 from monitoring.verdicts import Ruling, rule
-from registry.incident_alerts import next_of, put_out, tell
+from registry.incident_alerts import TITLES, next_of, put_out, tell
 from registry.incident_records import SEVERITIES, Incident, read_incident, severity_of
 from registry.release_history import find_release
 from registry.statements import insert_new
 from registry.tables import IncidentEventRow, IncidentRow, SignalRow
 
-TITLES = {
-    "input-drift": "the inputs changed",
-    "loss": "accuracy fell",
-    "worse-than-standby": "it is worse than its standby",
-    "hard-failure": "it fails",
-    "registry": "its registry needs a look",
-    "silence": "something does not come any more",
-}
 SUBJECTS = {
     "model": "its model is gone from MLflow",
     "version": "MLflow has lost it",

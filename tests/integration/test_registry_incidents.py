@@ -171,18 +171,31 @@ def test_an_alert_says_what_happened_what_was_done_what_comes_next_and_how_to_un
     undo = "homeostat promote digits --version 1"
     mitigate(session, opened.id, "Traffic went back.", NOON, URLS[:1], undo)
     resolve(session, opened.id, "Version 3 answers now.", NOON, URLS[:1], "homeostat rollback")
+    both = "Accuracy fell. Seen with it: the inputs changed."
     assert [item.alert.text for item in _all(session)] == [
         "The inputs changed. Nothing was done yet. Next: nothing, until labels say that accuracy "
         "fell.",
-        f"Accuracy fell. Nothing was done yet. Next: run this for {opened.id}.",
-        "Accuracy fell. The trial ended. Next: another.",
-        "Accuracy fell. Traffic went back. Next: somebody has to look for the cause. "
+        f"{both} Nothing was done yet. Next: run this for {opened.id}.",
+        f"{both} The trial ended. Next: another.",
+        f"{both} Traffic went back. Next: somebody has to look for the cause. "
         "To undo: homeostat promote digits --version 1",
-        "Accuracy fell. Version 3 answers now. Next: nothing; it is over. "
-        "To undo: homeostat rollback",
+        f"{both} Version 3 answers now. Next: nothing; it is over. To undo: homeostat rollback",
     ]
     statuses = [item.alert.status for item in _all(session)]
     assert statuses == ["open", "update", "update", "update", "resolved"]
+
+
+def test_inputs_that_moved_after_accuracy_fell_are_told_with_what_comes_next(
+    session: Session,
+) -> None:
+    serve(session, 1)
+    opened = raise_signal(session, "digits", 1, LOSS, PAGE, NOON, "", URLS[:1])
+    raise_signal(session, "digits", 1, DRIFT, TICKET, NOON, "", URLS[:1])
+    resolve(session, opened.id, "Version 3 answers now.", NOON, URLS[:1])
+    first, last = (item.alert for item in _all(session))
+    assert first.details["signals"] == ["loss"]
+    assert last.details["signals"] == ["loss", "input-drift"]
+    assert last.text.startswith("Accuracy fell. Seen with it: the inputs changed.")
 
 
 def test_what_is_raised_and_mitigated_at_once_is_one_alert_that_opens(session: Session) -> None:
