@@ -225,6 +225,7 @@ def _details(signal: Signal, triage: Triage, before: Mapping[str, Any]) -> dict[
 
     A gateway that was started again knows the evidence, but not when its rows were predicted.
     """
+    ruling = ruling_of(rule([signal]))
     details = dict(signal.details) | {
         "kind": signal.kind,
         "detector": signal.detector,
@@ -234,10 +235,11 @@ def _details(signal: Signal, triage: Triage, before: Mapping[str, Any]) -> dict[
         "since": int(signal.since),
         "action": triage.action,
         "reason": triage.reason,
-        "verdict": ruling_of(rule([signal])),
+        "verdict": ruling,
     }
-    if before.get("kind") == signal.kind:  # what labels said since stands until they say otherwise
-        details["verdict"] = before.get("verdict", details["verdict"])
+    # What labels said since stands until they say otherwise; of a broken feed they say nothing.
+    if before.get("kind") == signal.kind and ruling["verdict"] != "data-break":
+        details["verdict"] = before.get("verdict", ruling)
     known = before.get("since_at") if before.get("kind") == signal.kind else None
     if known and "since_at" in details:
         details["since_at"] = min(str(known), str(details["since_at"]))

@@ -103,11 +103,13 @@ class Responder:
         self._teller = teller
         self._acting = acting
         self._prefect = prefect
-        self._told: set[tuple[str, int, str]] = set()
+        self._told: set[tuple[str, int, str, str]] = set()
         self._waits: dict[str, tuple[datetime, timedelta]] = {}
 
     def signals(self, model: str, routing: Routing) -> None:
-        """Open an incident for what the champion's detectors say, once each.
+        """Open an incident for what the champion's detectors say, once each and at each severity.
+
+        Inputs that moved are a ticket; that the feed is broken may show only rows later, and pages.
 
         Also for a rollback that is due, where the policy or a missing standby keeps the guard
         from it.
@@ -126,10 +128,10 @@ class Responder:
         if back is not None and (policy.mode != "act" or blocked):
             present.append(back)
         for signal in present:
-            key = (model, routing.champion, signal.kind)
+            verdict = self._triage(model, signal)
+            key = (model, routing.champion, signal.kind, verdict.severity)
             if key in self._told:
                 continue
-            verdict = self._triage(model, signal)
             step = next_step(model, policy, signal, verdict, address, blocked)
             if split.champion.apart and verdict.action == "retrain":
                 step = adopted_step(model)

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from homeostat.errors import InputError, Refused
 from homeostat.policy import RetrainPolicy
 from monitoring import Alert, Signal, Triage
+from monitoring.signals import triage
 from registry import (
     Delivery,
     acknowledge,
@@ -196,6 +197,19 @@ def test_inputs_that_moved_after_accuracy_fell_are_told_with_what_comes_next(
     assert first.details["signals"] == ["loss"]
     assert last.details["signals"] == ["loss", "input-drift"]
     assert last.text.startswith("Accuracy fell. Seen with it: the inputs changed.")
+
+
+def test_a_break_that_shows_after_its_drift_was_told_pages(session: Session) -> None:
+    serve(session, 1)
+    raise_signal(session, "digits", 1, DRIFT, TICKET, NOON, "", URLS[:1])
+    gone = dataclasses.replace(DRIFT, details={"features": [P12 | {"broken": 0.9}]})
+    raise_signal(session, "digits", 1, gone, triage(gone), NOON + SECOND, "", URLS[:1])
+    (incident,) = open_incidents(session, "digits")
+    assert incident.details["verdict"]["verdict"] == "data-break"
+    first, last = (item.alert for item in _all(session))
+    assert (first.status, first.severity) == ("open", "ticket")
+    assert (last.status, last.severity) == ("update", "page")
+    assert last.text.startswith("Data break: values missing or never seen before in p12 (+90%).")
 
 
 def test_what_is_raised_and_mitigated_at_once_is_one_alert_that_opens(session: Session) -> None:
