@@ -142,6 +142,8 @@ def figures(trained: Trained, judged: Judged) -> dict[str, float]:
         "skipped_rows": float(trained.fit.skipped),
         "train_seconds": trained.fit.seconds,
     }
+    if trained.unseen is not None:
+        found["unseen_share"] = trained.unseen
     for number, losses in judged.candidate.items():
         found[f"regime_{number}_accuracy"] = 1.0 - float(losses.mean())
     if judged.champion is None:

@@ -13,6 +13,7 @@ from flows.rows import as_dataset, read_incident, rows_since_change
 from flows.site import Site
 from homeostat.errors import NoTarget
 from homeostat.policy import Policy
+from models.learner import Label, Learner
 from registry.incidents import Incident
 from registry.labels import LabelledRow
 from registry.lineage import Regime, regimes
@@ -45,6 +46,8 @@ class Change:
         count = len(self.lesson.train) + len(self.lesson.held_out)
         strategy = policy.retrain.strategy
         why = f" ({self.incident.title})" if self.incident else ""
+        new = _classes(trained.learner)[len(_classes(self.champion.learner)) :]
+        taken_up = f" New classes: {', '.join(map(str, new))}." if new else ""
         return Origin(
             flow="retrain",
             model=self.model,
@@ -52,7 +55,7 @@ class Change:
             made_by=(
                 f"Retrained by {strategy} on {count} labelled rows since"
                 f" {self.first:%Y-%m-%d %H:%M:%S} UTC{why}, going on from version"
-                f" {self.champion.version}."
+                f" {self.champion.version}.{taken_up}"
             ),
             at=at,
             source="log",
@@ -63,6 +66,7 @@ class Change:
                 "rows": count,
                 "rows_from": self.first.isoformat(),
                 "rows_to": self.last.isoformat(),
+                "new_classes": ", ".join(map(str, new)),
                 "memory_rows": len(self.champion.memory),
                 "parent_version": self.champion.version,
                 "seconds": round(trained.fit.seconds, 3),
@@ -133,3 +137,7 @@ def regime_number(known: Sequence[Regime], regime_key: str, learnt: Sequence[int
             return regime.number
     taken = {*learnt, *(regime.number for regime in known)}
     return max(taken) + 1
+
+
+def _classes(learner: Learner) -> tuple[Label, ...]:
+    return tuple(getattr(learner, "classes", ()))

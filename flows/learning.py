@@ -24,7 +24,7 @@ from models.catalog import find_learner, known_learners
 from models.continual import retrain
 from models.data import Dataset
 from models.evaluate import Evaluation, evaluate
-from models.learner import Budget, Examples, FitReport, Learner
+from models.learner import Budget, Examples, FitReport, Label, Learner
 from models.memory import Memory, Regimes
 from models.torch_learner import guarded
 from monitoring.profile import Profile
@@ -53,7 +53,18 @@ class Champion:
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained module that nobody has judged yet; `cpu_seconds` is what its training took."""
+    """A trained module that nobody has judged yet.
+
+    Args:
+        reference: Of its learner.
+        learner: Whose module it is.
+        module: The trained one.
+        lesson: What it learnt.
+        fit: What the training did.
+        cpu_seconds: What the training took.
+        unseen: Share of the lesson's labels that name a class which the champion does not have;
+            None where no champion went on.
+    """
 
     reference: str
     learner: Learner
@@ -61,6 +72,7 @@ class Trained:
     lesson: Lesson
     fit: FitReport
     cpu_seconds: float
+    unseen: float | None = None
 
 
 @dataclass(frozen=True)
@@ -121,7 +133,8 @@ def train_afresh(
 
     Without the memory a scheduled pipeline would unlearn what retrains have taught since, and
     the forgetting gate would refuse it every time. Its rows are learnt like new ones: replay
-    with distillation is for a module that knows something already.
+    with distillation is for a module that knows something already. Classes that retrains have
+    taken up since stay too.
 
     Args:
         lesson: The data set, split.
@@ -137,6 +150,8 @@ def train_afresh(
     kind = find_learner(policy.learner)
     rows, labels = lesson.train.rows, lesson.train.labels
     learner = guarded(kind.from_data, rows, labels, policy.learner_config)
+    if champion is not None and guarded(champion.learner.extends, learner):
+        learner = champion.learner
     generator = torch.Generator().manual_seed(policy.seed)
     module = guarded(learner.build, generator)
     data = _to_learn(learner, lesson)
@@ -153,6 +168,10 @@ def train_further(
     lesson: Lesson, policy: Policy, champion: Champion, budget: Budget | None = None
 ) -> Trained:
     """Train a copy of the champion on the rows of a new regime, by the policy's strategy.
+
+    A class that `retrain.new_class_rows` labels of the lesson name, and the champion does not
+    have, is taken up first: the copy gets an output for it, and starts with the champion's
+    answers. Rows of rarer new classes are left out.
 
     Args:
         lesson: The rows, split.
@@ -171,19 +190,26 @@ def train_further(
             " trained.",
             remedy="Train a version with a learner: homeostat train MODEL.",
         )
-    rules = policy.retrain
+    rules, known = policy.retrain, champion.learner
+    labels = [*lesson.train.labels, *lesson.held_out.labels]
+    unseen = _unseen_share(known, labels)
+    learner = guarded(known.grown, labels, rules.new_class_rows)
     started = time.process_time()
+    module = champion.module
+    if learner is not known:
+        generator = torch.Generator().manual_seed(policy.seed)
+        module = guarded(known.grow, module, learner, generator)
     module, fit = retrain(
-        champion.learner,
-        champion.module,
-        _to_learn(champion.learner, lesson),
+        learner,
+        module,
+        _to_learn(learner, lesson),
         champion.memory,
         rules.strategy,
         budget or Budget(epochs=rules.epochs, seconds=rules.seconds),
         policy.seed,
     )
     spent = time.process_time() - started
-    return Trained(champion.reference, champion.learner, module, lesson, fit, spent)
+    return Trained(champion.reference, learner, module, lesson, fit, spent, unseen)
 
 
 def judge_regimes(trained: Trained, champion: Champion | None) -> Judged:
@@ -261,7 +287,7 @@ def _inherited_memory(
     champion: Champion | None, learner: Learner, newest: int, policy: Policy
 ) -> Memory:
     """The champion's memory to add to, without rows of the regime that is about to be added."""
-    if champion is not None and _same_encoding(champion, learner):
+    if champion is not None and guarded(learner.extends, champion.learner):
         if newest not in champion.regimes.numbers:
             inherited = Memory.load(champion.replay)
             inherited.capacity = policy.retrain.memory_rows  # it may have been changed since
@@ -289,20 +315,26 @@ def _examples(learner: Learner, dataset: Dataset, ids: tuple[str, ...], regime: 
     return Examples(x, y, ids, torch.full((len(x),), regime, dtype=torch.int64))
 
 
-def _same_encoding(champion: Champion, learner: Learner) -> bool:
-    return type(learner) is type(champion.learner) and learner.config() == champion.learner.config()
+def _unseen_share(learner: Learner, labels: Sequence[Label]) -> float:
+    """The share of labels of classes that the learner does not have; of values none."""
+    y = guarded(learner.targets, labels)
+    return 0.0 if y.is_floating_point() else float((y < 0).double().mean())
 
 
 def _shared_regimes(champion: Champion, learner: Learner, newest: int) -> Sequence[int]:
     """The champion's regimes, but the one of the lesson, that `learner` can read too."""
-    if not _same_encoding(champion, learner):
+    if not guarded(learner.extends, champion.learner):
         return ()
     return [number for number in champion.regimes.numbers if number != newest]
 
 
 def _other_regimes(champion: Champion | None, learner: Learner, newest: int) -> Examples | None:
     """The rows of the champion's memory that are of other regimes and that `learner` can read."""
-    if champion is None or not _same_encoding(champion, learner) or not len(champion.memory):
+    if (
+        champion is None
+        or not guarded(learner.extends, champion.learner)
+        or not len(champion.memory)
+    ):
         return None
     kept = champion.memory.examples()
     others = kept.regime != newest

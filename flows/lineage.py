@@ -33,7 +33,7 @@ DECIDING: dict[str, Any] = {
     "label": True,
     "seed": True,
     "epochs": True,
-    "retrain": {"strategy", "memory_rows", "epochs", "seconds", "holdout"},
+    "retrain": {"strategy", "memory_rows", "epochs", "seconds", "holdout", "new_class_rows"},
 }
 
 

@@ -122,6 +122,8 @@ class RetrainPolicy(_Table):
     """Retrains started by themselves in 24 hours, at most."""
     holdout: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.3
     """Share of the new rows that is frozen to judge by."""
+    new_class_rows: Count = 10
+    """Labelled rows since the change that a class never seen before needs to be taken up."""
 
 
 class RolloutPolicy(_Table):

@@ -151,6 +151,8 @@ def _accuracy(policy: Policy) -> list[str]:
         f"A retrain starts once {retrain.min_labels:,} labelled rows since the change are there. "
         f"It {learns}, for at most {retrain.epochs} passes or {_time(retrain.seconds)}; "
         f"{_percent(retrain.holdout)} of the new rows are kept apart to judge by.",
+        f"A class never seen before is taken up once {retrain.new_class_rows:,} of the new rows "
+        "are of it; rows of a rarer one are left out.",
         f"At most {retrain.max_per_day} start in 24 hours, "
         f"{_time(retrain.cool_down_seconds)} after the one before has ended.",
     ]

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from homeostat.errors import LearnerError
 from homeostat.schema import Feature, Named, Task
 
 Row = Any  # one input as JSON carries it: a list of numbers, or an object of named values
@@ -198,6 +199,46 @@ class Learner(ABC):
         """Labels that `targets` turns into `y`, for stored rows: by default the numbers."""
         labels: list[Label] = y.tolist()
         return labels
+
+    def grown(
+        self,
+        labels: Sequence[Label],  # noqa: ARG002 - for learners with classes
+        least: int = 1,  # noqa: ARG002
+    ) -> Self:
+        """An equal learner that has new classes too, after the ones it has.
+
+        Args:
+            labels: Truths, those of known classes among them.
+            least: Labels that name a new class, for it to be taken up.
+
+        Returns:
+            This very learner where there is nothing to take up: by default always.
+
+        Raises:
+            InvalidLabel: a value that cannot be a truth of this task.
+        """
+        return self
+
+    def grow(self, model: nn.Module, grown: Self, generator: torch.Generator) -> nn.Module:  # noqa: ARG002
+        """A copy of `model` for `grown`, a learner that `grown` gave; what was learnt stays.
+
+        Its answers to what `model` knows are as before, until it is trained. Whatever is random
+        comes from `generator`.
+
+        Raises:
+            LearnerError: this model cannot be given more classes.
+        """
+        raise LearnerError(
+            f"{type(self).__name__} has no way to give its model more classes.",
+            remedy="Write its `grow`, as its `grown` takes up classes.",
+        )
+
+    def extends(self, other: Learner) -> bool:
+        """Whether what was encoded for `other` can be read: rows, and truths as class indices.
+
+        So it is for an equal learner, and for one that has classes after the other's.
+        """
+        return type(self) is type(other) and self.config() == other.config()
 
     @abstractmethod
     def fit(

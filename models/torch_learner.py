@@ -12,7 +12,7 @@ import functools
 import math
 import numbers
 from collections.abc import Callable, Sequence
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, Self, TypeVar
 
 import numpy as np
 import torch
@@ -20,8 +20,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from homeostat.errors import DataError, HomeostatError, InvalidLabel, LearnerError
+from homeostat.errors import (
+    ArtifactError,
+    DataError,
+    HomeostatError,
+    InvalidLabel,
+    LearnerError,
+)
 from homeostat.schema import Kind, Named
+from models.growing import new_classes, widen
 from models.learner import Budget, Examples, FitReport, Floats, Label, Learner
 from models.training import TEMPERATURE, prior_shift, train
 
@@ -168,6 +175,35 @@ class TorchLearner(Learner):
         if self.task == "classification":
             return [self.classes[index] if index >= 0 else UNSEEN for index in y.tolist()]
         return super().truths(y)
+
+    def grown(self, labels: Sequence[Label], least: int = 1) -> Self:
+        """As `Learner.grown`, for a learner whose `config` lists its `classes`.
+
+        A class that the learner's own limits refuse is not taken up.
+        """
+        if self.task == "regression" or "classes" not in (config := self.config()):
+            return self
+        known = dict(zip(self._index, self.classes, strict=True))
+        named = [(_name(row, label), _plain(label)) for row, label in enumerate(labels)]
+        if not (new := new_classes(known, named, least)):
+            return self
+        try:
+            return self.from_config({**config, "classes": [*self.classes, *new]})
+        except ArtifactError:
+            return self
+
+    def grow(self, model: nn.Module, grown: Self, generator: torch.Generator) -> nn.Module:
+        """As `Learner.grow`, for a module whose last layer has a row for each class."""
+        return widen(model, grown.build(generator), len(self.classes), len(grown.classes))
+
+    def extends(self, other: Learner) -> bool:
+        """As `Learner.extends`."""
+        if not isinstance(other, TorchLearner) or type(self) is not type(other):
+            return False
+        mine, theirs = dict(self.config()), dict(other.config())
+        if "classes" in mine and self.classes[: len(other.classes)] == other.classes:
+            mine["classes"] = theirs.get("classes")
+        return mine == theirs
 
     def fit(
         self,

@@ -221,7 +221,8 @@ def check_recent(loaded: Loaded, rows: Sequence[Row], like: Loaded | None) -> No
     """Warm a version with rows of live traffic, and hold it to the shape of the present one.
 
     Raises:
-        ArtifactError: its outputs have another width than those of `like`.
+        ArtifactError: its outputs have another width than those of `like`, and not because one
+            of the two has classes after those that both have.
         LearnerError: it cannot answer, or not with finite numbers.
     """
     if not rows:
@@ -232,7 +233,7 @@ def check_recent(loaded: Loaded, rows: Sequence[Row], like: Loaded | None) -> No
         raise loaded.not_finite()
     if like is not None:
         width = like.predict(like.encode(rows[:1])).shape[1]
-        if outputs.shape[1] != width:
+        if outputs.shape[1] != width and not _one_is_grown(loaded.learner, like.learner):
             raise ArtifactError(
                 f"{loaded.model}:{loaded.version} gives {outputs.shape[1]} outputs a row, the "
                 f"champion {width}.",
@@ -240,3 +241,10 @@ def check_recent(loaded: Loaded, rows: Sequence[Row], like: Loaded | None) -> No
                 model=loaded.model,
                 version=loaded.version,
             )
+
+
+def _one_is_grown(one: Learner, other: Learner) -> bool:
+    """Whether the first classes of one are all those of the other."""
+    ours, theirs = (tuple(getattr(each, "classes", ())) for each in (one, other))
+    both = min(len(ours), len(theirs))
+    return both > 0 and ours[:both] == theirs[:both]
