@@ -106,8 +106,10 @@ class MonitorPolicy(_Table):
 class RetrainPolicy(_Table):
     """When and how to learn from what changed."""
 
-    strategy: Literal["replay", "fine-tune"] = "replay"
-    """How a retrain learns: with replay of the memory, or from the new rows alone."""
+    strategy: Literal[
+        "replay", "fine-tune", "er-ace", "der++", "distillation", "ewc", "weight-averaging"
+    ] = "replay"
+    """How a retrain learns without losing what was learnt: docs/continual.md compares them."""
     min_labels: Count = 300
     """Labelled rows since the change that a retrain waits for."""
     memory_rows: Count = 600

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from homeostat.policy import Policy, SlicePolicy
+from homeostat.policy import Policy, RetrainPolicy, SlicePolicy
 
 Words = dict[str, tuple[str, ...]]
 
@@ -141,21 +141,32 @@ def _accuracy(policy: Policy) -> list[str]:
             f"Labels count in the order of their predictions, "
             f"{_time(monitor.label_delay_seconds)} after them."
         )
-    learns = {
-        "replay": f"learns from the new rows and a memory of {retrain.memory_rows:,} old ones",
-        "fine-tune": "learns from the new rows alone, and may forget the old; its memory still "
-        f"keeps {retrain.memory_rows:,}",
-    }[retrain.strategy]
     return [
         *found,
         f"A retrain starts once {retrain.min_labels:,} labelled rows since the change are there. "
-        f"It {learns}, for at most {retrain.epochs} passes or {_time(retrain.seconds)}; "
+        f"It {_learns(retrain)}, for at most {retrain.epochs} passes or {_time(retrain.seconds)}; "
         f"{_percent(retrain.holdout)} of the new rows are kept apart to judge by.",
         f"A class never seen before is taken up once {retrain.new_class_rows:,} of the new rows "
         "are of it; rows of a rarer one are left out.",
         f"At most {retrain.max_per_day} start in 24 hours, "
         f"{_time(retrain.cool_down_seconds)} after the one before has ended.",
     ]
+
+
+def _learns(retrain: RetrainPolicy) -> str:
+    both = f"learns from the new rows and a memory of {retrain.memory_rows:,} old ones"
+    alone = "learns from the new rows alone"
+    keeps = f"its memory still keeps {retrain.memory_rows:,}"
+    return {
+        "replay": both,
+        "fine-tune": f"{alone}, and may forget the old; {keeps}",
+        "er-ace": f"{both}, the new ones weighed among their own classes (ER-ACE)",
+        "der++": f"{both}, and is held to the champion's raw outputs on those (DER++)",
+        "distillation": f"{alone}, and is held to the champion's answers on them; {keeps}",
+        "ewc": f"{alone}, with the weights held back that matter to a memory of "
+        f"{retrain.memory_rows:,} old ones (EWC)",
+        "weight-averaging": f"{both}, then takes the average of the champion's weights and its own",
+    }[retrain.strategy]
 
 
 def _silence(policy: Policy) -> list[str]:

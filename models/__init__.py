@@ -2,12 +2,13 @@
 
 from models.artifact import LoadedModel, load_model, save_model, verify, write_manifest
 from models.catalog import find_learner, known_learners
-from models.continual import STRATEGIES, retrain
+from models.continual import retrain
 from models.data import Dataset, read_dataset, split
 from models.digits import Digits
 from models.evaluate import Evaluation, evaluate, predict
 from models.learner import Budget, Examples, FitReport, Label, Learner, Row
 from models.memory import Memory, Regimes
+from models.strategies import STRATEGIES
 from models.table import Table
 from models.torch_learner import (
     TorchLearner,

@@ -30,8 +30,10 @@ from homeostat.errors import (
 from homeostat.schema import Kind, Named
 from models.growing import new_classes, widen
 from models.learner import Budget, Examples, FitReport, Floats, Label, Learner
-from models.training import TEMPERATURE, prior_shift, train
+from models.objectives import Ground, Recipe, usual
+from models.training import prior_shift, train
 
+TEMPERATURE = 2.0  # softens both sides of the distillation (Hinton et al. 2015, section 2)
 UNSEEN = "(unseen)"  # stands for a class that was not in the training data
 
 P = ParamSpec("P")
@@ -219,6 +221,18 @@ class TorchLearner(Learner):
             DataError: no row is left.
             LearnerError: the training diverged.
         """
+        return self.fit_by(usual, model, data, replay, budget, generator)
+
+    def fit_by(
+        self,
+        recipe: Recipe,
+        model: nn.Module,
+        data: Examples,
+        replay: Examples | None,
+        budget: Budget,
+        generator: torch.Generator,
+    ) -> FitReport:
+        """As `fit`, with what each step lowers made by `recipe` before the first one."""
         known = self._known(data)
         if not len(known):
             raise DataError(
@@ -226,15 +240,17 @@ class TorchLearner(Learner):
                 remedy=f"Its classes: {', '.join(map(str, self.classes))}.",
             )
         old = self._known(replay) if replay is not None else None
-        report = train(
+        ground = Ground(
             model,
             known,
             old,
-            budget,
-            generator,
             loss=self._loss(known, old),
+            plain=self._loss(known, None),
             distil=self._distil,
+            scale=self.scale,
+            generator=generator,
         )
+        report = train(model, known, old, budget, generator, objective=recipe(ground))
         return dataclasses.replace(report, skipped=len(data) - len(known))
 
     def predict(self, model: nn.Module, batch: Tensor) -> NDArray[np.float32]:

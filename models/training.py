@@ -4,17 +4,11 @@ Shapes: N new rows, M replayed rows, B rows of a step, C classes (or 1 value).
 
 With replay each step takes half of its rows from the new data and half from the memory (ER:
 Chaudhry et al. 2019, *On tiny episodic memories in continual learning*, section 3), drawn so
-that every class is equally likely. On the replayed rows the module is also held to what it said
-before the training (learning without forgetting: Li and Hoiem 2016, section 3, with their
-temperature of 2 from Hinton et al. 2015). Only on those: on drifted inputs the old answers are
-the old mistakes.
-
-    objective = loss(f(x), y) + DISTILLATION * distil(f(x_replayed), f_before(x_replayed))
+that every class is equally likely. What a step lowers is the strategy's: `models.objectives`.
 """
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from collections.abc import Callable
@@ -24,12 +18,7 @@ from torch import Tensor, nn
 
 from homeostat.errors import DataError, LearnerError
 from models.learner import Budget, Examples, FitReport
-
-DISTILLATION = 0.5  # weight of the old answers beside the truth
-TEMPERATURE = 2.0  # softens both sides of the distillation
-_CHUNK = 1024  # rows of one forward pass over the memory
-
-Criterion = Callable[[Tensor, Tensor], Tensor]  # raw outputs (B, C), targets -> mean, ()
+from models.objectives import Objective, Step, said
 
 
 def train(
@@ -39,8 +28,7 @@ def train(
     budget: Budget,
     generator: torch.Generator,
     *,
-    loss: Criterion,
-    distil: Criterion,
+    objective: Objective,
     timer: Callable[[], float] = time.monotonic,
 ) -> FitReport:
     """Train `model` in place with AdamW; the same generator state gives the same weights.
@@ -54,8 +42,7 @@ def train(
         replay: The M rows of the memory, or None.
         budget: Epochs, seconds, steps, batch size, learning rate.
         generator: The only source of randomness.
-        loss: Of raw outputs against truths.
-        distil: Of raw outputs against the raw outputs of the module as it came in.
+        objective: What each step lowers.
         timer: Seconds that only grow; the wall clock's budget is taken by it.
 
     Raises:
@@ -78,17 +65,17 @@ def train(
         for done, rows in enumerate(batches, start=1):  # noqa: B007 - read after the loop
             x, y = data.x[rows], data.y[rows]
             if memory is None:
-                objective = loss(model(x), y)
+                outputs = model(x)
+                step = Step(outputs, y, rows, outputs[:0])
             else:
                 old_x, old_y, before = memory.draw(len(rows), generator)
-                outputs = model(torch.cat([x, old_x]))
-                objective = loss(outputs, torch.cat([y, old_y]))
-                objective = objective + DISTILLATION * distil(outputs[len(rows) :], before)
+                step = Step(model(torch.cat([x, old_x])), torch.cat([y, old_y]), rows, before)
+            lowered = objective(step)
             optimiser.zero_grad(set_to_none=True)
-            objective.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            lowered.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             optimiser.step()
             steps += 1
-            total += objective.item()
+            total += lowered.item()
             if steps == budget.steps:
                 stopped = "steps"
             elif timer() - started > budget.seconds:
@@ -112,9 +99,7 @@ class _Memory:
 
     def __init__(self, model: nn.Module, replay: Examples) -> None:
         self._x, self._y = replay.x, replay.y
-        teacher = copy.deepcopy(model).eval()
-        with torch.no_grad():
-            self._before = torch.cat([teacher(x) for x in torch.split(replay.x, _CHUNK)])
+        self._before = said(model, replay.x)
         self._chance = _balanced(replay.y)
 
     def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from homeostat.errors import DataError, LearnerError
 from models import Budget, Examples, FitReport
+from models.objectives import held_to_before
 from models.training import prior_shift, train
 
 
@@ -48,8 +49,7 @@ def fit(model: nn.Module, seed: int = 0, replay: Examples | None = None) -> FitR
         replay,
         Budget(epochs=3, batch_size=8),
         torch.Generator().manual_seed(seed),
-        loss=functional.cross_entropy,
-        distil=distil,
+        objective=held_to_before(functional.cross_entropy, distil, 0.5),
     )
 
 
@@ -83,8 +83,7 @@ def test_it_agrees_with_adamw_written_out() -> None:
         None,
         budget,
         torch.Generator().manual_seed(0),
-        loss=functional.cross_entropy,
-        distil=distil,
+        objective=held_to_before(functional.cross_entropy, distil, 0.5),
     )
     w = torch.zeros(2, 4, dtype=torch.float64)  # weights beside the bias
     first, second = torch.zeros_like(w), torch.zeros_like(w)
@@ -114,8 +113,7 @@ def test_a_training_that_time_cut_short_is_repeated_to_the_bit_by_its_steps() ->
         None,
         Budget(epochs=10, seconds=12.5, batch_size=8),
         torch.Generator().manual_seed(0),
-        loss=functional.cross_entropy,
-        distil=distil,
+        objective=held_to_before(functional.cross_entropy, distil, 0.5),
         timer=lambda: float(next(ticks)),
     )
     second = train(
@@ -124,8 +122,7 @@ def test_a_training_that_time_cut_short_is_repeated_to_the_bit_by_its_steps() ->
         None,
         Budget(epochs=10, batch_size=8, steps=first.steps),
         torch.Generator().manual_seed(0),
-        loss=functional.cross_entropy,
-        distil=distil,
+        objective=held_to_before(functional.cross_entropy, distil, 0.5),
     )
 
     assert (first.stopped, second.stopped) == ("seconds", "steps")
@@ -141,8 +138,7 @@ def test_training_ends_after_the_batch_that_crosses_the_seconds() -> None:
         None,
         Budget(epochs=10, seconds=4.5, batch_size=8),
         torch.Generator().manual_seed(0),
-        loss=functional.cross_entropy,
-        distil=distil,
+        objective=held_to_before(functional.cross_entropy, distil, 0.5),
         timer=lambda: float(next(ticks)),
     )
     assert (report.stopped, report.steps, report.epochs) == ("seconds", 5, 1)
@@ -155,8 +151,7 @@ def test_a_last_batch_of_one_row_does_not_stop_batch_normalisation() -> None:
         None,
         Budget(epochs=1, batch_size=32),
         torch.Generator().manual_seed(0),
-        loss=functional.cross_entropy,
-        distil=distil,
+        objective=held_to_before(functional.cross_entropy, distil, 0.5),
     )
     assert report.steps == 2
 
@@ -170,8 +165,7 @@ def test_no_row_is_refused() -> None:
             None,
             Budget(),
             torch.Generator(),
-            loss=functional.cross_entropy,
-            distil=distil,
+            objective=held_to_before(functional.cross_entropy, distil, 0.5),
         )
 
 
@@ -183,8 +177,7 @@ def test_a_training_that_diverges_is_an_error_not_a_version() -> None:
             None,
             Budget(epochs=2),
             torch.Generator(),
-            loss=lambda out, _: out.sum() * torch.inf,
-            distil=distil,
+            objective=held_to_before(lambda out, _: out.sum() * torch.inf, distil, 0.5),
         )
 
 
@@ -203,8 +196,7 @@ def test_replayed_classes_are_equally_likely_and_fill_half_of_each_step() -> Non
         old,
         Budget(epochs=5, batch_size=16),
         torch.Generator().manual_seed(0),
-        loss=loss,
-        distil=distil,
+        objective=held_to_before(loss, distil, 0.5),
     )
     counts = torch.bincount(torch.cat(seen), minlength=3)
     assert counts[2] == counts[0] + counts[1] == 2000
