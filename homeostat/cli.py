@@ -9,6 +9,7 @@ import typer
 
 from homeostat.commands import (
     adopt,
+    backtest,
     custody,
     database,
     documents,
@@ -76,6 +77,7 @@ for group in (
     verdicts,
     show,
     policy,
+    backtest,
     tokens,
     database,
 ):
