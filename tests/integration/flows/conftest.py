@@ -114,11 +114,7 @@ class Site:
                 stop(process)
 
     def flow_processes(self, runner: psutil.Process) -> list[psutil.Process]:
-        return [
-            child
-            for child in runner.children(recursive=True)
-            if "prefect.engine" in " ".join(child.cmdline())
-        ]
+        return [child for child in runner.children(recursive=True) if _runs_flow(child)]
 
     def deployment(self, name: str) -> dict[str, Any] | None:
         answer = httpx.get(f"{self.prefect}/deployments/name/{name}/{name}", timeout=30.0)
@@ -254,4 +250,12 @@ def _answers(address: str) -> bool:
     try:
         return httpx.get(address, timeout=2.0, trust_env=False).is_success
     except httpx.HTTPError:
+        return False
+
+
+def _runs_flow(process: psutil.Process) -> bool:
+    """Whether it is a flow run's; one that ended since it was listed is none."""
+    try:
+        return "prefect.engine" in " ".join(process.cmdline())
+    except psutil.NoSuchProcess:  # a zombie too
         return False
