@@ -1,0 +1,182 @@
+"""What `benchmarks.continual` teaches, task after task: split digits, rotated digits, split MNIST.
+
+Shapes: N rows, D pixels, T tasks. Rows are told apart by the seed; no held-out row is ever taught.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.ndimage import rotate
+from torch import Tensor, nn
+
+from homeostat.schema import Feature, Task
+from models import (
+    Budget,
+    Digits,
+    Examples,
+    Label,
+    Learner,
+    Row,
+    TorchLearner,
+    initialise,
+    read_dataset,
+)
+
+TASKS = 5
+HELD_OUT = 0.2
+TURN = 45.0  # degrees from one task to the next
+MNIST_SIDE = 28
+MNIST_ROWS = 5_000
+PAIRS = tuple((2 * task, 2 * task + 1) for task in range(TASKS))
+
+Pixels = NDArray[np.float64]
+Truths = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Tasks in the order in which they come.
+
+    Args:
+        learner: Whose head has all classes from the start.
+        taught: The new rows of each task.
+        held_out: The rows that each task is judged by.
+        memory_rows: What may be kept of the tasks before.
+        budget: Of each training.
+    """
+
+    learner: Learner
+    taught: tuple[Examples, ...]
+    held_out: tuple[Examples, ...]
+    memory_rows: int
+    budget: Budget
+
+
+def split_digits(seed: int) -> Stream:
+    """1,797 images of 8x8, two classes a task, 100 rows kept."""
+    pixels, truths = _digits(seed)
+    taught, held = _parted(pixels, truths)
+    return Stream(Digits(), _by_class(*taught), _by_class(*held), 100, Budget(epochs=15))
+
+
+def rotated_digits(seed: int) -> Stream:
+    """The same images: each task teaches a fifth of them, turned 45 degrees further; 100 kept.
+
+    All held-out images are turned as every task turns its own.
+    """
+    pixels, truths = _digits(seed)
+    taught, held = _parted(pixels, truths)
+    fifths = np.array_split(np.arange(len(taught[1])), TASKS)
+    return Stream(
+        Digits(),
+        tuple(
+            _examples(turned(taught[0][rows], task * TURN), taught[1][rows])
+            for task, rows in enumerate(fifths)
+        ),
+        tuple(_examples(turned(held[0], task * TURN), held[1]) for task in range(TASKS)),
+        100,
+        Budget(epochs=15),
+    )
+
+
+def split_mnist(seed: int, file: Path) -> Stream:
+    """5,000 of MNIST's images of 28x28, two classes a task, 200 rows kept; its own test set."""
+    with np.load(file) as data:
+        chosen = np.random.default_rng(seed).permutation(len(data["x_train"]))[:MNIST_ROWS]
+        taught = (data["x_train"][chosen], data["y_train"][chosen].astype(np.int64))
+        held = (data["x_test"], data["y_test"].astype(np.int64))
+    return Stream(
+        Pictures(),
+        _by_class(taught[0].reshape(len(taught[0]), -1) / 255.0, taught[1]),
+        _by_class(held[0].reshape(len(held[0]), -1) / 255.0, held[1]),
+        200,
+        Budget(epochs=5),
+    )
+
+
+def turned(pixels: Pixels, degrees: float) -> Pixels:
+    """Images (N, 64) turned about their middle, ink from 0 to 16 as before."""
+    images = pixels.reshape(-1, 8, 8)
+    found = rotate(images, degrees, axes=(2, 1), reshape=False, order=1, mode="constant")
+    return np.asarray(np.clip(found, 0.0, 16.0).reshape(-1, 64))
+
+
+def together(parts: Sequence[Examples]) -> Examples:
+    """The rows of several tasks as one data set."""
+    return Examples(torch.cat([one.x for one in parts]), torch.cat([one.y for one in parts]))
+
+
+def of_regime(rows: Examples, number: int) -> Examples:
+    """The same rows, all of one regime."""
+    return dataclasses.replace(rows, regime=torch.full((len(rows),), number))
+
+
+def _digits(seed: int) -> tuple[Pixels, Truths]:
+    data = read_dataset("builtin:digits", "")
+    order = np.random.default_rng(seed).permutation(len(data))
+    return np.array(data.rows, dtype=np.float64)[order], np.array(data.labels, np.int64)[order]
+
+
+def _parted(pixels: Pixels, truths: Truths) -> tuple[tuple[Pixels, Truths], tuple[Pixels, Truths]]:
+    cut = round(len(truths) * (1.0 - HELD_OUT))
+    return (pixels[:cut], truths[:cut]), (pixels[cut:], truths[cut:])
+
+
+def _by_class(pixels: Pixels, truths: Truths) -> tuple[Examples, ...]:
+    places = [np.isin(truths, pair) for pair in PAIRS]
+    return tuple(_examples(pixels[place], truths[place]) for place in places)
+
+
+def _examples(pixels: Pixels, truths: Truths) -> Examples:
+    return Examples(torch.from_numpy(pixels.astype(np.float32)), torch.from_numpy(truths))
+
+
+@dataclass(frozen=True)
+class Pictures(TorchLearner):
+    """MNIST's images as 784 numbers from 0 to 1, and a perceptron with one hidden layer."""
+
+    task: ClassVar[Task] = "classification"
+    classes: tuple[Label, ...] = tuple(range(10))
+    hidden: int = 256
+
+    @property
+    def features(self) -> tuple[Feature, ...]:
+        """None: nothing watches a benchmark."""
+        return ()
+
+    def config(self) -> dict[str, Any]:
+        """As `Learner.config`."""
+        return {"hidden": self.hidden}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """As `Learner.from_config`."""
+        return cls(hidden=int(config["hidden"]))
+
+    @classmethod
+    def from_data(
+        cls,
+        rows: Sequence[Row],  # noqa: ARG003 - the contract's
+        labels: Sequence[Label],  # noqa: ARG003
+        options: Mapping[str, Any],
+    ) -> Self:
+        """As `Learner.from_data`; the shape is MNIST's."""
+        return cls(**options)
+
+    def build(self, generator: torch.Generator) -> nn.Module:
+        """As `Learner.build`."""
+        pixels = MNIST_SIDE * MNIST_SIDE
+        layers = nn.Linear(pixels, self.hidden), nn.ReLU(), nn.Linear(self.hidden, 10)
+        return initialise(nn.Sequential(*layers), generator)
+
+    def encode(self, rows: Sequence[Row]) -> Tensor:
+        """As `Learner.encode`."""
+        return torch.tensor(rows, dtype=torch.float32)
