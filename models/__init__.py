@@ -10,6 +10,7 @@ from models.learner import Budget, Examples, FitReport, Label, Learner, Row
 from models.memory import Memory, Regimes
 from models.strategies import STRATEGIES
 from models.table import Table
+from models.text import Text
 from models.torch_learner import (
     TorchLearner,
     class_name,
@@ -33,6 +34,7 @@ __all__ = [
     "Regimes",
     "Row",
     "Table",
+    "Text",
     "TorchLearner",
     "class_name",
     "evaluate",

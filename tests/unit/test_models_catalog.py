@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import tomllib
+from pathlib import Path
+
 import pytest
 
 from homeostat.errors import SettingsError
-from models import Digits, Table, find_learner, known_learners
+from models import Digits, Learner, Table, find_learner, known_learners
 
 
 def test_installed_learners_are_known_by_name() -> None:
@@ -17,6 +20,13 @@ def test_installed_learners_are_known_by_name() -> None:
 def test_a_learner_is_found_by_name_or_import_path() -> None:
     assert find_learner("digits") is Digits
     assert find_learner("models.table:Table") is Table
+
+
+def test_every_learner_that_is_offered_is_there() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    offered = project["entry-points"]["homeostat.learners"]
+    assert set(offered) >= {"digits", "table", "text"}
+    assert all(issubclass(find_learner(path), Learner) for path in offered.values())
 
 
 @pytest.mark.parametrize(
