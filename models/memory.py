@@ -5,7 +5,7 @@ Both are saved as safetensors plus JSON and read back as if an enemy had written
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +84,28 @@ class Memory:
         chosen = np.sort(_choose(_cells(together), keys, self.capacity))
         self._keys = keys[chosen]
         self._kept = take(together, torch.from_numpy(chosen))
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The prediction of each kept row; empty for rows of a data set."""
+        return () if self._kept is None else self._kept.ids
+
+    def forget(self, ids: Collection[str]) -> int:
+        """Take the rows of these predictions out; how many they were.
+
+        What they stood for is counted no more. Rows that made room for them do not come back.
+        """
+        if self._kept is None:
+            return 0
+        stays = _others(self._kept, ids)
+        gone = len(self) - len(stays)
+        left = set(stays.tolist())
+        for place, cell in enumerate(_cells(self._kept)):
+            if place not in left:
+                self._seen[cell] -= 1
+        self._keys = self._keys[stays.numpy()]
+        self._kept = take(self._kept, stays) if len(stays) else None
+        return gone
 
     def examples(self) -> Examples:
         """The kept rows in the order in which they passed, each with the rows it stands for.
@@ -175,6 +197,26 @@ class Regimes:
             break
         self._sets[number] = rows
 
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The prediction of each held-out row; empty for rows of a data set."""
+        return tuple(one for number in self.numbers for one in self._sets[number].ids)
+
+    def forget(self, ids: Collection[str]) -> int:
+        """Take the rows of these predictions out; how many they were.
+
+        A regime of which nothing is left is gone: later versions are not judged by it.
+        """
+        before = len(self.ids)
+        for number in self.numbers:
+            rows = self._sets[number]
+            stays = _others(rows, ids)
+            if not len(stays):
+                del self._sets[number]
+            elif len(stays) < len(rows):
+                self._sets[number] = take(rows, stays)
+        return before - len(self.ids)
+
     def get(self, number: int) -> Examples:
         """The held-out rows of a regime.
 
@@ -216,6 +258,13 @@ class Regimes:
         for number in torch.unique(rows.regime).tolist():
             regimes._sets[number] = take(rows, torch.nonzero(rows.regime == number)[:, 0])
         return regimes
+
+
+def _others(rows: Examples, ids: Collection[str]) -> torch.Tensor:
+    """Places of the rows of other predictions; a row without an id is nobody's."""
+    named = set(ids) - {""}
+    places = [place for place, one in enumerate(rows.ids) if one not in named]
+    return torch.tensor(places, dtype=torch.int64)
 
 
 def _choose(cells: Sequence[Cell], keys: NDArray[np.float64], capacity: int) -> NDArray[np.int64]:

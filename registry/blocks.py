@@ -146,7 +146,7 @@ def insert_blocks(session: Session, blocks: Sequence[Block]) -> None:
         present = _present(session, block)
         batches = [one for one in block.batches if one.id_at(0) not in present]
         rows += map(
-            _row, to_blocks((block.arm, batch) for batch in batches) if present else [block]
+            block_row, to_blocks((block.arm, batch) for batch in batches) if present else [block]
         )
     if rows:
         session.execute(insert(session, BlockRow), rows)
@@ -158,7 +158,7 @@ def find_in_blocks(
     """Each of the ids that is in a block: who answered, with which batch, at which place of it."""
     wanted = {key: name for name in ids if (key := id_bytes(name)) is not None}
     keys = sorted(wanted)
-    for block in _that_may_hold(session, keys):
+    for block in that_may_hold(session, keys):
         for arm, batch in _read(session, block):
             for place in range(batch.count):
                 name = wanted.get(batch.id_at(place))
@@ -214,8 +214,8 @@ def _read(session: Session, block: int) -> Iterator[tuple[Arm, Columns]]:
             yield Arm(*row[:4]), batch
 
 
-def _that_may_hold(session: Session, keys: Sequence[bytes]) -> list[int]:
-    """The blocks in whose span one of the sorted keys lies."""
+def that_may_hold(session: Session, keys: Sequence[bytes]) -> list[int]:
+    """The blocks (`BlockRow.id`) in whose span one of the sorted keys lies."""
     found: list[int] = []
     start = 0
     while start < len(keys):
@@ -252,7 +252,8 @@ def _present(session: Session, block: Block) -> set[bytes]:
     return {batch.id_at(0) for content in overlapping for batch in _decoder.decode(content)}
 
 
-def _row(block: Block) -> dict[str, object]:
+def block_row(block: Block) -> dict[str, object]:
+    """A block as its row of the database has it."""
     moments = [batch.at for batch in block.batches]
     return {
         **{name: getattr(block.arm, name) for name in ("model", "generation", "version", "arm")},

@@ -226,12 +226,12 @@ def read_papers(api: MlflowApi, info: VersionInfo) -> Papers:
     files: dict[str, bytes] = {}
     sealed: list[str] = []
     left_out: list[str] = []
-    for item in _list(api, info.run_id, ""):
+    for item in list_files(api, info.run_id, ""):
         name = str(item["path"])
         if not is_plain(name):
             left_out.append(name)
         elif item.get("is_dir"):
-            inner = {Path(each["path"]).name for each in _list(api, info.run_id, name)}
+            inner = {Path(each["path"]).name for each in list_files(api, info.run_id, name)}
             (sealed if MANIFEST in inner else left_out).append(name)
         elif len(files) >= MAX_PAPERS or int(item.get("file_size", 0)) > MAX_PAPER_BYTES:
             left_out.append(name)
@@ -286,7 +286,8 @@ def _from(files: Mapping[str, bytes]) -> Download:
     return lambda name, limit: whole[name][: limit + 1]
 
 
-def _list(api: MlflowApi, run_id: str, path: str) -> list[dict[str, Any]]:
+def list_files(api: MlflowApi, run_id: str, path: str) -> list[dict[str, Any]]:
+    """What lies in a folder of a run's artifacts, as MLflow answers it; empty: its root."""
     found: list[dict[str, Any]] = []
     query = {"run_id": run_id, "path": path} if path else {"run_id": run_id}
     while True:

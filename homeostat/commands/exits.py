@@ -12,6 +12,7 @@ INPUT = 3
 REFUSED = 4
 UNAVAILABLE = 5
 SETTINGS = 6
+REMAINS = 7
 
 MEANINGS: Mapping[int, str] = MappingProxyType(
     {
@@ -22,6 +23,7 @@ MEANINGS: Mapping[int, str] = MappingProxyType(
         REFUSED: "the policy, the state or the token forbids it",
         UNAVAILABLE: "a part is away",
         SETTINGS: "settings that cannot be meant, or a part that could not be started",
+        REMAINS: "rows that were to be forgotten are left, or a place could not be searched",
     }
 )
 

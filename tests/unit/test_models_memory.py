@@ -194,3 +194,36 @@ def test_a_regime_is_frozen_and_never_empty(tmp_path: Path) -> None:
         regimes.add(1, Examples(torch.zeros(1, 2), torch.tensor([0])))
     with pytest.raises(DataError, match="Known: 0"):
         regimes.get(1)
+
+
+def test_what_is_forgotten_is_gone_and_adding_goes_on(tmp_path: Path) -> None:
+    memory = Memory(6, 0)
+    memory.add(examples([0] * 20))
+    first, *others = memory.ids
+    assert memory.forget({first, "row-999", ""}) == 1
+    assert memory.ids == tuple(others)
+    assert memory.seen == 19
+    memory.save(tmp_path)
+    loaded = Memory.load(tmp_path)
+    for one in (memory, loaded):
+        one.add(examples([1] * 4, start=100))
+    assert same(loaded.examples(), memory.examples())
+    assert memory.forget(set(memory.ids)) == 6
+    assert len(memory) == 0
+
+
+def test_rows_without_an_id_are_nobodys() -> None:
+    memory, regimes = Memory(6, 0), Regimes()
+    rows = Examples(torch.zeros(2, 1), torch.tensor([0, 1]), ("", "row-1"))
+    memory.add(rows)
+    regimes.add(0, rows)
+    assert (memory.forget({"", "row-1"}), regimes.forget({"", "row-1"})) == (1, 1)
+    assert (memory.ids, regimes.ids) == (("",), ("",))
+
+
+def test_a_regime_whose_last_row_is_forgotten_is_gone() -> None:
+    regimes = Regimes()
+    regimes.add(0, examples([0, 1]))
+    regimes.add(1, examples([0, 1], regime=1, start=10))
+    assert regimes.forget({"row-1", "row-10", "row-11"}) == 3
+    assert (regimes.numbers, regimes.ids) == ((0,), ("row-0",))
