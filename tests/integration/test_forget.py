@@ -236,7 +236,8 @@ def test_answers_on_their_way_to_the_log_are_found(place: Installation) -> None:
     assert search(place.places, place.model, CUSTOMER).spooled == 1
     done = place.erase(CUSTOMER)
     assert (done.after.spooled, done.after.proven) == (1, False)
-    spool.drain([].append)
+    drained: list[list[bytes]] = []
+    spool.drain(drained.append)
     assert place.erase(CUSTOMER).after.proven
     spool.close()
 
