@@ -26,6 +26,7 @@ from models import (
     Learner,
     Row,
     TorchLearner,
+    find_classes,
     initialise,
     read_dataset,
 )
@@ -141,10 +142,11 @@ def _examples(pixels: Pixels, truths: Truths) -> Examples:
 
 @dataclass(frozen=True)
 class Pictures(TorchLearner):
-    """MNIST's images as 784 numbers from 0 to 1, and a perceptron with one hidden layer."""
+    """Images as numbers from 0 to 1, MNIST's if not told, and one hidden layer."""
 
     task: ClassVar[Task] = "classification"
     classes: tuple[Label, ...] = tuple(range(10))
+    pixels: int = MNIST_SIDE * MNIST_SIDE
     hidden: int = 256
 
     @property
@@ -154,27 +156,27 @@ class Pictures(TorchLearner):
 
     def config(self) -> dict[str, Any]:
         """As `Learner.config`."""
-        return {"hidden": self.hidden}
+        return {"classes": list(self.classes), "pixels": self.pixels, "hidden": self.hidden}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
         """As `Learner.from_config`."""
-        return cls(hidden=int(config["hidden"]))
+        return cls(tuple(config["classes"]), int(config["pixels"]), int(config["hidden"]))
 
     @classmethod
     def from_data(
         cls,
-        rows: Sequence[Row],  # noqa: ARG003 - the contract's
-        labels: Sequence[Label],  # noqa: ARG003
+        rows: Sequence[Row],
+        labels: Sequence[Label],
         options: Mapping[str, Any],
     ) -> Self:
-        """As `Learner.from_data`; the shape is MNIST's."""
-        return cls(**options)
+        """As `Learner.from_data`."""
+        return cls(find_classes(labels), len(rows[0]), **options)
 
     def build(self, generator: torch.Generator) -> nn.Module:
         """As `Learner.build`."""
-        pixels = MNIST_SIDE * MNIST_SIDE
-        layers = nn.Linear(pixels, self.hidden), nn.ReLU(), nn.Linear(self.hidden, 10)
+        hidden = nn.Linear(self.pixels, self.hidden)
+        layers = hidden, nn.ReLU(), nn.Linear(self.hidden, len(self.classes))
         return initialise(nn.Sequential(*layers), generator)
 
     def encode(self, rows: Sequence[Row]) -> Tensor:

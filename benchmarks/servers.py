@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 90.0
 END_SECONDS = 20.0
 REST_SECONDS = 20.0
+LOOK_SECONDS = 0.5
 IDLE_SHARE = 0.2  # of a core; more means that it still starts
 
 
@@ -94,8 +95,8 @@ def rest(process: psutil.Process) -> None:
     deadline = time.monotonic() + REST_SECONDS
     while time.monotonic() < deadline:
         before = cpu_seconds(process)
-        time.sleep(0.5)
-        if cpu_seconds(process) - before < IDLE_SHARE * 0.5:
+        time.sleep(LOOK_SECONDS)  # its idleness is measured over this
+        if cpu_seconds(process) - before < IDLE_SHARE * LOOK_SECONDS:
             return
 
 
@@ -124,7 +125,7 @@ def wait_until(holds: Callable[[], bool], seconds: float, every: float = 0.2) ->
     while not holds():
         if time.monotonic() > deadline:
             return False
-        time.sleep(every)
+        time.sleep(every)  # until the next look, which the deadline bounds
     return True
 
 

@@ -87,6 +87,15 @@ class Tally:
     rows_learnt: int = 0
 
 
+@dataclass(frozen=True)
+class Labelled:
+    """Rows [start, stop) whose labels came, with the losses (stop - start,) of their answers."""
+
+    start: int
+    stop: int
+    losses: Losses
+
+
 class Rule(Protocol):
     """When to learn what; `serving` may be another one after each `labelled`."""
 
@@ -97,8 +106,8 @@ class Rule(Protocol):
     def answered(self, start: int, stop: int, evaluation: Evaluation) -> None:
         """The rows [start, stop) were answered; their losses are not known yet."""
 
-    def labelled(self, start: int, stop: int, losses: Losses) -> None:
-        """The labels of the rows [start, stop) came; `losses` (stop - start,) of their answers."""
+    def labelled(self, rows: Labelled) -> None:
+        """The labels of some rows came, in the order of the stream."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +157,7 @@ def replay(dataset: Dataset, rule: Rule, course: Course) -> Replayed:
         losses[start:stop] = evaluation.losses
         rule.answered(start, stop, evaluation)
         if (until := stop - course.delay) > known:
-            rule.labelled(known, until, losses[known:until])
+            rule.labelled(Labelled(known, until, losses[known:until]))
             known = until
     spent = time.process_time() - started
     return Replayed(rule.name, losses[course.warmup :], rule.tally, spent)

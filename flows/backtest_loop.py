@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-from flows.backtest import Course, Losses, Serving, Tally, part
+from flows.backtest import Course, Labelled, Serving, Tally, part
 from flows.learning import (
     Champion,
     Judged,
@@ -75,16 +75,18 @@ class Homeostat:
         if self._inputs.drift_detected and not before:
             self.tally.alarms.append(stop)
 
-    def labelled(self, start: int, stop: int, losses: Losses) -> None:
+    def labelled(self, rows: Labelled) -> None:
         """Watch the losses of the version that answers, and retrain when it is due."""
-        own = losses[max(self._since - start, 0) :]  # labels of versions before say nothing of it
+        own = rows.losses[
+            max(self._since - rows.start, 0) :
+        ]  # labels of versions before say nothing of it
         before = self._losses.drift_detected
         self._losses.update(own)
         if self._losses.drift_detected and not before:
-            self.tally.alarms.append(stop)
-            self._open(stop - self._losses.since)
-        if self._recovery and self._recovery.due(stop, self._policy.retrain.min_labels):
-            self._retrain(self._recovery, stop)
+            self.tally.alarms.append(rows.stop)
+            self._open(rows.stop - self._losses.since)
+        if self._recovery and self._recovery.due(rows.stop, self._policy.retrain.min_labels):
+            self._retrain(self._recovery, rows.stop)
 
     def _open(self, change: int) -> None:
         """A change: what was healthy before a change that is still being learnt stays healthy."""

@@ -14,15 +14,26 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from typing import Any
+from typing import Protocol
 
-from flows.backtest import Course, Losses, Serving, Tally, part
+from flows.backtest import Course, Labelled, Serving, Tally, part
 from flows.learning import train_afresh
 from flows.lessons import first_lesson
 from homeostat.errors import DataError, Refused
 from homeostat.policy import Policy
 from models.data import Dataset
 from models.evaluate import Evaluation
+
+
+class MovingMean(Protocol):
+    """What is asked of river's ADWIN, which ships no types."""
+
+    estimation: float  # mean of the window
+    width: float  # rows of it
+    drift_detected: bool
+
+    def update(self, x: float) -> object:
+        """Take one more value in."""
 
 
 class Never:
@@ -45,7 +56,7 @@ class Never:
     def answered(self, start: int, stop: int, evaluation: Evaluation) -> None:
         """It looks at no input."""
 
-    def labelled(self, start: int, stop: int, losses: Losses) -> None:
+    def labelled(self, rows: Labelled) -> None:
         """It looks at no label."""
 
     def _train(self, start: int, stop: int) -> Serving:
@@ -72,11 +83,11 @@ class Calendar(Never):
         self.name = f"every {every:,}"
         self._every, self._last = every, course.warmup
 
-    def labelled(self, start: int, stop: int, losses: Losses) -> None:  # noqa: ARG002 - a rule's
+    def labelled(self, rows: Labelled) -> None:
         """Retrain when the rows are there."""
-        if stop - self._last >= self._every:
-            self._last = stop
-            self._retrain(stop - self._every, stop)
+        if rows.stop - self._last >= self._every:
+            self._last = rows.stop
+            self._retrain(rows.stop - self._every, rows.stop)
 
 
 class Adwin(Never):
@@ -99,16 +110,17 @@ class Adwin(Never):
         self._detector = _adwin()
         self._change: int | None = None
 
-    def labelled(self, start: int, stop: int, losses: Losses) -> None:
+    def labelled(self, rows: Labelled) -> None:
         """Watch for a rise of the loss, and retrain when the rows since then are there."""
-        for row, loss in enumerate(losses.tolist(), start + 1):
+        for row, loss in enumerate(rows.losses.tolist(), rows.start + 1):
             before = self._detector.estimation
             self._detector.update(loss)
             if self._detector.drift_detected and self._detector.estimation > before:
                 self.tally.alarms.append(row)
                 self._change = row - int(self._detector.width)
-        if self._change is not None and stop - self._change >= self._policy.retrain.min_labels:
-            self._retrain(max(self._change, 0), stop)
+        enough = self._policy.retrain.min_labels
+        if self._change is not None and rows.stop - self._change >= enough:
+            self._retrain(max(self._change, 0), rows.stop)
             self._detector, self._change = _adwin(), None
 
 
@@ -117,7 +129,8 @@ def river_is_here() -> bool:
     return importlib.util.find_spec("river") is not None
 
 
-def _adwin() -> Any:  # noqa: ANN401 - river ships no types
+def _adwin() -> MovingMean:
     if not river_is_here():
         raise Refused("river is not installed.", remedy="pip install river")
-    return importlib.import_module("river.drift").ADWIN()
+    detector: MovingMean = importlib.import_module("river.drift").ADWIN()
+    return detector

@@ -51,7 +51,7 @@ class OrderlyRunner(Runner):
 
     end: Callable[[], object]
 
-    def handle_sigterm(self, *args: object, **kwargs: object) -> None:  # noqa: ARG002 - the signature is Prefect's
+    def handle_sigterm(self, *_args: object, **_kwargs: object) -> None:
         """Cancel `start`, which stops the flow runs on its way out."""
         self.end()
 

@@ -14,7 +14,7 @@ from torch import nn
 from homeostat.errors import SettingsError
 from models.learner import Budget, Examples, FitReport, Learner
 from models.memory import Memory
-from models.strategies import STRATEGIES
+from models.strategies import STRATEGIES, Training
 
 
 def retrain(
@@ -32,8 +32,7 @@ def retrain(
         learner: Whose model it is.
         champion: Left bit for bit as it is.
         new: The rows of the new regime.
-        memory: Kept rows of all former regimes; needed by the strategies that
-            read it.
+        memory: Kept rows of all former regimes; needed by the strategies that read it.
         strategy: A name of `STRATEGIES`.
         budget: What the training may spend.
         seed: The same seed, data and champion give bitwise the same weights.
@@ -53,5 +52,5 @@ def retrain(
         )
     candidate = copy.deepcopy(champion)
     generator = torch.Generator().manual_seed(seed)
-    report = STRATEGIES[strategy](learner, candidate, new, memory, budget, generator)
-    return candidate, report
+    training = Training(learner, candidate, new, memory, budget, generator)
+    return candidate, STRATEGIES[strategy](training)

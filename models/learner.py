@@ -202,8 +202,8 @@ class Learner(ABC):
 
     def grown(
         self,
-        labels: Sequence[Label],  # noqa: ARG002 - for learners with classes
-        least: int = 1,  # noqa: ARG002
+        labels: Sequence[Label],  # noqa: ARG002 - read by learners with classes
+        least: int = 1,  # noqa: ARG002 - the same
     ) -> Self:
         """An equal learner that has new classes too, after the ones it has.
 
@@ -219,7 +219,12 @@ class Learner(ABC):
         """
         return self
 
-    def grow(self, model: nn.Module, grown: Self, generator: torch.Generator) -> nn.Module:  # noqa: ARG002
+    def grow(
+        self,
+        model: nn.Module,  # noqa: ARG002 - read by learners that take up classes
+        grown: Self,  # noqa: ARG002 - the same
+        generator: torch.Generator,  # noqa: ARG002 - the same
+    ) -> nn.Module:
         """A copy of `model` for `grown`, a learner that `grown` gave; what was learnt stays.
 
         Its answers to what `model` knows are as before, until it is trained. Whatever is random

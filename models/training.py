@@ -72,7 +72,7 @@ def train(
                 step = Step(model(torch.cat([x, old_x])), torch.cat([y, old_y]), rows, before)
             lowered = objective(step)
             optimiser.zero_grad(set_to_none=True)
-            lowered.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            torch.autograd.backward(lowered)
             optimiser.step()
             steps += 1
             total += lowered.item()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
-from sqlalchemy import delete, func, select, text
+from sqlalchemy import ColumnElement, delete, func, select, text
 from sqlalchemy.orm import Session
 
 from homeostat.errors import InputError
@@ -117,5 +117,5 @@ def _batches(session: Session, model: str) -> Iterator[Columns]:
         yield from batches_of(content) if content is not None else ()
 
 
-def _delete(session: Session, table: type[Table], condition: Any) -> int:  # noqa: ANN401 - SQL
+def _delete(session: Session, table: type[Table], condition: ColumnElement[bool]) -> int:
     return int(session.connection().execute(delete(table).where(condition)).rowcount)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from homeostat.errors import InputError
 from registry.json_text import canonical, to_json
@@ -76,7 +75,7 @@ def parse_subject(where: Sequence[str], entity: str, ids: Sequence[str]) -> Subj
     return Subject(tuple(fields), entity, frozenset(ids))
 
 
-def _same(value: Any, text: str) -> bool:  # noqa: ANN401 - any JSON
+def _same(value: object, text: str) -> bool:
     """Whether a JSON value is what a text says: 123 is "123" as well as 123.0 and "123"."""
     if isinstance(value, str):
         return value == text

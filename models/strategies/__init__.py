@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from models.strategies.contract import Strategy
+from models.strategies.contract import Strategy, Training
 from models.strategies.der_plus_plus import der_plus_plus
 from models.strategies.distillation import distillation
 from models.strategies.er_ace import er_ace
@@ -14,7 +14,7 @@ from models.strategies.fine_tune import fine_tune
 from models.strategies.replay import replay
 from models.strategies.weight_averaging import weight_averaging
 
-__all__ = ["STRATEGIES", "Strategy"]
+__all__ = ["STRATEGIES", "Strategy", "Training"]
 
 STRATEGIES: Mapping[str, Strategy] = MappingProxyType(
     {

@@ -9,33 +9,24 @@ the truths' part has the logit adjustment of `replay`, since replay is balanced.
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from models.learner import Budget, Examples, FitReport, Learner
-from models.memory import Memory
+from models.learner import FitReport
 from models.objectives import Ground, Objective, held_to_before
-from models.strategies.contract import fit_by, remembered
+from models.strategies.contract import Training
 
 ALPHA = 0.25  # half of their 0.5, as each half of a step's rows has half the weight in `loss`
 
 
-def der_plus_plus(
-    learner: Learner,
-    candidate: nn.Module,
-    new: Examples,
-    memory: Memory | None,
-    budget: Budget,
-    generator: torch.Generator,
-) -> FitReport:
+def der_plus_plus(training: Training) -> FitReport:
     """As `Strategy`.
 
     Raises:
         DataError: there is no memory.
         SettingsError: the learner takes no objective.
     """
-    return fit_by(dark, learner, candidate, new, remembered(memory), budget, generator)
+    return training.fit_by(dark, training.remembered())
 
 
 def dark(ground: Ground) -> Objective:

@@ -9,31 +9,22 @@ mistakes.
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from models.learner import Budget, Examples, FitReport, Learner
-from models.memory import Memory
+from models.learner import FitReport
 from models.objectives import Ground, Objective, Step, said
-from models.strategies.contract import fit_by
+from models.strategies.contract import Training
 
 WEIGHT = 1.0
 
 
-def distillation(
-    learner: Learner,
-    candidate: nn.Module,
-    new: Examples,
-    memory: Memory | None,  # noqa: ARG001 - the signature of a strategy
-    budget: Budget,
-    generator: torch.Generator,
-) -> FitReport:
+def distillation(training: Training) -> FitReport:
     """As `Strategy`; the memory is not read.
 
     Raises:
         SettingsError: the learner takes no objective.
     """
-    return fit_by(without_forgetting, learner, candidate, new, None, budget, generator)
+    return training.fit_by(without_forgetting, None)
 
 
 def without_forgetting(ground: Ground) -> Objective:

@@ -15,30 +15,21 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from models.learner import Budget, Examples, FitReport, Learner
-from models.memory import Memory
+from models.learner import Examples, FitReport
 from models.objectives import Ground, Objective, Step
-from models.strategies.contract import fit_by, remembered
+from models.strategies.contract import Training
 
 
-def er_ace(
-    learner: Learner,
-    candidate: nn.Module,
-    new: Examples,
-    memory: Memory | None,
-    budget: Budget,
-    generator: torch.Generator,
-) -> FitReport:
+def er_ace(training: Training) -> FitReport:
     """As `Strategy`.
 
     Raises:
         DataError: there is no memory.
         SettingsError: the learner takes no objective.
     """
-    kept = _with_new(memory, new, remembered(memory))
-    return fit_by(asymmetric, learner, candidate, new, kept, budget, generator)
+    return training.fit_by(asymmetric, _with_new(training))
 
 
 def asymmetric(ground: Ground) -> Objective:
@@ -65,11 +56,9 @@ def own_classes_only(logits: Tensor, y: Tensor) -> Tensor:
     return logits.masked_fill(absent, -torch.inf)
 
 
-def _with_new(memory: Memory | None, new: Examples, kept: Examples) -> Examples:
+def _with_new(training: Training) -> Examples:
     """The rows of the memory as it will be once the new ones have passed."""
-    after = copy.deepcopy(memory)
-    if after is None:
-        return kept
-    number = int(kept.regime.max()) + 1
+    after, new = copy.deepcopy(training.filled_memory()), training.new
+    number = int(after.examples().regime.max()) + 1
     after.add(Examples(new.x, new.y, regime=torch.full((len(new),), number)))
     return after.examples()

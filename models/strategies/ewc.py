@@ -19,31 +19,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.learner import Budget, Examples, FitReport, Learner
-from models.memory import Memory
+from models.learner import Examples, FitReport
 from models.objectives import Ground, Objective, Step
-from models.strategies.contract import fit_by, remembered
+from models.strategies.contract import Training
 
 STRENGTH = 1000.0
 
 Weights = Mapping[str, Tensor]  # by the parameter's name
 
 
-def ewc(
-    learner: Learner,
-    candidate: nn.Module,
-    new: Examples,
-    memory: Memory | None,
-    budget: Budget,
-    generator: torch.Generator,
-) -> FitReport:
+def ewc(training: Training) -> FitReport:
     """As `Strategy`.
 
     Raises:
         DataError: there is no memory.
         SettingsError: the learner takes no objective.
     """
-    kept = remembered(memory)
+    kept = training.remembered()
 
     def elastic(ground: Ground) -> Objective:
         before = {name: w.detach().clone() for name, w in ground.model.named_parameters()}
@@ -55,7 +47,7 @@ def ewc(
 
         return objective
 
-    return fit_by(elastic, learner, candidate, new, None, budget, generator)
+    return training.fit_by(elastic, None)
 
 
 def penalty(model: nn.Module, before: Weights, fisher: Weights) -> Tensor:
@@ -73,7 +65,7 @@ def fisher_diagonal(
     for x in torch.split(rows.x, 1):
         still.zero_grad(set_to_none=True)
         evidence = _evidence(still(x), rows.y.is_floating_point(), scale, generator)
-        evidence.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        torch.autograd.backward(evidence)
         for name, w in still.named_parameters():
             if w.grad is not None:
                 total[name] += w.grad**2

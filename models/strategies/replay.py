@@ -11,26 +11,14 @@ inputs the old answers are the old mistakes.
 
 from __future__ import annotations
 
-import torch
-from torch import nn
-
-from models.learner import Budget, Examples, FitReport, Learner
-from models.memory import Memory
-from models.strategies.contract import remembered
-from models.torch_learner import guarded
+from models.learner import FitReport
+from models.strategies.contract import Training
 
 
-def replay(
-    learner: Learner,
-    candidate: nn.Module,
-    new: Examples,
-    memory: Memory | None,
-    budget: Budget,
-    generator: torch.Generator,
-) -> FitReport:
+def replay(training: Training) -> FitReport:
     """As `Strategy`.
 
     Raises:
         DataError: there is no memory.
     """
-    return guarded(learner.fit, candidate, new, remembered(memory), budget, generator)
+    return training.fit(training.remembered())

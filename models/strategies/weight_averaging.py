@@ -13,29 +13,22 @@ import copy
 import torch
 from torch import nn
 
-from models.learner import Budget, Examples, FitReport, Learner
-from models.memory import Memory
+from models.learner import FitReport
+from models.strategies.contract import Training
 from models.strategies.replay import replay
 
 ALPHA = 0.5
 
 
-def weight_averaging(
-    learner: Learner,
-    candidate: nn.Module,
-    new: Examples,
-    memory: Memory | None,
-    budget: Budget,
-    generator: torch.Generator,
-) -> FitReport:
+def weight_averaging(training: Training) -> FitReport:
     """As `Strategy`.
 
     Raises:
         DataError: there is no memory.
     """
-    champion = copy.deepcopy(candidate)
-    report = replay(learner, candidate, new, memory, budget, generator)
-    average(champion, candidate, ALPHA)
+    champion = copy.deepcopy(training.candidate)
+    report = replay(training)
+    average(champion, training.candidate, ALPHA)
     return report
 
 

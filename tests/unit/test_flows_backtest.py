@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flows.backtest import Course, Losses, Replayed, Serving, Tally, replay
+from flows.backtest import Course, Labelled, Replayed, Serving, Tally, replay
 from flows.backtest_loop import Homeostat
 from flows.backtest_rules import Adwin, Calendar, Never, river_is_here
 from homeostat.errors import DataError, InputError, Refused
@@ -116,9 +116,9 @@ class Noting:
         assert len(evaluation.losses) == stop - start
         self.seen.append(("answered", start, stop))
 
-    def labelled(self, start: int, stop: int, losses: Losses) -> None:
-        assert len(losses) == stop - start
-        self.seen.append(("labelled", start, stop))
+    def labelled(self, rows: Labelled) -> None:
+        assert len(rows.losses) == rows.stop - rows.start
+        self.seen.append(("labelled", rows.start, rows.stop))
 
 
 def test_labels_come_after_their_delay_and_each_once() -> None:

@@ -22,7 +22,7 @@ from flows.learning import (
 )
 from flows.lessons import Lesson, first_lesson, next_lesson
 from homeostat.policy import Policy, RetrainPolicy
-from models import Dataset, read_dataset
+from models import Dataset, Digits, read_dataset
 from models.data import BUILTIN_DIGITS
 
 POLICY = Policy(learner="digits", epochs=15, retrain=RetrainPolicy(epochs=40))
@@ -67,8 +67,10 @@ def grown(champion: Champion) -> Trained:
 def test_new_classes_are_learnt_and_the_old_ones_kept(champion: Champion, grown: Trained) -> None:
     judged = judge_regimes(grown, champion)
 
-    assert champion.learner.classes == OLD  # type: ignore[attr-defined]
-    assert grown.learner.classes == (*OLD, *NEW)  # type: ignore[attr-defined]
+    assert isinstance(champion.learner, Digits)
+    assert isinstance(grown.learner, Digits)
+    assert champion.learner.classes == OLD
+    assert grown.learner.classes == (*OLD, *NEW)
     assert grown.fit.skipped == 0
     assert accuracy(judged, 1) > 0.9
     assert judged.champion is not None
