@@ -77,6 +77,11 @@ class Found:
         return self.removable + self.spooled + sum(one.golden for one in self.runs)
 
     @property
+    def unnamed(self) -> int:
+        """Rows of memories and frozen rows that are of a data set: nothing tells whose they are."""
+        return sum(one.unnamed for one in self.runs)
+
+    @property
     def proven(self) -> bool:
         """Whether everything could be looked at and nothing was there."""
         return self.left == 0 and not any(one.trouble for one in self.runs)
@@ -86,6 +91,7 @@ class Found:
         return {
             "log": dict(self.log),
             "spooled": self.spooled,
+            "unnamed": self.unnamed,
             "runs": [
                 {
                     "run": one.run.id,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from registry.erasing import Found, Places, Seen
 
 NOT_SEARCHED = (
-    "the data file itself, and rows of it in memories: they have no ids",
+    "data files",
     "what versions learnt: weights, profiles and figures",
     "reports, pictures and explanations that were made",
     "the memory of gateway processes; spools and copies on other machines",
@@ -108,7 +108,11 @@ def _tell(
         say("Train anew without those rows (`homeostat train`), and give such versions no role.")
     for number, file in files:
         say(f"Version {number} learnt {file}, whose rows have no ids: take them out of that file.")
-    say(f"Not searched: {'; '.join(NOT_SEARCHED)}.")
+    if found.unnamed:
+        say(
+            f"{found.unnamed} rows of memories and frozen rows are of data files, and not searched."
+        )
+    say(f"Not searched either: {'; '.join(NOT_SEARCHED)}.")
     if left:
         say(
             "Searched again: nothing is left."

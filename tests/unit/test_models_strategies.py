@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
 from typing import cast, get_args
 
 import pytest
@@ -22,15 +21,9 @@ from models.strategies.er_ace import asymmetric
 from models.strategies.ewc import fisher_diagonal, penalty
 from models.strategies.weight_averaging import average
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 READS_MEMORY = sorted(set(STRATEGIES) - {"fine-tune", "distillation"})
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 LEARNER = Digits(classes=(0, 1, 2, 3), channels=0, hidden=8)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -13,6 +12,8 @@ from homeostat.errors import ArtifactError, DataError, InvalidRow, SettingsError
 from homeostat.schema import Feature
 from models import Budget, Examples, Row, Table, evaluate
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 ROWS: list[Row] = [
     {"age": 20, "town": "Ulm", "member": True},
     {"age": 30.0, "town": None, "member": False},
@@ -20,14 +21,6 @@ ROWS: list[Row] = [
     {"age": 40, "town": "Ulm", "member": None},
 ]
 LABELS = ["no", "yes", "no", "yes"]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def table(**options: object) -> Table:

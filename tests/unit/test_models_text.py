@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,8 @@ from models import Budget, Examples, Row, Text, evaluate, load_model, read_datas
 from models.ngrams import hashed, signs, tokens
 from monitoring import InputDetector, Profile
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SAID = {
     "balance": ["how much money do I have", "show my balance", "what is left on my account"],
     "weather": ["will it rain tomorrow", "is it cold outside", "show me the forecast"],
@@ -27,14 +28,6 @@ ROWS: list[Row] = [{"text": text} for texts in SAID.values() for text in texts]
 LABELS = [label for label, texts in SAID.items() for _ in texts]
 TEXT = "models.text:Text"
 NAME = "homeostat text projections 1"
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def text(**options: object) -> Text:
