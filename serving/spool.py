@@ -28,6 +28,7 @@ from homeostat.errors import Unavailable
 
 _FRAME = struct.Struct(">II")
 _LOCK = "lock"
+_NOT_YET = "."  # begins the name of a folder that comes or goes
 _CHUNK_BYTES = 1024 * 1024  # handed on at once: one transaction
 
 logger = logging.getLogger(__name__)
@@ -48,12 +49,9 @@ class Spool:
         self._drain = threading.Lock()
         self._held: list[tuple[Path, IO[bytes]]] = []
         self._sealed: list[Path] = []
-        for old in sorted(path for path in folder.iterdir() if path.is_dir()):
+        for old in sorted(path for path in folder.iterdir() if _is_home(path)):
             self._take_over(old)
-        self._home = folder / uuid.uuid4().hex
-        self._home.mkdir()
-        if not self._hold(self._home):
-            raise Unavailable(f"The new spool folder {self._home} is locked by somebody.")
+        self._home = self._new_home(folder)
         self._number = 0
         self._open_segment()
 
@@ -110,9 +108,10 @@ class Spool:
             os.close(self._descriptor)
         for home, lock in self._held:
             if all(path.name == _LOCK or path.stat().st_size == 0 for path in home.iterdir()):
-                for path in home.iterdir():
+                going = home.rename(home.with_name(f"{_NOT_YET}{home.name}"))
+                for path in going.iterdir():
                     path.unlink()
-                home.rmdir()
+                going.rmdir()
             lock.close()
 
     def _work_off(self, handle: Callable[[list[bytes]], None]) -> int:
@@ -140,19 +139,43 @@ class Spool:
         self._descriptor = os.open(self._active, flags, 0o600)
         self._size = 0
 
-    def _take_over(self, home: Path) -> None:
-        if self._hold(home):
-            self._sealed.extend(sorted(home.glob("*.log")))
+    def _new_home(self, folder: Path) -> Path:
+        """A folder that is locked before others see it: they take over what nobody holds."""
+        name = uuid.uuid4().hex
+        coming = folder / f"{_NOT_YET}{name}"
+        coming.mkdir()
+        self._held.append((folder / name, _lock(coming)))
+        return coming.rename(folder / name)
 
-    def _hold(self, home: Path) -> bool:
-        lock = (home / _LOCK).open("wb")
+    def _take_over(self, home: Path) -> None:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            lock = _lock(home)
+        except (BlockingIOError, FileNotFoundError):  # somebody holds it, or has just closed it
+            return
+        if not (home / _LOCK).exists():  # closed between our opening the file and locking it
             lock.close()
-            return False
+            return
         self._held.append((home, lock))
-        return True
+        self._sealed.extend(sorted(home.glob("*.log")))
+
+
+def _is_home(path: Path) -> bool:
+    return path.is_dir() and not path.name.startswith(_NOT_YET)
+
+
+def _lock(home: Path) -> IO[bytes]:
+    """The locked file of a folder.
+
+    Raises:
+        BlockingIOError: somebody else has locked it.
+    """
+    lock = (home / _LOCK).open("wb")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise
+    return lock
 
 
 def read_frames(path: Path) -> Iterator[bytes]:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,25 @@ def test_the_entries_of_a_living_process_are_left_to_it(tmp_path: Path) -> None:
     living.append([b"mine"])
     assert drained(other) == []
     assert drained(living) == [b"mine"]
+
+
+def test_spools_that_open_and_close_at_once_take_nothing_from_one_another(tmp_path: Path) -> None:
+    together = threading.Barrier(8, timeout=20)
+
+    def come_and_go(number: int) -> list[bytes]:
+        mine = []
+        for turn in range(25):
+            together.wait()
+            spool = Spool(tmp_path)
+            spool.append([f"{number}/{turn}".encode()])
+            mine += drained(spool)
+            spool.close()
+        return mine
+
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(come_and_go, range(8)))
+    assert found == [[f"{number}/{turn}".encode() for turn in range(25)] for number in range(8)]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_torn_tail_is_left_out_and_what_is_whole_is_kept(tmp_path: Path) -> None:
