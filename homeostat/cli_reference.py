@@ -19,7 +19,7 @@ from homeostat.cli import app
 from homeostat.commands.exits import MEANINGS, exit_code
 from homeostat.errors import HomeostatError
 from homeostat.policy import Policy
-from homeostat.settings import PREFIX, LogSettings, Settings
+from homeostat.settings import PREFIX, AlertingSettings, LogSettings, Settings
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 _ROOMS = ("homeostat", "models", "monitoring", "registry", "serving", "flows")
@@ -56,10 +56,13 @@ def settings() -> str:
         f"`{PREFIX}MODELS__DIGITS__GATES__MIN_ACCURACY`. A wrong key is an error that names the "
         "nearest right one. `homeostat settings` shows what is in effect.",
         "## The installation",
-        _fields(Settings, skip=("models", "log")),
+        _fields(Settings, skip=("models", "log", "alerting")),
         "## The prediction log: `[log]`",
         _summary(LogSettings),
         _fields(LogSettings),
+        "## Alerts: `[alerting]`",
+        _summary(AlertingSettings),
+        _fields(AlertingSettings),
         "## A model's policy: `[models.NAME]`",
         _summary(Policy),
         _fields(Policy),

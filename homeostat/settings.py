@@ -51,6 +51,17 @@ class LogSettings(BaseModel):
     """What the rows of one model's predictions may take, about; the oldest go first. 0: any."""
 
 
+class AlertingSettings(BaseModel):
+    """How alerts leave; where they go is each model's `alerts`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    runbooks_url: str = ""
+    """Where docs/runbooks is published: each alert links the page of its kind there, such as
+    https://wiki.example.org/homeostat/loss.md; empty: it names the path in the repository.
+    """
+
+
 class Settings(BaseSettings):
     """What this installation is set to.
 
@@ -158,6 +169,8 @@ class Settings(BaseSettings):
     """
     log: LogSettings = LogSettings()
     """The prediction log."""
+    alerting: AlertingSettings = AlertingSettings()
+    """How alerts leave."""
     poll_seconds: Annotated[float, Field(gt=0)] = 1.0
     """How often the controller reads MLflow's aliases."""
     models: dict[str, Policy] = Field(default_factory=lambda: {"digits": Policy()})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, ClassVar, Literal
 from urllib.parse import urlsplit
@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from homeostat.errors import HomeostatError
+from monitoring.runbooks import runbook_address
 from monitoring.signals import Severity
 
 Status = Literal["open", "update", "resolved"]
@@ -70,6 +71,21 @@ class Alert:
                 "details": self.details,
             },
         }
+
+
+def with_runbook(alert: Alert, base: str) -> Alert:
+    """The alert with the address of its runbook, in `details` and as the last line of its text.
+
+    Args:
+        alert: As it was put out; `details["runbook"]` is the runbook's name, or not there.
+        base: Where runbooks are published; empty: their path in the repository.
+    """
+    name = str(alert.details.get("runbook", ""))
+    if not name:
+        return alert
+    address = runbook_address(name, base)
+    text = f"{alert.text}\nRunbook: {address}"
+    return replace(alert, text=text, details=alert.details | {"runbook": address})
 
 
 def deliver(url: str, alert: Alert, timeout: float = 5.0) -> None:

@@ -10,6 +10,7 @@ from sqlalchemy import exists, func, select
 from sqlalchemy.orm import Session
 
 from monitoring import Alert, Triage
+from monitoring.runbooks import runbook_of
 from registry.incident_records import severity_of
 from registry.outbox import enqueue
 from registry.tables import IncidentEventRow, IncidentRow, OutboxRow, SignalRow
@@ -101,7 +102,14 @@ def put_out(
         model=row.model,
         at=at,
         details=row.details
-        | {"incident": row.id, "state": row.state, "undo": undo, "signals": kinds},
+        | {
+            "incident": row.id,
+            "state": row.state,
+            "opened_at": row.opened_at.isoformat(),
+            "undo": undo,
+            "runbook": runbook_of(row.kind, row.details),
+            "signals": kinds,
+        },
     )
     enqueue(session, urls, alert, at, row.id)
 

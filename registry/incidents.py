@@ -111,15 +111,20 @@ def record_ruling(session: Session, incident_id: str, ruling: Ruling, at: dateti
     return read_incident(session, incident_id)
 
 
-def acknowledge(session: Session, incident_id: str, actor: str, at: datetime) -> Incident:
-    """Somebody has seen it; a later state stays.
+def acknowledge(
+    session: Session, incident_id: str, actor: str, at: datetime, urls: Sequence[str] = ()
+) -> Incident:
+    """Somebody has seen it; a later state stays. Where alerts go (`urls`), it is told.
 
     Raises:
         InputError: there is no such incident.
     """
     row = _row(session, incident_id)
     if _advance(row, "acknowledged"):
-        tell(session, row, at, f"Acknowledged by {actor}.")
+        text = f"Acknowledged by {actor}."
+        tell(session, row, at, text)
+        step = f"{actor} looks into it."
+        put_out(session, row, "update", at, urls, done=text, next_step=step, undo=row.undo)
     return read_incident(session, incident_id)
 
 

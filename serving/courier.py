@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 
 from homeostat.errors import HomeostatError
-from monitoring.delivery import DeliveryFailed, deliver
+from monitoring.delivery import DeliveryFailed, deliver, with_runbook
 from registry.outbox import Delivery, delivered, due, failed
 from serving.parts import Parts
 
@@ -30,6 +30,7 @@ class Courier:
 
     def __init__(self, parts: Parts, acts: Callable[[], bool], stopping: threading.Event) -> None:
         self._parts = parts
+        self._runbooks = parts.settings.alerting.runbooks_url
         self._acts = acts
         self._stopping = stopping
         self._thread = threading.Thread(target=self._run, name="courier", daemon=True)
@@ -64,7 +65,7 @@ class Courier:
     def _try(self, one: Delivery) -> bool:
         error = ""
         try:
-            deliver(one.url, one.alert)
+            deliver(one.url, with_runbook(one.alert, self._runbooks))
         except DeliveryFailed as failure:
             error = str(failure)
             logger.warning("an alert did not arrive: %s", failure)

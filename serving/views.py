@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from monitoring.estimates import checked
+from monitoring.runbooks import runbook_address, runbook_of
 from registry.gateways import behind
 from registry.incidents import (
     Incident,
@@ -97,7 +98,7 @@ def model(gateway: Gateway, name: str) -> dict[str, Any]:
             for number, digest in sorted(digests.items())
         ]
         overrides = [_moments(asdict(one)) for one in active_overrides(session, name, now)]
-        incidents = [_incident(one) for one in open_incidents(session, name)]
+        incidents = [_incident(gateway, one) for one in open_incidents(session, name)]
         retrains = [_moments(asdict(one)) for one in retrain_history(session, name)]
     return {
         "model": name,
@@ -232,7 +233,8 @@ def incidents(gateway: Gateway, names: Sequence[str] | None, *, every: bool) -> 
         if names is None:
             found = look(session, None)
     found.sort(key=lambda one: one.opened_at, reverse=every)
-    return {"incidents": [_incident(one) for one in (found[:NEWEST] if every else found)]}
+    shown = found[:NEWEST] if every else found
+    return {"incidents": [_incident(gateway, one) for one in shown]}
 
 
 def acknowledged(
@@ -246,9 +248,11 @@ def acknowledged(
     """
     with gateway.parts.writing() as session:
         found = find_incident(session, incident_id)
-        if found is not None and not sees(found.model):
+        if found is None or not sees(found.model):
             raise unknown_incident(incident_id)
-        return _incident(acknowledge(session, incident_id, actor, gateway.parts.clock()))
+        alerts = gateway.parts.policy(found.model).alerts
+        now = gateway.parts.clock()
+        return _incident(gateway, acknowledge(session, incident_id, actor, now, alerts))
 
 
 def routing(one: Routing) -> dict[str, Any]:
@@ -278,8 +282,12 @@ def _roles(split: Split) -> list[tuple[str, Any]]:
     return [(role, one) for role, one in roles if one is not None]
 
 
-def _incident(one: Incident) -> dict[str, Any]:
-    return _moments(asdict(one)) | {"events": [_moments(asdict(event)) for event in one.events]}
+def _incident(gateway: Gateway, one: Incident) -> dict[str, Any]:
+    base = gateway.parts.settings.alerting.runbooks_url
+    return _moments(asdict(one)) | {
+        "events": [_moments(asdict(event)) for event in one.events],
+        "runbook": runbook_address(runbook_of(one.kind, one.details), base),
+    }
 
 
 def _moments(values: dict[str, Any]) -> dict[str, Any]:

@@ -40,6 +40,8 @@ def incidents(
             say(f"  {when(event['at'])}  {event['text']}")
         if each["undo"] and each["state"] != "resolved":
             say(f"  undo: {each['undo']}")
+        if each["state"] != "resolved":
+            say(f"  runbook: {each['runbook']}")
     if not listed:
         say("No incident." if every else "No open incident.")
 
