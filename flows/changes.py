@@ -14,7 +14,7 @@ from flows.site import Site
 from homeostat.errors import NoTarget
 from homeostat.policy import Policy
 from models.learner import Label, Learner
-from registry.incidents import Incident
+from registry.incidents import Incident, note
 from registry.labels import LabelledRow
 from registry.lineage import Regime, regimes
 
@@ -31,6 +31,7 @@ class Change:
         regime_key: What the regime is known by: the incident's id, or the request's.
         first: When the oldest row was predicted.
         last: When the newest row was predicted.
+        held_back: Labelled rows since the change that it does not learn, until somebody has looked.
     """
 
     model: str
@@ -40,6 +41,7 @@ class Change:
     regime_key: str
     first: datetime
     last: datetime
+    held_back: int = 0
 
     def origin(self, work: str, policy: Policy, trained: Trained, at: datetime) -> Origin:
         """Which work a candidate trained on this change comes from."""
@@ -48,6 +50,7 @@ class Change:
         why = f" ({self.incident.title})" if self.incident else ""
         new = _classes(trained.learner)[len(_classes(self.champion.learner)) :]
         taken_up = f" New classes: {', '.join(map(str, new))}." if new else ""
+        held = f" {self.held_back} labels were held back." if self.held_back else ""
         return Origin(
             flow="retrain",
             model=self.model,
@@ -55,7 +58,7 @@ class Change:
             made_by=(
                 f"Retrained by {strategy} on {count} labelled rows since"
                 f" {self.first:%Y-%m-%d %H:%M:%S} UTC{why}, going on from version"
-                f" {self.champion.version}.{taken_up}"
+                f" {self.champion.version}.{taken_up}{held}"
             ),
             at=at,
             source="log",
@@ -64,6 +67,7 @@ class Change:
                 "strategy": strategy,
                 "incident": self.incident.id if self.incident else "",
                 "rows": count,
+                "held_back": self.held_back,
                 "rows_from": self.first.isoformat(),
                 "rows_to": self.last.isoformat(),
                 "new_classes": ", ".join(map(str, new)),
@@ -83,6 +87,7 @@ def read(
     incident_id: str,
     regime_key: str,
     champion: Champion | None,
+    now: datetime,
 ) -> Change:
     """The change that an incident is about, from the log.
 
@@ -100,10 +105,13 @@ def read(
         )
     with site.session() as session:
         incident = read_incident(session, model, incident_id)
-        rows = rows_since_change(session, model, incident, policy.retrain)
+        rows, held = rows_since_change(session, model, incident, policy.retrain, now)
+        if incident is not None and held:
+            text = f"{held} labels are held back from the retrain: see `homeostat held {model}`."
+            note(session, incident.id, text, now)
         known = regimes(session, model)
     number = regime_number(known, regime_key, champion.regimes.numbers)
-    return change_of(model, rows, policy, champion, incident, regime_key, number)
+    return change_of(model, rows, policy, champion, incident, regime_key, number, held)
 
 
 def change_of(
@@ -114,12 +122,13 @@ def change_of(
     incident: Incident | None,
     regime_key: str,
     number: int,
+    held_back: int = 0,
 ) -> Change:
     """A change made of given rows: regime `number`."""
     ids = [row.id for row in rows]
     lesson = next_lesson(as_dataset(rows), ids, policy, number)
     first, last = rows[0].at, rows[-1].at
-    return Change(model, lesson, champion, incident, regime_key, first, last)
+    return Change(model, lesson, champion, incident, regime_key, first, last, held_back)
 
 
 def regime_number(known: Sequence[Regime], regime_key: str, learnt: Sequence[int]) -> int:

@@ -117,7 +117,7 @@ def read_change(
     """Read the labelled rows since the change, split into a lesson."""
     from flows.changes import read
 
-    return read(site, policy, model, incident_id, regime_key, champion)
+    return read(site, policy, model, incident_id, regime_key, champion, utc_now())
 
 
 @task(**LOCAL)

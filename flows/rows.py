@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from homeostat.errors import DataError, InputError
 from homeostat.policy import RetrainPolicy
 from models import Dataset
+from registry.held_labels import screen
 from registry.incidents import Incident, find_incident
 from registry.labels import LabelledRow, labelled_rows
 
@@ -37,29 +38,43 @@ def read_incident(session: Session, model: str, incident_id: str) -> Incident | 
 
 
 def rows_since_change(
-    session: Session, model: str, incident: Incident | None, policy: RetrainPolicy
-) -> list[LabelledRow]:
+    session: Session, model: str, incident: Incident | None, policy: RetrainPolicy, now: datetime
+) -> tuple[list[LabelledRow], int]:
     """The labelled rows predicted since the change that an incident is about, oldest first.
 
     The incident's detector estimates the moment of the change (`since_at` of its details);
     where there is none the incident's opening counts, which is later and so never takes rows
     of the former regime. Without an incident the policy's `min_labels` newest rows are taken.
 
+    Returns:
+        The rows, and how many more are held back until a person has looked at their labels.
+
     Raises:
         DataError: too few rows to learn from.
     """
     if incident is None:
-        rows = labelled_rows(session, model, BEGINNING, policy.min_labels)
+        found = labelled_rows(session, model, BEGINNING, policy.min_labels)
     else:
-        rows = labelled_rows(session, model, change_point(incident), MAX_ROWS)
+        found = labelled_rows(session, model, change_point(incident), MAX_ROWS)
+    rows = found
+    if policy.screen_labels and found:
+        since = change_point(incident) if incident else found[0].at
+        rows = screen(session, model, found, since, now)
+    held = len(found) - len(rows)
     if len(rows) < MIN_ROWS:
-        since = f" since {change_point(incident):%Y-%m-%d %H:%M:%S} UTC" if incident else ""
+        since_when = f" since {change_point(incident):%Y-%m-%d %H:%M:%S} UTC" if incident else ""
+        kept_back = f", {held} of them held back" if held else ""
         raise DataError(
-            f"The log has {len(rows)} labelled rows of '{model}'{since}, too few to learn from.",
-            remedy=f"Send labels: {MIN_ROWS} are the least, {policy.min_labels} are advised.",
+            f"The log has {len(found)} labelled rows of '{model}'{since_when}{kept_back}:"
+            " too few to learn from.",
+            remedy=(
+                f"Look at what is held back and release it: `homeostat held {model}`."
+                if held
+                else f"Send labels: {MIN_ROWS} are the least, {policy.min_labels} are advised."
+            ),
             rows=len(rows),
         )
-    return rows
+    return rows, held
 
 
 def change_point(incident: Incident) -> datetime:

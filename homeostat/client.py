@@ -154,6 +154,23 @@ class Gateway:
         query = f"?as_of={quote(as_of, safe='')}" if as_of else ""
         return self._get(f"/v1/models/{model}/labels{query}")
 
+    def held_labels(self, model: str) -> list[Json]:
+        """The labels that are held back from retrains, by source and reason, and decided ones."""
+        return list(self._get(f"/v1/models/{model}/held-labels")["held"])
+
+    def decide_labels(
+        self,
+        model: str,
+        decision: str,
+        reason: str,
+        *,
+        source: str | None = None,
+        ids: Sequence[str] = (),
+    ) -> Json:
+        """Let labels that are held back be learnt from (`released`), or never (`dropped`)."""
+        body = {"decision": decision, "reason": reason, "source": source, "ids": list(ids)}
+        return self._act(f"/v1/models/{model}/held-labels", body)
+
     def incidents(self, *, every: bool = False) -> list[Json]:
         """The open incidents; with `every` the newest hundred, resolved ones too."""
         said = self._get(f"/v1/incidents?every={str(every).lower()}")

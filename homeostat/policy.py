@@ -124,6 +124,10 @@ class RetrainPolicy(_Table):
     """Retrains started by themselves in 24 hours, at most."""
     holdout: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.3
     """Share of the new rows that is frozen to judge by."""
+    screen_labels: bool = True
+    """Whether labels that are contested, of a source that repeats the model's answers, or of a new
+    source that contradicts the others are held back from a retrain until a person has looked.
+    """
     new_class_rows: Count = 10
     """Labelled rows since the change that a class never seen before needs to be taken up."""
 

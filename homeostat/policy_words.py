@@ -148,9 +148,19 @@ def _accuracy(policy: Policy) -> list[str]:
         f"{_percent(retrain.holdout)} of the new rows are kept apart to judge by.",
         f"A class never seen before is taken up once {retrain.new_class_rows:,} of the new rows "
         "are of it; rows of a rarer one are left out.",
+        _screened(retrain),
         f"At most {retrain.max_per_day} start in 24 hours, "
         f"{_time(retrain.cool_down_seconds)} after the one before has ended.",
     ]
+
+
+def _screened(retrain: RetrainPolicy) -> str:
+    if not retrain.screen_labels:
+        return "Every label is learnt from, whoever sent it."
+    return (
+        "Labels that are contested, of a source that repeats the model's answers, or of a new "
+        "source that contradicts the others wait for a person: they are not learnt from before."
+    )
 
 
 def _learns(retrain: RetrainPolicy) -> str:

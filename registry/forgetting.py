@@ -20,6 +20,7 @@ from registry.statements import parts_of
 from registry.subjects import Subject
 from registry.tables import (
     BlockRow,
+    HeldLabelRow,
     LabelRow,
     LossRevisionRow,
     LossRow,
@@ -31,6 +32,7 @@ Named = Callable[[str, str, object], bool]  # (prediction id, entity, row) -> wh
 PREDICTIONS = "predictions"
 HANGING: Mapping[str, type[Any]] = {
     "labels": LabelRow,
+    "held labels": HeldLabelRow,
     "losses": LossRow,
     "revised losses": LossRevisionRow,
     "shadows": ShadowRow,

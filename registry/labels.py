@@ -88,7 +88,10 @@ class LabelOutcome:
 
 @dataclass(frozen=True)
 class LabelledRow:
-    """A row with its truth: what a retrain learns from; `loss` is of the version that answered."""
+    """A row with its truth: what a retrain learns from.
+
+    `loss` is of the version that answered, `source` who sent the label.
+    """
 
     id: str
     at: datetime
@@ -96,6 +99,7 @@ class LabelledRow:
     value: Any
     version: int
     loss: float | None
+    source: str = ""
 
 
 def record_labels(session: Session, items: Sequence[LabelItem], at: datetime) -> list[LabelOutcome]:
@@ -153,7 +157,7 @@ def labelled_rows_of(session: Session, ids: Collection[str]) -> list[LabelledRow
     return sorted(found, key=lambda row: (row.at, row.id))
 
 
-def _labelled() -> Select[tuple[str, datetime, Any, Any, int, float]]:
+def _labelled() -> Select[tuple[str, datetime, Any, Any, int, float, str]]:
     """Predictions with their accepted label, and the loss of the version that answered."""
     later = revisions()
     return (
@@ -164,6 +168,7 @@ def _labelled() -> Select[tuple[str, datetime, Any, Any, int, float]]:
             LabelRow.value,
             PredictionRow.version,
             known(later),
+            LabelRow.source,
         )
         .join(
             LabelRow,

@@ -110,6 +110,24 @@ class LabelRow(Table):
     status: Mapped[str] = mapped_column(String(16))
 
 
+class HeldLabelRow(Table):
+    """A prediction whose label no retrain learns from before somebody has decided on it.
+
+    `decision` is empty until then, `released` or `dropped` after.
+    """
+
+    __tablename__ = "held_labels"
+    __table_args__ = (Index(None, "model", "decision"),)
+
+    prediction_id: Mapped[str] = mapped_column(Uuid, primary_key=True)
+    model: Mapped[str] = mapped_column(Model)
+    source: Mapped[str]
+    reason: Mapped[str] = mapped_column(String(16))
+    text: Mapped[str]
+    at: Mapped[datetime]
+    decision: Mapped[str] = mapped_column(String(16))
+
+
 class LossRow(Table):
     """The loss in [0, 1] of one version on one labelled prediction, shadows included.
 

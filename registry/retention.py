@@ -18,6 +18,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from registry.incident_records import ASIDE, change_of, open_incidents
 from registry.tables import (
     BlockRow,
+    HeldLabelRow,
     LabelRow,
     LineageRow,
     LossRevisionRow,
@@ -161,7 +162,7 @@ def forget_predictions(
         if len(ids) >= limit:
             break
     if ids:
-        for table in (LabelRow, LossRow, LossRevisionRow, ShadowRow):
+        for table in (LabelRow, HeldLabelRow, LossRow, LossRevisionRow, ShadowRow):
             session.execute(delete(table).where(table.prediction_id.in_(ids)))
         session.execute(delete(PredictionRow).where(PredictionRow.id.in_(ids)))
     return len(ids) + _forget_blocks(session, model, spans, limit - len(ids))

@@ -29,6 +29,7 @@ from registry.ledger_tables import (
 from registry.lineage_tables import EdgeRow, LineageRow, RegimeRow
 from registry.log_tables import (
     BlockRow,
+    HeldLabelRow,
     LabelCallRow,
     LabelRow,
     LossRevisionRow,
@@ -45,6 +46,7 @@ __all__ = [
     "EdgeRow",
     "EvidenceRow",
     "GatewayRow",
+    "HeldLabelRow",
     "IncidentEventRow",
     "IncidentRow",
     "InputCountRow",

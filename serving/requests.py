@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -96,6 +96,19 @@ class RestoreBody(Strict):
     actor: Text = "API"
 
 
+class HeldLabelsBody(Strict):
+    """Labels that are held back may be learnt from, or never.
+
+    All of them, or those of a `source`, or those of the predictions `ids`.
+    """
+
+    decision: Literal["released", "dropped"]
+    reason: Text
+    source: str | None = None
+    ids: Annotated[list[str], msgspec.Meta(max_length=10_000)] = []
+    actor: Text = "API"
+
+
 class AcknowledgeBody(Strict):
     """Somebody has seen it."""
 
@@ -110,6 +123,7 @@ BODIES = (
     OverrideBody,
     ApprovalBody,
     RestoreBody,
+    HeldLabelsBody,
     AcknowledgeBody,
 )
 

@@ -155,6 +155,7 @@ def test_a_subject_is_gone_from_everywhere_and_others_are_as_they_were(
     assert done.before.log == {
         "predictions": 2,
         "labels": 1,
+        "held labels": 0,
         "losses": 1,
         "revised losses": 0,
         "shadows": 1,
