@@ -58,6 +58,13 @@ def releases(
     return [Release(**row) for row in rows]
 
 
+def open_releases(session: Session, model: str) -> dict[Role, Release]:
+    """The releases of a model that have not ended, by role."""
+    query = columns_of(ReleaseRow).where(ReleaseRow.model == model, ReleaseRow.to_at.is_(None))
+    found = [Release(**row) for row in session.execute(query).mappings()]
+    return {one.role: one for one in found}
+
+
 def find_release(session: Session, model: str, version: int) -> Release | None:
     """The newest release of a version, as champion where it ever was one."""
     query = (

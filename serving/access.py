@@ -149,6 +149,11 @@ class Access:
             "that `homeostat token create` made and that has not ended; see docs/access.md.",
         )
 
+    def holder(self, key: str) -> Caller | None:
+        """Whose the token of a key is, while that works; an empty key is the administrator's."""
+        caller = self._known.get(key.encode()) if key else self._root
+        return caller if caller is not None and self._clock() < caller.until else None
+
     def require(self, caller: Caller, verb: str, model: str) -> None:
         """Let a caller do something with a model.
 

@@ -24,6 +24,7 @@ from serving.bodies import read_body
 from serving.feedback import LabelResult
 from serving.gateway import Gateway
 from serving.metrics import MEDIA
+from serving.page import install as install_page
 from serving.predicting import Predictor
 
 
@@ -81,6 +82,7 @@ def create_app(settings: Settings, gateway: Gateway | None = None) -> GatewayApp
     app.include_router(table_route.routes(parts))
     app.include_router(acting.routes(parts))
     app.include_router(held.routes(parts))
+    install_page(app, parts)
     handlers.install(app)
     return app
 

@@ -1,0 +1,125 @@
+"""What automation does next, in sentences: of a model, and of one incident of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import get_args
+
+from homeostat.policy import Policy
+from monitoring.signals import Kind, Signal, triage
+from registry.explanations import SignalNote
+from registry.incident_alerts import INCIDENT
+from registry.incident_records import ASIDE, Incident
+from registry.release_history import Release
+from registry.retrains import Retrain
+from registry.routing import Routing
+from serving.advice import next_step, rollback_command
+from serving.gateway import Gateway
+from serving.watch import Trial
+
+SILENT = "Nothing by itself until something is seen."
+
+
+def next_of_model(
+    gateway: Gateway,
+    routing: Routing | None,
+    model: str,
+    retrain: Retrain | None,
+    trial_since: Release | None,
+) -> list[str]:
+    """What comes next for a model, apart from its incidents.
+
+    Args:
+        gateway: Whose trial it is.
+        routing: In force; None before the first.
+        model: The model's name.
+        retrain: The one that has not ended.
+        trial_since: The challenger's open release.
+    """
+    policy = gateway.parts.policy(model)
+    if routing is None:
+        return [f"Nothing serves yet: homeostat train {model} makes a first version."]
+    steps = []
+    if retrain is not None:
+        run = "runs" if retrain.state == "running" else "was asked for"
+        steps.append(f"A retrain {run}; what passes every gate goes on trial.")
+    if routing.challenger is not None:
+        watch = gateway.watches[model]
+        answered = watch.challenger_answers
+        steps += _trial(policy, routing, watch.trial, answered, trial_since)
+    if routing.standby is not None and policy.mode == "act":
+        steps.append(
+            f"If labels show version {routing.standby} to do better, traffic goes back to it."
+        )
+    if policy.mode != "act":
+        steps.append(f"The policy's mode is '{policy.mode}': nothing moves by itself.")
+    return steps or [SILENT]
+
+
+def next_of_incident(
+    gateway: Gateway, incident: Incident, signals: Sequence[SignalNote], routing: Routing | None
+) -> str:
+    """What comes next for an incident, in the words of its alert."""
+    if incident.state == "resolved":
+        return "Nothing; it is over."
+    if incident.state == "mitigated":
+        return "Its harm has ended; somebody has to look for the cause."
+    if routing is not None and incident.kind not in ASIDE and routing.champion != incident.version:
+        return f"Version {routing.champion} serves now; it is over once that is proven."
+    found = next((one for one in reversed(signals) if one.kind == incident.kind), None)
+    if found is None or incident.kind in ASIDE:
+        return "Somebody has to look; traffic does not move by itself."
+    settings = gateway.settings
+    signal = _signal(found)
+    policy = gateway.parts.policy(incident.model)
+    said = triage(
+        signal, mode=policy.mode, has_standby=routing is not None and routing.standby is not None
+    )
+    step = next_step(incident.model, policy, signal, said, settings.prefect_address)
+    if said.action == "rollback" and policy.mode == "act":
+        step = f"traffic goes back to the standby; by hand: {rollback_command(incident.model)}"
+    step = step.replace(INCIDENT, incident.id)
+    return step[:1].upper() + step[1:]
+
+
+def _trial(
+    policy: Policy,
+    routing: Routing,
+    trial: Trial | None,
+    answered: int,
+    since: Release | None,
+) -> list[str]:
+    rules, version = policy.rollout, routing.challenger
+    compared = ""
+    if trial is not None and trial.rows:
+        compared = (
+            f" So far {trial.rows:,} labelled rows: loss differs by {trial.low:+.3f} to "
+            f"{trial.high:+.3f}."
+        )
+    where = {
+        "shadow": f"Version {version} answers unseen. Shown to be not worse than "
+        f"{rules.margin:.3g}, it takes {rules.canary_share:.0%} of the traffic.",
+        "canary": f"Version {version} answers {routing.canary_share:.0%} of the traffic: "
+        f"{answered:,} of {rules.canary_predictions:,} rows. Then, if not worse, it takes all.",
+        "steady": f"Version {version} is challenger; its trial has not begun.",
+    }[routing.phase]
+    steps = [where + compared]
+    if since is not None and routing.phase != "steady":
+        end = since.from_at + timedelta(seconds=rules.deadline_seconds)
+        steps.append(f"Without a verdict its trial ends at {end:%d %b %H:%M} UTC.")
+    return steps
+
+
+def _signal(one: SignalNote) -> Signal:
+    """A kept signal as its triage reads it."""
+    since = one.details.get("since", 0)
+    return Signal(
+        kind=next(kind for kind in get_args(Kind) if kind == one.kind),
+        detector=one.detector,
+        evidence=one.evidence,
+        threshold=one.threshold,
+        rows=int(one.details.get("rows", since) or 0),
+        since=int(since or 0),
+        details=one.details,
+    )

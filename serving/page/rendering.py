@@ -1,0 +1,109 @@
+"""Templates, the words and figures in them, and what every answer tells the browser."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from fastapi import Response
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+STATIC = Path(__file__).parent / "static"
+ASSETS = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
+# No script but ours, nothing from elsewhere, no frame around us, forms to here alone.
+POLICY = (
+    "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "content-security-policy": POLICY,
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "same-origin",  # without it a form would not say where it comes from
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "cache-control": "no-store",
+}
+DETECTORS = {
+    "input-drift": "inputs changed",
+    "loss": "accuracy fell",
+    "worse-than-standby": "worse than standby",
+}
+_AGES = ((86_400 * 2, 86_400, "d"), (7200, 3600, "h"), (120, 60, "min"), (0, 1, "s"))
+
+
+def page(template: str, status: int = 200, **values: Any) -> HTMLResponse:  # noqa: ANN401 - any
+    """A page, or a part of one."""
+    text = _ENVIRONMENT.get_template(template).render(**values)
+    return HTMLResponse(text, status, HEADERS)
+
+
+def asset(name: str) -> Response:
+    """A file of the page."""
+    kept = HEADERS | {"cache-control": "no-cache"}
+    return Response((STATIC / name).read_bytes(), 200, kept, ASSETS[name])
+
+
+def ago(at: datetime, now: datetime) -> str:
+    """How long ago, in one unit: `3 h`."""
+    seconds = max(0.0, (now - at).total_seconds())
+    _, unit, name = next(each for each in _AGES if seconds >= each[0])
+    return f"{seconds // unit:.0f}\N{NO-BREAK SPACE}{name}"
+
+
+def clock(at: datetime, now: datetime) -> str:
+    """A moment in UTC, with its day where that is another one."""
+    here = at.astimezone(UTC)
+    return f"{here:%H:%M:%S}" if here.date() == now.date() else f"{here:%d %b %H:%M}"
+
+
+def full(at: datetime) -> str:
+    """A moment, whole."""
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """A share as people read it."""
+    return "–" if share is None else f"{share * 100:.{digits}f}\N{NO-BREAK SPACE}%"
+
+
+def power(log_value: float) -> str:
+    """An e-value whose logarithm may be in the hundreds."""
+    exponent = log_value / math.log(10)
+    return f"{math.exp(log_value):.2g}" if abs(exponent) < 3 else f"10^{exponent:.1f}"
+
+
+def whole(number: int) -> str:
+    """A count with its thousands apart."""
+    return f"{number:,}"
+
+
+def named(detector: str) -> str:
+    """A detector by what it would show."""
+    return DETECTORS.get(detector, detector.replace("-", " "))
+
+
+def _environment() -> Environment:
+    made = Environment(
+        loader=PackageLoader("serving.page"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {
+        "ago": ago,
+        "clock": clock,
+        "full": full,
+        "named": named,
+        "percent": percent,
+        "power": power,
+        "whole": whole,
+    }
+    return made
+
+
+_ENVIRONMENT = _environment()

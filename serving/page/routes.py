@@ -1,0 +1,146 @@
+"""The routes of the page: each takes who is signed in, gathers, and renders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Annotated, Any
+from urllib.parse import quote
+
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi.responses import RedirectResponse
+from fastapi.routing import APIRoute
+
+from homeostat.errors import HomeostatError, Unauthorized
+from serving.access import Caller
+from serving.admitting import at_admin_port
+from serving.gateway import Gateway
+from serving.handlers import NotFound
+from serving.page.doors import Viewer, open_form, sessions_of, signed_form
+from serving.page.fleet import fleet_view
+from serving.page.rendering import ASSETS, HEADERS, asset, page
+from serving.page.sessions import COOKIE, HOURS, Sessions
+from serving.problems import problem, status_of
+
+SIGN_IN = "/page/sign-in"
+SignedForm = Annotated[Mapping[str, str], Depends(signed_form)]
+OpenForm = Annotated[Mapping[str, str], Depends(open_form)]
+
+
+class PageRoute(APIRoute):
+    """A route whose refusals are pages: who is not signed in is asked to."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The handler, with errors rendered."""
+        handler = super().get_route_handler()
+
+        async def rendered(request: Request) -> Response:
+            try:
+                return await handler(request)
+            except HomeostatError as error:
+                return refusal(request, error)
+
+        return rendered
+
+
+def install(app: FastAPI, gateway: Gateway) -> None:
+    """Let an application serve the page of a gateway."""
+    app.state.page_sessions = Sessions(gateway.access, gateway.settings.secret_token())
+    app.include_router(routes(gateway))
+
+
+def routes(gateway: Gateway) -> APIRouter:
+    """All routes of the page, at the port of the routes that act."""
+    router = APIRouter(
+        dependencies=[Depends(at_admin_port)], route_class=PageRoute, include_in_schema=False
+    )
+    _doors(router)
+
+    @router.get("/")
+    def fleet(request: Request, caller: Viewer) -> Response:
+        """What serves where, what is wrong, what comes next."""
+        view = fleet_view(gateway, gateway.access.visible(caller))
+        return shown(request, caller, "fleet.html.j2", view=view, now=view.now)
+
+    return router
+
+
+def shown(
+    request: Request,
+    caller: Caller,
+    template: str,
+    **values: Any,  # noqa: ANN401 - what the template takes
+) -> Response:
+    """A page of somebody who is signed in."""
+    cookie = request.cookies.get(COOKIE, "")
+    gateway = request.app.gateway
+    return page(
+        template,
+        caller=caller,
+        form=sessions_of(request).form_token(cookie),
+        path=request.url.path,
+        models=gateway.access.visible(caller),
+        **values,
+    )
+
+
+def refusal(request: Request, error: HomeostatError) -> Response:
+    """An error as a page; who is not signed in goes to where one does."""
+    if not isinstance(error, Unauthorized) or request.method != "GET":
+        return page("problem.html.j2", status_of(error.code), problem=problem(error))
+    here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    if request.headers.get("sec-fetch-site") == "cross-site":
+        # The browser keeps a strict cookie from a link in somebody's mail: asked again by a page
+        # of ours, it sends it.
+        return page("onward.html.j2", next=here)
+    back = f"?next={quote(here, safe='')}" if here != "/" else ""
+    return RedirectResponse(SIGN_IN + back, 303, HEADERS)
+
+
+def local(address: str) -> str:
+    """An address on this page, whatever was asked for."""
+    plain = address.isprintable() and "\\" not in address
+    return address if plain and address[:1] == "/" and address[:2] != "//" else "/"
+
+
+def _doors(router: APIRouter) -> None:
+    """Signing in and out, and the files that pages are made of."""
+
+    @router.get(SIGN_IN)
+    def sign_in(next: str = "/") -> Response:  # noqa: A002 - the query's word
+        """Ask for a token."""
+        return page("sign_in.html.j2", next=local(next), refused="")
+
+    @router.post(SIGN_IN)
+    async def signed_in(request: Request, fields: OpenForm) -> Response:
+        """Begin a session."""
+        back = local(fields.get("next", "/"))
+        try:
+            cookie, _ = sessions_of(request).begin(fields.get("token", ""))
+        except HomeostatError as error:
+            unknown = isinstance(error, Unauthorized)
+            refused = "That token does not work here." if unknown else str(error)
+            return page("sign_in.html.j2", status_of(error.code), next=back, refused=refused)
+        answer = RedirectResponse(back, 303, HEADERS)
+        answer.set_cookie(
+            COOKIE,
+            cookie,
+            max_age=HOURS * 3600,
+            httponly=True,
+            samesite="strict",
+            secure=request.url.scheme == "https",
+        )
+        return answer
+
+    @router.post("/page/sign-out")
+    async def sign_out(_: SignedForm) -> Response:
+        """End the session of this browser."""
+        answer = RedirectResponse(SIGN_IN, 303, HEADERS)
+        answer.delete_cookie(COOKIE, httponly=True, samesite="strict")
+        return answer
+
+    @router.get("/page/static/{name}")
+    def static(name: str) -> Response:
+        """A style, a script, an icon."""
+        if name not in ASSETS:
+            raise NotFound("There is no such file.", remedy="Open the page at /.")
+        return asset(name)
