@@ -155,6 +155,28 @@ def figures(trained: Trained, judged: Judged) -> dict[str, float]:
     found["gain"] = -worse.pop(judged.regime)
     if worse:
         found["forgetting"] = max(worse.values())
+    return found | transfer(judged)
+
+
+def transfer(judged: Judged) -> dict[str, float]:
+    """What learning the newest regime did to the others, and they to it.
+
+    `backward_transfer` is the mean over earlier regimes of the candidate's accuracy less that of
+    the version that learnt the regime; `forward_transfer` the champion's accuracy on the newest
+    regime, which it has not learnt, less that of an untrained module (Lopez-Paz and Ranzato 2017,
+    *Gradient episodic memory*, section 2, for one step).
+    """
+    found = {}
+    since = [
+        1.0 - float(judged.candidate[number].mean()) - accuracy
+        for number, accuracy in judged.learnt.items()
+        if number != judged.regime
+    ]
+    if since:
+        found["backward_transfer"] = sum(since) / len(since)
+    if judged.champion is not None and judged.untrained is not None:
+        before = 1.0 - float(judged.champion[judged.regime].mean())
+        found["forward_transfer"] = before - judged.untrained
     return found
 
 

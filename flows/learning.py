@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +85,9 @@ class Judged:
         newest: The candidate on them.
         candidate: Its losses by regime.
         champion: The champion's losses on the same rows; None when there is none.
+        learnt: The accuracy on earlier regimes of the version that learnt each, where known.
+        untrained: The accuracy on the newest regime of a module that nothing has learnt; None
+            where there is no champion.
     """
 
     regime: int
@@ -92,6 +95,8 @@ class Judged:
     newest: Evaluation
     candidate: Losses
     champion: Losses | None
+    learnt: Mapping[int, float] = field(default_factory=dict)
+    untrained: float | None = None
 
 
 def load_champion(version: int, folder: Path, replay: Path, policy: Policy) -> Champion:
@@ -238,7 +243,19 @@ def judge_regimes(trained: Trained, champion: Champion | None) -> Judged:
         after[newest],
         {number: evaluation.losses for number, evaluation in after.items()},
         before if champion is not None else None,
+        {n: champion.regimes.learnt[n] for n in frozen if n in champion.regimes.learnt}
+        if champion is not None
+        else {},
+        _untrained(learner, frozen[newest]) if champion is not None else None,
     )
+
+
+def _untrained(learner: Learner, rows: Examples) -> float | None:
+    """What a module of this learner gets right before it has learnt anything; adopted: None."""
+    if learner.format != "torch":
+        return None
+    module = guarded(learner.build, torch.Generator().manual_seed(0))
+    return evaluate(learner, module, rows.x, rows.y).accuracy
 
 
 def build_profile(trained: Trained, judged: Judged) -> Profile:
@@ -277,7 +294,11 @@ def remember(trained: Trained, champion: Champion | None, policy: Policy) -> tup
     if champion is not None:
         for number in _shared_regimes(champion, learner, lesson.regime):
             regimes.add(number, champion.regimes.get(number))
-    regimes.add(lesson.regime, _held_out(learner, lesson))
+            if number in champion.regimes.learnt:
+                regimes.learnt[number] = champion.regimes.learnt[number]
+    frozen = _held_out(learner, lesson)
+    regimes.add(lesson.regime, frozen)
+    regimes.learnt[lesson.regime] = evaluate(learner, trained.module, frozen.x, frozen.y).accuracy
     memory = _inherited_memory(champion, learner, lesson.regime, policy)
     memory.add(_to_learn(learner, lesson))
     return memory, regimes

@@ -48,6 +48,10 @@ class GatePolicy(_Table):
     """1 - mean loss that a candidate must reach on its own newest held-out rows."""
     forgetting: Share = 0.03
     """How much worse than the champion a candidate may be on the newest regime, or any earlier."""
+    former_forgetting: Share | None = None
+    """The same for earlier regimes, where another bound is meant: 1 where the truth of the same
+    rows turns round and what was right there is wrong now. Not set: `forgetting`.
+    """
     error_rate: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.05
     """How often a candidate that is worse than the champion by `forgetting` or more on a regime
     may pass the tests; and how often, over all slices together, one that keeps their

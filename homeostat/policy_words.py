@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from homeostat.policy import Policy, RetrainPolicy, SlicePolicy
+from homeostat.policy import GatePolicy, Policy, RetrainPolicy, SlicePolicy
 
 Words = dict[str, tuple[str, ...]]
 
@@ -74,13 +74,27 @@ def _card(policy: Policy) -> str:
     return f"Its card says {words}."
 
 
+def _forgetting(gates: GatePolicy) -> list[str]:
+    former, rate = gates.former_forgetting, _percent(gates.error_rate)
+    passes = f"one that is passes with a probability of at most {rate}."
+    if former is None:
+        bound = f"On no regime may it be worse than the champion by {gates.forgetting:g} or more"
+        return [f"{bound}; {passes}"]
+    newest = f"On the newest regime it may not be worse than the champion by {gates.forgetting:g}"
+    earlier = (
+        "Earlier regimes it may forget."
+        if former >= 1
+        else f"On earlier regimes it may not be worse by {former:g} or more."
+    )
+    return [f"{newest} or more; {passes}", earlier]
+
+
 def _candidate(policy: Policy) -> list[str]:
     gates = policy.gates
     found = [
         f"A candidate must reach an accuracy of {gates.min_accuracy:g} on its newest held-out "
         "rows.",
-        f"On no regime may it be worse than the champion by {gates.forgetting:g} or more; one that "
-        f"is passes with a probability of at most {_percent(gates.error_rate)}.",
+        *_forgetting(gates),
         f"On no class may it be worse by {gates.class_budget:g}."
         if gates.class_budget < 1
         else "Single classes may get worse by any amount.",

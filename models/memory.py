@@ -166,10 +166,14 @@ class Memory:
 
 
 class Regimes:
-    """Held-out rows of every regime, frozen: what later versions must still be good at."""
+    """Held-out rows of every regime, frozen: what later versions must still be good at.
+
+    `learnt` has the accuracy on them of the version that learnt the regime, where it is known.
+    """
 
     def __init__(self) -> None:
         self._sets: dict[int, Examples] = {}
+        self.learnt: dict[int, float] = {}
 
     @property
     def numbers(self) -> tuple[int, ...]:
@@ -213,6 +217,7 @@ class Regimes:
             stays = _others(rows, ids)
             if not len(stays):
                 del self._sets[number]
+                self.learnt.pop(number, None)
             elif len(stays) < len(rows):
                 self._sets[number] = take(rows, stays)
         return before - len(self.ids)
@@ -241,7 +246,9 @@ class Regimes:
         for number in self.numbers[1:]:
             rows = joined(rows, self._sets[number])
         tensors = {"x": rows.x, "y": rows.y, "regime": rows.regime}
-        write_rows(folder, _REGIMES, tensors, {"schema": SCHEMA, "ids": list(rows.ids)})
+        learnt = [[number, accuracy] for number, accuracy in sorted(self.learnt.items())]
+        about = {"schema": SCHEMA, "ids": list(rows.ids), "learnt": learnt}
+        write_rows(folder, _REGIMES, tensors, about)
 
     @classmethod
     def load(cls, folder: Path) -> Regimes:
@@ -257,6 +264,7 @@ class Regimes:
         regimes = cls()
         for number in torch.unique(rows.regime).tolist():
             regimes._sets[number] = take(rows, torch.nonzero(rows.regime == number)[:, 0])
+        regimes.learnt = _learnt(about.get("learnt", []))  # earlier releases wrote none
         return regimes
 
 
@@ -292,7 +300,18 @@ def _counts(seen: object) -> dict[Cell, int]:
     return counts
 
 
+def _learnt(pairs: object) -> dict[int, float]:
+    found: dict[int, float] = {}
+    for pair in pairs if isinstance(pairs, list) else []:
+        if not isinstance(pair, list) or len(pair) != 2 or not isinstance(pair[1], float):
+            raise refuse(f"{_REGIMES}.json has an accuracy that is none.")
+        if not 0.0 <= pair[1] <= 1.0:
+            raise refuse(f"{_REGIMES}.json has an accuracy of {pair[1]}.")
+        found[_whole(pair[0])] = pair[1]
+    return found
+
+
 def _whole(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
-        raise refuse(f"{_MEMORY}.json has {str(value)[:40]} in place of a whole number.")
+        raise refuse(f"There is {str(value)[:40]} in place of a whole number.")
     return value

@@ -88,6 +88,24 @@ def test_a_retrain_is_judged_next_to_the_champion_on_every_regime(champion: Cham
     assert told["forgetting"] == pytest.approx(old)
 
 
+def test_a_retrain_tells_what_regimes_do_to_each_other(champion: Champion) -> None:
+    trained, judged = further(champion)
+    told = figures(trained, judged)
+
+    since = 1.0 - judged.candidate[0].mean() - champion.regimes.learnt[0]
+    assert told["backward_transfer"] == pytest.approx(since)
+    assert judged.champion is not None
+    assert judged.untrained is not None
+    gained = 1.0 - judged.champion[1].mean() - judged.untrained
+    assert told["forward_transfer"] == pytest.approx(gained)
+    assert 0.0 <= judged.untrained < 1.0
+    _, regimes = remember(trained, champion, POLICY)
+    assert regimes.learnt == {
+        0: champion.regimes.learnt[0],
+        1: pytest.approx(1.0 - judged.candidate[1].mean()),
+    }
+
+
 def test_what_is_held_out_is_never_kept_to_be_replayed(champion: Champion) -> None:
     trained, _ = further(champion)
 

@@ -172,8 +172,10 @@ def test_regimes_are_kept_apart_and_come_back(tmp_path: Path) -> None:
     regimes = Regimes()
     regimes.add(2, examples([0, -1, 1]))
     regimes.add(0, examples([1, 1], start=3))
+    regimes.learnt = {0: 0.5, 2: 1.0}
     regimes.save(tmp_path)
     again = Regimes.load(tmp_path)
+    assert again.learnt == {0: 0.5, 2: 1.0}
     assert again.numbers == regimes.numbers == (0, 2)
     for number in (0, 2):
         assert same(regimes.get(number), again.get(number))

@@ -22,6 +22,7 @@ OTHER: dict[str, Any] = {
     "retrain.strategy": "fine-tune",
     "card.tags": ("vision",),
     "gates.class_budget": 0.25,
+    "gates.former_forgetting": 0.5,
     "retrain.screen_labels": False,
 }
 

@@ -104,6 +104,23 @@ def test_a_candidate_that_forgot_an_earlier_regime_is_refused_by_name() -> None:
     assert "+0.032" in verdict.reason
 
 
+def test_earlier_regimes_are_held_to_a_bound_of_their_own_where_policy_gives_one() -> None:
+    candidate = {0: losses(400), 1: losses(25)}
+    champion = {0: losses(10), 1: losses(150)}
+    assert failed(told(candidate, champion)) == ["regime-0"]
+
+    turned = POLICY.model_copy(update={"former_forgetting": 1.0})
+    verdict = told(candidate, champion, turned)
+    assert verdict.passed
+    assert "+0.780 of regime 0; as much as it likes" in verdict.figures[2].reason
+
+    tighter = POLICY.model_copy(update={"former_forgetting": 0.005})
+    worse = {0: losses(13), 1: losses(25)}
+    assert told(worse, champion).passed
+    assert failed(told(worse, champion, tighter)) == ["regime-0"]
+    assert failed(told({1: losses(60)}, {1: losses(40)}, turned)) == ["newest-regime"]
+
+
 def test_a_regime_of_few_rows_is_not_kept_until_that_is_shown() -> None:
     """It lost 0.02 of 50 rows, less than the budget: too few rows to say so of the regime."""
     candidate = {0: losses(2, 50), 1: losses(10)}
