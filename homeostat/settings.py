@@ -60,6 +60,11 @@ class AlertingSettings(BaseModel):
     """Where docs/runbooks is published: each alert links the page of its kind there, such as
     https://wiki.example.org/homeostat/loss.md; empty: it names the path in the repository.
     """
+    allow_hosts: tuple[str, ...] = ()
+    """Which receivers of alerts may be in a private network: names (`am.example.org`, or
+    `.svc.cluster.local` for all below it), addresses, networks (`10.0.0.0/8`). Others must be of
+    the public internet; this machine too may be called as long as `host` is the loopback.
+    """
 
 
 class Settings(BaseSettings):

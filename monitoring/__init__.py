@@ -1,7 +1,8 @@
 """What watches: profiles, detectors, sequential tests, reports, alert delivery."""
 
+from monitoring.alerts import Alert, DeliveryFailed, masked
 from monitoring.columns import Column
-from monitoring.delivery import Alert, DeliveryFailed, deliver, masked
+from monitoring.delivery import deliver
 from monitoring.exact import holm, p_at_least
 from monitoring.inputs import FeatureEvidence, InputDetector
 from monitoring.losses import LossDetector, LossReference

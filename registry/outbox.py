@@ -17,9 +17,9 @@ from sqlalchemy.orm import Session, aliased
 
 from monitoring import Alert, masked
 from registry.statements import insert_new
-from registry.tables import OutboxRow
+from registry.tables import IncidentRow, OutboxRow
 
-LONGEST_WAIT = 60.0  # seconds between two attempts, at most
+LONGEST_WAIT = 30.0  # seconds between two attempts, at most
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,39 @@ def due(session: Session, now: datetime, limit: int = 100) -> list[Delivery]:
     ]
 
 
+def standing(session: Session, prefix: str) -> list[Delivery]:
+    """The last word on each unresolved incident, for addresses that want to hear it again.
+
+    Args:
+        session: Open transaction.
+        prefix: How such addresses begin.
+
+    Returns:
+        Of each incident and address the newest alert, where all have arrived.
+    """
+    later = aliased(OutboxRow)
+    overtaken = exists().where(
+        later.incident_id == OutboxRow.incident_id,
+        later.url == OutboxRow.url,
+        later.id > OutboxRow.id,
+    )
+    query = (
+        select(OutboxRow.id, OutboxRow.incident_id, OutboxRow.url, OutboxRow.alert)
+        .join(IncidentRow, IncidentRow.id == OutboxRow.incident_id)
+        .where(
+            IncidentRow.state != "resolved",
+            OutboxRow.delivered_at.is_not(None),
+            OutboxRow.url.startswith(prefix, autoescape=True),
+            ~overtaken,
+        )
+        .order_by(OutboxRow.id)
+    )
+    return [
+        Delivery(key, incident_id, url, _from_json(alert), 0)
+        for key, incident_id, url, alert in session.execute(query)
+    ]
+
+
 def delivered(session: Session, delivery_id: int, now: datetime) -> None:
     """The address has taken it."""
     session.execute(
@@ -94,7 +127,7 @@ def delivered(session: Session, delivery_id: int, now: datetime) -> None:
 
 
 def failed(session: Session, delivery_id: int, error: str, now: datetime) -> None:
-    """The address did not take it: again after 1, 2, 4, ... and at most 60 seconds."""
+    """The address did not take it: again after 1, 2, 4, ... and at most 30 seconds."""
     row = session.get(OutboxRow, delivery_id)
     if row is None or row.delivered_at is not None:
         return

@@ -7,16 +7,29 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 
 from homeostat.errors import HomeostatError
-from monitoring.delivery import DeliveryFailed, deliver, with_runbook
-from registry.outbox import Delivery, delivered, due, failed
+from homeostat.settings import Settings, is_loopback
+from monitoring import alertmanager
+from monitoring.alerts import VIA_ALERTMANAGER, DeliveryFailed
+from monitoring.delivery import deliver, with_runbook
+from monitoring.outbound import Guard, Sending
+from registry.outbox import Delivery, delivered, due, failed, standing
 from serving.parts import Parts
 
 INTERVAL_SECONDS = 0.5
+AGAIN_SECONDS = alertmanager.EVERY.total_seconds()
+LOOK_SECONDS = 10.0  # between two looks for what has to be sent again
 
 logger = logging.getLogger(__name__)
+
+
+def sending_of(settings: Settings) -> Sending:
+    """How the alerts of this installation leave."""
+    guard = Guard(settings.alerting.allow_hosts, loopback=is_loopback(settings.host))
+    return Sending(guard)
 
 
 class Courier:
@@ -31,8 +44,11 @@ class Courier:
     def __init__(self, parts: Parts, acts: Callable[[], bool], stopping: threading.Event) -> None:
         self._parts = parts
         self._runbooks = parts.settings.alerting.runbooks_url
+        self._sending = sending_of(parts.settings)
         self._acts = acts
         self._stopping = stopping
+        self._sent: dict[tuple[str | None, str], float] = {}  # what fires: when last
+        self._looked = float("-inf")
         self._thread = threading.Thread(target=self._run, name="courier", daemon=True)
 
     def start(self) -> None:
@@ -45,7 +61,7 @@ class Courier:
             self._thread.join(seconds)
 
     def work_off(self) -> int:
-        """Try everything that is due once.
+        """Try everything that is due once; of an address that does not take one, no more.
 
         Returns:
             How many alerts arrived.
@@ -55,25 +71,64 @@ class Courier:
         """
         with self._parts.reading() as session:
             deliveries = due(session, self._parts.clock())
-        arrived = 0
+        arrived, away = 0, set()
         for one in deliveries:
             if self._stopping.is_set():
                 break
-            arrived += self._try(one)
+            if one.url in away:  # each would wait its time: others are not to wait with it
+                continue
+            if self._try(one):
+                arrived += 1
+            else:
+                away.add(one.url)
         return arrived
 
-    def _try(self, one: Delivery) -> bool:
-        error = ""
+    def remind(self) -> int:
+        """Send again what still fires, to receivers that take silence for its end.
+
+        Returns:
+            How many were sent.
+
+        Raises:
+            Unavailable: the database is away.
+        """
+        self._looked = now = time.monotonic()
+        with self._parts.reading() as session:
+            firing = standing(session, VIA_ALERTMANAGER)
+        known = {(one.incident_id, one.url) for one in firing}
+        self._sent = {key: at for key, at in self._sent.items() if key in known}
+        sent = 0
+        for one in firing:
+            key = (one.incident_id, one.url)
+            if now - self._sent.get(key, float("-inf")) < AGAIN_SECONDS or not self._is_set(one):
+                continue
+            if not self._send(one):
+                self._sent[key] = now
+                sent += 1
+        return sent
+
+    def _is_set(self, one: Delivery) -> bool:
+        """Whether the settings still name the address."""
+        policy = self._parts.settings.models.get(one.alert.model)
+        return policy is not None and one.url in policy.alerts
+
+    def _send(self, one: Delivery) -> str:
+        """Why it did not arrive; empty: it did."""
         try:
-            deliver(one.url, with_runbook(one.alert, self._runbooks))
+            deliver(one.url, with_runbook(one.alert, self._runbooks), self._sending)
         except DeliveryFailed as failure:
-            error = str(failure)
             logger.warning("an alert did not arrive: %s", failure)
+            return str(failure)
+        return ""
+
+    def _try(self, one: Delivery) -> bool:
+        error = self._send(one)
         with self._parts.writing() as session:
             if error:
                 failed(session, one.id, error, self._parts.clock())
             else:
                 delivered(session, one.id, self._parts.clock())
+        self._sent[one.incident_id, one.url] = time.monotonic()
         return not error
 
     def _run(self) -> None:
@@ -82,6 +137,8 @@ class Courier:
                 continue
             try:
                 self.work_off()
+                if time.monotonic() - self._looked >= LOOK_SECONDS:
+                    self.remind()
             except HomeostatError as error:
                 logger.debug("the outbox waits: %s", error)
             except Exception:

@@ -10,8 +10,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from monitoring import Alert, DeliveryFailed, deliver
+from monitoring import Alert, DeliveryFailed
+from monitoring import deliver as send
+from monitoring.outbound import Guard, Sending
 
+HERE = Sending(Guard(loopback=True))
 ALERT = Alert(
     id="0190-1",
     key="digits:loss",
@@ -23,6 +26,10 @@ ALERT = Alert(
     at=datetime(2026, 11, 21, 12, 0, tzinfo=UTC),
     details={"version": 2},
 )
+
+
+def deliver(url: str, alert: Alert, timeout: float = 5.0) -> None:
+    send(url, alert, HERE, timeout)
 
 
 class Receiver(ThreadingHTTPServer):
@@ -141,3 +148,37 @@ def test_an_address_that_nothing_knows_is_a_failure_without_the_secret() -> None
     with pytest.raises(DeliveryFailed, match="Apprise knows no such address") as caught:
         deliver("carrierpigeon://topsecret", ALERT, timeout=10)
     assert "topsecret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("scheme", ["http", "alertmanager+http", "json"])
+def test_what_is_not_allowed_is_not_called(receiver: Receiver, scheme: str) -> None:
+    url = f"{scheme}://127.0.0.1:{receiver.server_port}/hook"
+    with pytest.raises(DeliveryFailed, match=r"127\.0\.0\.1 is 127\.0\.0\.1, which is not"):
+        send(url, ALERT)
+    assert receiver.got == []
+    allowed = Sending(Guard(("127.0.0.0/8",)))
+    send(url, ALERT, allowed, timeout=10)
+    assert len(receiver.got) == 1
+
+
+def test_the_connection_goes_to_the_address_that_was_checked(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name that points elsewhere when asked again reaches nothing by that."""
+    answers = [["127.0.0.1"], ["169.254.169.254"]]
+    asked: list[str] = []
+
+    def resolve(host: str, port: int, *_: object, **__: object) -> list[tuple[object, ...]]:
+        if host in ("127.0.0.1", "169.254.169.254"):  # a connection to an address
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port))]
+        asked.append(host)
+        found = answers.pop(0)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (one, port)) for one in found]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    url = f"http://rebinds.example.org:{receiver.server_port}/hook"
+    deliver(url, ALERT)
+    assert (asked, len(receiver.got)) == (["rebinds.example.org"], 1)
+    with pytest.raises(DeliveryFailed, match=r"rebinds\.example\.org is 169\.254\.169\.254, which"):
+        deliver(url, ALERT)
+    assert len(receiver.got) == 1
