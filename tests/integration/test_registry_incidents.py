@@ -299,7 +299,7 @@ def test_the_outbox_repeats_until_it_arrived_with_a_bounded_wait(session: Sessio
         assert first.id not in [item.id for item in due(session, row.next_at - SECOND / 10)]
         now = row.next_at
         assert first.id in [item.id for item in due(session, now)]
-    assert waits == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+    assert waits == [1, 2, 4, 8, 16, 30, 30, 30, 30]
     assert undelivered(session)[0][1:] == (9, "refused")
     assert "secret" not in str(undelivered(session))
     delivered(session, first.id, now)
