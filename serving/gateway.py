@@ -76,7 +76,7 @@ class Gateway:
         self, settings: Settings, clock: Clock = utc_now, store: MlflowVersions | None = None
     ) -> None:
         self.settings = settings
-        self._store = store or MlflowVersions(settings.mlflow_address)
+        self.store = store or MlflowVersions(settings.mlflow_address)
         self._engine = connect(settings.database)
         self._stopping = threading.Event()
         self.metrics = Metrics()
@@ -91,7 +91,7 @@ class Gateway:
             maker=sessions(self._engine),
             reader=sessions(self._engine, read_only=True),
             fleet=self.fleet,
-            library=Library(settings, self._store),
+            library=Library(settings, self.store),
             watches=self.watches,
             metrics=self.metrics,
         )
@@ -114,7 +114,7 @@ class Gateway:
         counted, teller = Counted(), Teller(self.parts, self.lease.acting)
         self.prover = Prover(self.parts, counted, self.lease, teller, self._stopping)
         self.custodian = Custodian(
-            self.parts, self._store, self.lease, teller, self.prover.pointers, self._stopping
+            self.parts, self.store, self.lease, teller, self.prover.pointers, self._stopping
         )
         self.gathering = Gathering(self.parts, self._stopping)
         self.keeper = Keeper(self.parts, self.feedback, self.gathering, self.lease)
@@ -156,7 +156,7 @@ class Gateway:
             ArtifactError: it was registered without one.
             Unavailable: MLflow is away.
         """
-        return self._store.digest(model, version)
+        return self.store.digest(model, version)
 
     def start(self) -> None:
         """Serve what served last, and begin to follow what is wanted now."""
@@ -208,7 +208,7 @@ class Gateway:
         self.writer.stop(left())
         self._spool.close()
         self._prefect.close()
-        self._store.close()
+        self.store.close()
         self._engine.dispose()
 
     def restore(self, model: str, version: int | None, actor: str, reason: str) -> dict[str, Any]:
@@ -218,7 +218,7 @@ class Gateway:
             HomeostatError: as `serving.restoring.restore` and `Prover.wait`.
         """
         restored, routing = restore(
-            self.parts, self.custodian, self._store, model, version, actor, reason
+            self.parts, self.custodian, self.store, model, version, actor, reason
         )
         if routing is not None:
             self.prover.wait(routing)
@@ -231,13 +231,13 @@ class Gateway:
         return Hands(
             lease=self.lease,
             guard=guard,
-            reconciler=Reconciler(parts, moves, teller, self._store, self.lease, self._stopping),
+            reconciler=Reconciler(parts, moves, teller, self.store, self.lease, self._stopping),
             rollout=Rollout(parts, moves, teller, acting),
             suspects=Suspects(parts, teller, acting),
             responder=Responder(parts, guard, teller, acting, self._prefect),
             feedback=self.feedback,
             keeper=self.keeper,
-            housekeeper=Housekeeper(parts, self._store),
+            housekeeper=Housekeeper(parts, self.store),
             unlogged=self.unlogged,
             forgetter=Forgetter(parts, self.feedback, acting),
             judge=Judge(parts, acting),

@@ -87,6 +87,10 @@ def check_origin(headers: Mapping[str, str]) -> None:
         raise Forbidden("Another site sent this.", remedy="Send it from the page itself.")
 
 
+SignedForm = Annotated[Mapping[str, str], Depends(signed_form)]
+OpenForm = Annotated[Mapping[str, str], Depends(open_form)]
+
+
 def text_of(fields: Mapping[str, str], name: str) -> str:
     """A field that has to say something.
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from fastapi import Response
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 STATIC = Path(__file__).parent / "static"
 ASSETS = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
@@ -35,10 +35,14 @@ DETECTORS = {
 _AGES = ((86_400 * 2, 86_400, "d"), (7200, 3600, "h"), (120, 60, "min"), (0, 1, "s"))
 
 
-def page(template: str, status: int = 200, **values: Any) -> HTMLResponse:  # noqa: ANN401 - any
-    """A page, or a part of one."""
-    text = _ENVIRONMENT.get_template(template).render(**values)
-    return HTMLResponse(text, status, HEADERS)
+def rendered(template: str, **values: object) -> str:
+    """The text of a page, or of a part of one."""
+    return _ENVIRONMENT.get_template(template).render(**values)
+
+
+def page(template: str, status: int = 200, **values: object) -> HTMLResponse:
+    """A page as an answer."""
+    return HTMLResponse(rendered(template, **values), status, HEADERS)
 
 
 def asset(name: str) -> Response:
@@ -70,10 +74,17 @@ def percent(share: float | None, digits: int = 1) -> str:
     return "–" if share is None else f"{share * 100:.{digits}f}\N{NO-BREAK SPACE}%"
 
 
-def power(log_value: float) -> str:
+def power(log_value: float) -> Markup:
     """An e-value whose logarithm may be in the hundreds."""
     exponent = log_value / math.log(10)
-    return f"{math.exp(log_value):.2g}" if abs(exponent) < 3 else f"10^{exponent:.1f}"
+    if abs(exponent) < 3:
+        return escape(f"{math.exp(log_value):.2g}")
+    return Markup("10<sup>{}</sup>").format(f"{exponent:.1f}")
+
+
+def times(log_value: float) -> str:
+    """The same where only text can be: a power of ten."""
+    return f"10 to the {log_value / math.log(10):.1f}"
 
 
 def whole(number: int) -> str:
@@ -101,6 +112,7 @@ def _environment() -> Environment:
         "named": named,
         "percent": percent,
         "power": power,
+        "times": times,
         "whole": whole,
     }
     return made

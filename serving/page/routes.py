@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
-from typing import Annotated, Any
+from collections.abc import Callable, Coroutine
+from typing import Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
-from fastapi.responses import RedirectResponse
+from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.routing import APIRoute
 
 from homeostat.errors import HomeostatError, Unauthorized
+from serving import views
 from serving.access import Caller
 from serving.admitting import at_admin_port
 from serving.gateway import Gateway
 from serving.handlers import NotFound
-from serving.page.doors import Viewer, open_form, sessions_of, signed_form
+from serving.page import changes
+from serving.page.doors import OpenForm, SignedForm, Viewer, sessions_of
+from serving.page.evidence import Looks
 from serving.page.fleet import fleet_view
+from serving.page.incident import incident_view
 from serving.page.rendering import ASSETS, HEADERS, asset, page
+from serving.page.reports import REPORT_POLICY, report_file, runbook_page
 from serving.page.sessions import COOKIE, HOURS, Sessions
 from serving.problems import problem, status_of
 
 SIGN_IN = "/page/sign-in"
-SignedForm = Annotated[Mapping[str, str], Depends(signed_form)]
-OpenForm = Annotated[Mapping[str, str], Depends(open_form)]
 
 
 class PageRoute(APIRoute):
@@ -61,15 +64,13 @@ def routes(gateway: Gateway) -> APIRouter:
         view = fleet_view(gateway, gateway.access.visible(caller))
         return shown(request, caller, "fleet.html.j2", view=view, now=view.now)
 
+    _incidents(router, gateway)
+    _files(router, gateway)
+    _changes(router, gateway)
     return router
 
 
-def shown(
-    request: Request,
-    caller: Caller,
-    template: str,
-    **values: Any,  # noqa: ANN401 - what the template takes
-) -> Response:
+def shown(request: Request, caller: Caller, template: str, **values: object) -> Response:
     """A page of somebody who is signed in."""
     cookie = request.cookies.get(COOKIE, "")
     gateway = request.app.gateway
@@ -100,6 +101,78 @@ def local(address: str) -> str:
     """An address on this page, whatever was asked for."""
     plain = address.isprintable() and "\\" not in address
     return address if plain and address[:1] == "/" and address[:2] != "//" else "/"
+
+
+def _incidents(router: APIRouter, gateway: Gateway) -> None:
+    looks = Looks(gateway)
+
+    @router.get("/page/incidents/{incident}")
+    def incident(request: Request, caller: Viewer, incident: str, why: bool = False) -> Response:
+        """One incident; with `why` also what moved in the rows behind it."""
+        view = incident_view(gateway, incident, caller.sees)
+        found = looks.look(view.incident) if why else looks.known(view.incident)
+        return shown(request, caller, "incident.html.j2", view=view, now=view.now, evidence=found)
+
+    @router.get("/page/incidents/{incident}/evidence")
+    def evidence(caller: Viewer, incident: str) -> Response:
+        """That part of an incident's page alone, which takes a while."""
+        view = incident_view(gateway, incident, caller.sees)
+        return HTMLResponse(looks.look(view.incident), 200, HEADERS)
+
+
+def _changes(router: APIRouter, gateway: Gateway) -> None:
+    """What a person does: a GET asks whether it is meant, its POST does it."""
+
+    @router.post("/page/incidents/{incident}/acknowledge")
+    def acknowledge(caller: Viewer, _: SignedForm, incident: str) -> Response:
+        """Somebody has seen it."""
+        gateway.access.need(caller, "rollback")
+        views.acknowledged(gateway, incident, caller.name, caller.sees)
+        return _seen(f"/page/incidents/{quote(incident, safe='')}")
+
+    @router.get("/page/models/{model}/promote")
+    def ask_promotion(request: Request, caller: Viewer, model: str, version: str) -> Response:
+        """Whether a version is really to take all traffic."""
+        change = changes.promotion(gateway, caller, model, changes.version_of(version))
+        return shown(request, caller, "confirm.html.j2", change=change)
+
+    @router.post("/page/models/{model}/promote")
+    def promote(caller: Viewer, fields: SignedForm, model: str) -> Response:
+        """It is."""
+        changes.promote(gateway, caller, model, fields)
+        return _seen(f"/page/models/{quote(model, safe='')}")
+
+    @router.get("/page/models/{model}/rollback")
+    def ask_rollback(request: Request, caller: Viewer, model: str) -> Response:
+        """Whether the traffic is really to go back."""
+        change = changes.rollback(gateway, caller, model)
+        return shown(request, caller, "confirm.html.j2", change=change)
+
+    @router.post("/page/models/{model}/rollback")
+    def roll_back(caller: Viewer, fields: SignedForm, model: str) -> Response:
+        """It is."""
+        changes.roll_back(gateway, caller, model, fields)
+        return _seen(f"/page/models/{quote(model, safe='')}")
+
+
+def _seen(address: str) -> Response:
+    """On to where what was done is seen."""
+    return RedirectResponse(address, 303, HEADERS)
+
+
+def _files(router: APIRouter, gateway: Gateway) -> None:
+    @router.get("/page/runbooks/{name}")
+    def runbook(request: Request, caller: Viewer, name: str) -> Response:
+        """A runbook, where the repository is on this machine."""
+        text = runbook_page(name)
+        return shown(request, caller, "runbook.html.j2", name=name, text=text)
+
+    @router.get("/page/models/{model}/reports/{report}/{name}")
+    def report(_: Viewer, model: str, report: str, name: str) -> Response:
+        """A file of a report that was kept."""
+        content, media = report_file(gateway.settings, model, report, name)
+        kept = HEADERS | {"content-security-policy": REPORT_POLICY}
+        return Response(content, 200, kept, media)
 
 
 def _doors(router: APIRouter) -> None:

@@ -157,3 +157,108 @@ def test_a_link_from_elsewhere_keeps_its_session(here: Station) -> None:
         answer = client.get("/?a=b", headers={"sec-fetch-site": "cross-site"})
         assert answer.status_code == 200
         assert 'content="0; url=/?a=b"' in answer.text
+
+
+def test_an_incident_says_what_broke_what_comes_next_and_how_to_undo_it(here: Station) -> None:
+    incident = open_incident(here, HOSTILE)
+    with page_of(here) as client:
+        sign_in(client)
+        text = client.get(f"/page/incidents/{incident}").text
+        for said in ("Somebody has to look", "homeostat undo", "Runbook: registry", "Acknowledge"):
+            assert said in text
+        assert HOSTILE not in text
+        runbook = client.get("/page/runbooks/registry").text
+        assert "<h2>Undo</h2>" in runbook
+        assert client.get("/page/runbooks/nothing").status_code == 404
+        assert client.get("/page/incidents/none").status_code == 422
+
+
+def test_the_rows_behind_an_incident_are_looked_at_once_for_each_of_its_states(
+    here: Station,
+) -> None:
+    incident = open_incident(here)
+    with page_of(here) as client:
+        sign_in(client)
+        path = f"/page/incidents/{incident}"
+        assert f'data-load="{path}/evidence"' in client.get(path).text
+        found = client.get(f"{path}/evidence")
+        assert found.status_code == 200
+        assert "no test, a fact: it says so" in found.text
+        again = client.get(path).text
+        assert "data-load" not in again
+        assert "no test, a fact" in again
+
+
+def test_acknowledging_is_in_the_name_of_the_tokens_holder(here: Station) -> None:
+    incident = open_incident(here)
+    token = token_of(here, "lee", "read", "rollback")
+    with page_of(here) as client:
+        sign_in(client, token)
+        path = f"/page/incidents/{incident}"
+        form = form_of(client.get(path).text)
+        assert client.post(f"{path}/acknowledge").status_code == 403
+        done = client.post(f"{path}/acknowledge", data={"form": form})
+        assert (done.status_code, done.headers["location"]) == (303, path)
+        assert "Acknowledged by lee." in client.get(path).text
+
+
+def test_a_promotion_is_confirmed_and_then_rolled_back_by_name(here: Station) -> None:
+    token = token_of(here, "kim", "read", "admin")
+    with page_of(here) as client:
+        sign_in(client, token)
+        asked = client.get("/page/models/digits/promote?version=2").text
+        assert "No gate has judged it" in asked
+        form = form_of(asked)
+        fields = {"form": form, "version": "2", "generation": "1", "reason": HOSTILE}
+        held = client.post("/page/models/digits/promote", data=fields)
+        assert held.status_code == 409
+        assert here.routing().champion == 1
+        done = client.post("/page/models/digits/promote", data=fields | {"override": "yes"})
+        assert done.status_code == 303, done.text
+        routing = here.routing()
+        assert (routing.champion, routing.actor, routing.reason) == (2, "kim", HOSTILE)
+        fields = {"form": form, "generation": str(routing.generation), "reason": "it was better"}
+        stale = client.post("/page/models/digits/rollback", data=fields | {"generation": "1"})
+        assert stale.status_code == 409
+        assert client.post("/page/models/digits/rollback", data=fields).status_code == 303
+        routing = here.routing()
+        assert (routing.champion, routing.actor) == (1, "kim")
+        assert HOSTILE not in client.get("/").text
+
+
+def test_who_may_only_read_is_offered_nothing_and_refused(here: Station) -> None:
+    incident = open_incident(here)
+    token = token_of(here, "eve", "read")
+    with page_of(here) as client:
+        sign_in(client, token)
+        text = client.get(f"/page/incidents/{incident}").text
+        form = form_of(text)
+        for offered in ("acknowledge", "Promote", "Roll back"):
+            assert offered not in text
+        fields = {"form": form, "version": "2", "generation": "1", "reason": "because"}
+        for path in (
+            f"/page/incidents/{incident}/acknowledge",
+            "/page/models/digits/promote",
+            "/page/models/digits/rollback",
+        ):
+            assert client.post(path, data=fields).status_code == 403
+        for path in ("/page/models/digits/promote?version=2", "/page/models/digits/rollback"):
+            assert client.get(path).status_code == 403
+        assert here.routing().generation == 1
+
+
+def test_a_kept_report_is_shown_without_the_pages_rights(here: Station) -> None:
+    name = "digits-20261126T030000"
+    folder = here.settings.state_dir / "reports" / name
+    folder.mkdir(parents=True)
+    (folder / "drift.html").write_text("<script>1</script>")
+    incident = open_incident(here)
+    with page_of(here) as client:
+        sign_in(client)
+        path = f"/page/models/digits/reports/{name}/drift.html"
+        assert path in client.get(f"/page/incidents/{incident}").text
+        found = client.get(path)
+        assert found.headers["content-security-policy"].startswith("sandbox allow-scripts")
+        assert "allow-same-origin" not in found.headers["content-security-policy"]
+        for wrong in (f"{name}/secret.txt", "digits-20261126T030000x/drift.html", "x/drift.html"):
+            assert client.get(f"/page/models/digits/reports/{wrong}").status_code == 404

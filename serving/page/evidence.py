@@ -1,0 +1,177 @@
+"""What moved in the rows behind an incident: looked for in a process of its own, and kept.
+
+It reads thousands of rows and takes seconds of a core, which callers of predictions would wait
+for: so it is done outside of the gateway, at low priority, one at a time, once for each state that
+an incident is in. It is what `homeostat explain` tells, with pictures.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from homeostat.clock import utc_now
+from homeostat.errors import Unavailable
+from homeostat.policy import Policy
+from monitoring.explaining import Shift
+from registry.database import connect, sessions
+from registry.explanation_words import in_words
+from registry.explanations import Explanation, Watched, explain
+from registry.incidents import Incident, find_incident, unknown_incident
+from registry.versions import MlflowVersions
+from registry.watched import read_watched
+from serving.gateway import Gateway
+from serving.page.chart import Course, course_of
+from serving.page.rendering import rendered
+
+MOST_SHIFTS = 4  # that are drawn
+MOST_BINS = 8  # of each
+SECONDS = 120.0  # that a look may take
+KEPT = 64  # looks
+NICE = 10
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A bin's share before and after."""
+
+    name: str
+    before: float
+    after: float
+
+
+@dataclass(frozen=True)
+class Moved:
+    """How one column, or the loss, changed: as it is drawn."""
+
+    shift: Shift
+    bars: tuple[Bar, ...]
+    course: Course | None
+
+
+@dataclass(frozen=True)
+class EvidenceView:
+    """What was found in the rows behind an incident: in words, and drawn."""
+
+    now: datetime
+    words: tuple[str, ...]
+    moved: tuple[Moved, ...]
+
+
+class Looks:
+    """Looks at the rows behind incidents, and what they found.
+
+    Args:
+        gateway: Whose incidents.
+    """
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._lock = threading.Lock()
+        self._kept: dict[tuple[str, str, int], str] = {}
+
+    def known(self, incident: Incident) -> str | None:
+        """What was found, as HTML, if it was looked for since the incident last changed."""
+        return self._kept.get(_state(incident))
+
+    def look(self, incident: Incident) -> str:
+        """What there is to find, as HTML.
+
+        Raises:
+            Unavailable: the look failed, or took too long.
+        """
+        with self._lock:
+            found = self.known(incident)
+            if found is None:
+                found = self._ask(incident)
+                while len(self._kept) >= KEPT:
+                    del self._kept[next(iter(self._kept))]
+                self._kept[_state(incident)] = found
+            return found
+
+    def _ask(self, incident: Incident) -> str:
+        settings = self._gateway.settings
+        asked = {
+            "incident": incident.id,
+            "database": settings.database,
+            "versions": str((settings.state_dir / "versions").resolve()),
+            "mlflow": settings.mlflow_address,
+            "policy": settings.policy(incident.model).model_dump(mode="json"),
+        }
+        command = [sys.executable, "-m", "serving.page.evidence"]
+        try:
+            done = subprocess.run(
+                command,
+                input=json.dumps(asked),
+                capture_output=True,
+                text=True,
+                timeout=SECONDS,
+                check=True,
+            )
+        except (subprocess.SubprocessError, OSError) as error:
+            said = str(getattr(error, "stderr", "") or error).strip().splitlines()
+            raise Unavailable(
+                f"The rows could not be looked at: {said[-1] if said else 'no reason was given'}",
+                remedy=f"Ask on the command line: homeostat explain {incident.id}",
+            ) from error
+        return done.stdout
+
+
+def evidence_view(asked: dict[str, Any]) -> EvidenceView:
+    """Look at the rows behind an incident.
+
+    Args:
+        asked: `incident`, its id; `database`; `versions`, the folder; `mlflow`; `policy`.
+
+    Raises:
+        InputError: there is no such incident.
+        Unavailable: the database is away.
+    """
+    policy = Policy.model_validate(asked["policy"])
+    maker = sessions(connect(asked["database"]), read_only=True)
+    with contextlib.closing(MlflowVersions(asked["mlflow"])) as store, maker() as session:
+
+        def read(model: str, version: int) -> Watched:
+            return read_watched(store, Path(asked["versions"]), policy, model, version)
+
+        found = find_incident(session, asked["incident"])
+        if found is None:
+            raise unknown_incident(asked["incident"])
+        explanation = explain(session, found, read, utc_now())
+    return EvidenceView(utc_now(), tuple(in_words(explanation)[2:]), _moved(explanation))
+
+
+def _moved(explanation: Explanation) -> tuple[Moved, ...]:
+    """The clearest changes: of the loss first, then of columns."""
+    named = [shift for look in explanation.looks for shift in look.shifts if shift.named]
+    named.sort(key=lambda shift: shift.mean is None)
+    return tuple(Moved(shift, _bars(shift), course_of(shift)) for shift in named[:MOST_SHIFTS])
+
+
+def _bars(shift: Shift) -> tuple[Bar, ...]:
+    """The bins that moved most, in their own order."""
+    moved = sorted(shift.bins, key=lambda one: -abs(one.after - one.before))[:MOST_BINS]
+    kept = {one.name for one in moved}
+    return tuple(Bar(one.name, one.before, one.after) for one in shift.bins if one.name in kept)
+
+
+def _state(incident: Incident) -> tuple[str, str, int]:
+    return incident.id, incident.state, len(incident.events)
+
+
+def main() -> None:
+    """Read what is asked, and write what is found as HTML."""
+    os.nice(NICE)
+    print(rendered("evidence.html.j2", evidence=evidence_view(json.load(sys.stdin))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""One incident: what broke, what was done, what comes next, and how to undo it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from monitoring.runbooks import runbook_address, runbook_of
+from registry.explanations import SignalNote, signal_notes
+from registry.incidents import Incident, find_incident, unknown_incident
+from registry.routing import Routing, current_routing
+from serving.gateway import Gateway
+from serving.page.plan import next_of_incident
+from serving.page.reports import Report, reports_of
+
+
+@dataclass(frozen=True)
+class IncidentView:
+    """All that an incident's page tells at once; what moved in the rows is looked for later.
+
+    Args:
+        now: When it was gathered.
+        incident: With its story.
+        signals: What crossed its threshold.
+        verdict: What it comes to, as the loop sees it; None: nothing yet.
+        routing: Of its model, in force.
+        step: What comes next.
+        undo: The command that takes back what was done; empty: nothing was.
+        runbook: Where it is to be read.
+        runbook_name: Of which kind.
+        reports: Of its model, the newest first.
+    """
+
+    now: datetime
+    incident: Incident
+    signals: tuple[SignalNote, ...]
+    verdict: dict[str, Any] | None
+    routing: Routing | None
+    step: str
+    undo: str
+    runbook: str
+    runbook_name: str
+    reports: tuple[Report, ...]
+
+
+def incident_view(gateway: Gateway, incident_id: str, sees: Callable[[str], bool]) -> IncidentView:
+    """Gather an incident; one of a model that they do not see is as one unknown.
+
+    Raises:
+        InputError: there is no such incident for them.
+        Unavailable: the database is away.
+    """
+    with gateway.parts.reading() as session:
+        found = find_incident(session, incident_id)
+        if found is None or not sees(found.model) or found.model not in gateway.watches:
+            raise unknown_incident(incident_id)
+        signals = signal_notes(session, found.id)
+        routing = current_routing(session, found.model)
+    name = runbook_of(found.kind, found.details)
+    return IncidentView(
+        now=gateway.parts.clock(),
+        incident=found,
+        signals=signals,
+        verdict=found.details.get("verdict"),
+        routing=routing,
+        step=next_of_incident(gateway, found, signals, routing),
+        undo=found.undo,
+        runbook=runbook_address(name, gateway.settings.alerting.runbooks_url),
+        runbook_name=name,
+        reports=reports_of(gateway.settings, found.model),
+    )
