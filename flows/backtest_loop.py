@@ -6,6 +6,7 @@ canary (a version that passes the gates answers from the next batch on), and the
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,7 +22,6 @@ from flows.learning import (
     train_further,
 )
 from flows.lessons import FIRST_REGIME, Lesson, first_lesson, next_lesson
-from flows.recovery import Recovery, gained
 from flows.rows import MAX_ROWS
 from homeostat.errors import DataError
 from homeostat.policy import Policy
@@ -31,6 +31,7 @@ from models.torch_learner import guarded
 from monitoring.inputs import InputDetector
 from monitoring.losses import LossDetector
 from monitoring.profile import Profile
+from monitoring.recovery import Recovery, Try, gained
 from registry.gate_evidence import Contender, Evidence
 from registry.gates import judge
 
@@ -86,7 +87,17 @@ class Homeostat:
             self.tally.alarms.append(rows.stop)
             self._open(rows.stop - self._losses.since)
         if self._recovery and self._recovery.due(rows.stop, self._policy.retrain.min_labels):
-            self._retrain(self._recovery, rows.stop)
+            if self._is_well(self._recovery):
+                self._recovery = None
+            else:
+                self._retrain(self._recovery, rows.stop)
+
+    def _is_well(self, recovery: Recovery) -> bool:
+        """Whether what a retrain made does as well as before by now, by all that it answered."""
+        if recovery.learnt is None or not self._losses.rows:
+            return False
+        mean = self._losses.total / self._losses.rows
+        return recovery.well(mean, self._policy.monitor.tolerance_loss)
 
     def _open(self, change: int) -> None:
         """A change: what was healthy before a change that is still being learnt stays healthy."""
@@ -104,7 +115,7 @@ class Homeostat:
             judged = judge_regimes(trained, self._champion)
         except DataError:  # too few different rows: more will come
             self.tally.refused.append(stop)
-            self._recovery = recovery.after(stop, 1.0, True, 0.0)
+            self._recovery = replace(recovery, tried=stop)
             return
         self.tally.rows_learnt += len(lesson.train) + len(lesson.held_out)
         assert judged.champion is not None
@@ -118,7 +129,7 @@ class Homeostat:
             self.tally.refused.append(stop)
         loss = float((ours if passed else theirs).mean())
         tolerance = self._policy.monitor.tolerance_loss
-        self._recovery = recovery.after(stop, loss, better and passed, tolerance)
+        self._recovery = recovery.after(Try(stop, loss, passed, better), tolerance)
         if self._recovery is None and not passed:
             self._losses.reset()  # the version stayed: if it is still worse, that is a new alarm
 

@@ -2,7 +2,7 @@
 
 | rule | retrains |
 |---|---|
-| `homeostat` | at a loss signal, by the policy, until it is well again (`flows.recovery`) |
+| `homeostat` | at a loss signal, by the policy, until it is well again (`monitoring.recovery`) |
 | `never` | never |
 | `calendar` | afresh on the newest N rows, every N rows |
 | `adwin` | afresh on the rows since each alarm of river's ADWIN |

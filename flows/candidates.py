@@ -22,6 +22,7 @@ from flows.runs import LINEAGE_FILE, ROWS_FILE, SUMMARY_FILE, VERDICT_FILE, Trie
 from flows.site import Site
 from homeostat.policy import Policy
 from models.scan import scan
+from monitoring.recovery import gained
 from registry.documents import BOM_FILE, CARD_FILE
 from registry.gate_evidence import Contender, Evidence, Measured
 from registry.gates import judge
@@ -44,6 +45,7 @@ class Candidate:
         params: What it was made with.
         metrics: Its figures.
         curves: Its figures by epoch.
+        gained: Whether it loses less than the champion on the newest rows, by more than chance.
     """
 
     folder: Path
@@ -54,6 +56,7 @@ class Candidate:
     params: Mapping[str, object]
     metrics: Mapping[str, float]
     curves: Mapping[str, Sequence[float]]
+    gained: bool = False
 
 
 def assemble(
@@ -115,7 +118,10 @@ def assemble(
         "parameters": float(story.lineage.weights),
     }
     ids = (*lesson.train_ids, *lesson.held_out_ids)
-    return Candidate(folder, origin, ids, story, verdict, params, metrics, curves)
+    better = judged.champion is not None and gained(
+        judged.candidate[judged.regime], judged.champion[judged.regime], policy.gates.error_rate
+    )
+    return Candidate(folder, origin, ids, story, verdict, params, metrics, curves, better)
 
 
 def documents_of(story: Story) -> dict[str, str]:
@@ -217,6 +223,9 @@ def log_candidate(site: Site, candidate: Candidate) -> Tried:
         "scan": scan(candidate.folder / "model", lineage.digest).to_json(),
         "parent": {"version": parent.version, "digest": parent.digest} if parent else None,
         "facts": dict(origin.facts),
+        "loss": 1.0 - candidate.metrics["accuracy"],
+        "gain": candidate.metrics.get("gain", 0.0),
+        "gained": candidate.gained,
         "regime_key": origin.regime_key,
     }
     return site.runs.keep(

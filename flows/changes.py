@@ -10,6 +10,7 @@ from flows.learning import Champion, Trained
 from flows.lessons import Lesson, next_lesson
 from flows.origin import Origin
 from flows.rows import as_dataset, read_incident, rows_since_change
+from flows.runs import Tried
 from flows.site import Site
 from homeostat.errors import NoTarget
 from homeostat.policy import Policy
@@ -17,6 +18,7 @@ from models.learner import Label, Learner
 from registry.incidents import Incident, note
 from registry.labels import LabelledRow
 from registry.lineage import Regime, regimes
+from registry.retrains import Learnt
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,22 @@ def regime_number(known: Sequence[Regime], regime_key: str, learnt: Sequence[int
             return regime.number
     taken = {*learnt, *(regime.number for regime in known)}
     return max(taken) + 1
+
+
+def learnt(version: int, tried: Tried) -> Learnt | None:
+    """What a finished retrain brought; None where its run is of a release that did not say."""
+    summary = tried.summary
+    if "gained" not in summary or "rows_to" not in summary["facts"]:
+        return None
+    return Learnt(
+        version=version,
+        passed=bool(summary["verdict"]["passed"]),
+        rows=int(summary["facts"]["rows"]),
+        until=datetime.fromisoformat(summary["facts"]["rows_to"]),
+        loss=float(summary["loss"]),
+        champion_loss=float(summary["loss"]) + float(summary["gain"]),
+        gained=bool(summary["gained"]),
+    )
 
 
 def _classes(learner: Learner) -> tuple[Label, ...]:

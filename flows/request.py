@@ -15,6 +15,7 @@ from homeostat.errors import HomeostatError, Refused
 from homeostat.policy import Policy
 from registry.incidents import find_incident, note
 from registry.retrains import (
+    Learnt,
     Retrain,
     finish_retrain,
     request_retrain,
@@ -27,11 +28,12 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Request:
-    """A retrain under way; `outcome` is what it will have come to."""
+    """A retrain under way; `outcome` is what it will have come to, `learnt` what it brought."""
 
     id: str
     key: str
     outcome: str = "ended without an outcome"
+    learnt: Learnt | None = None
 
 
 @contextlib.contextmanager
@@ -68,7 +70,7 @@ def under_way(
         # Also when Prefect stops the run, which is no Exception.
         _end_quietly(site, retrain, f"failed: {_in_a_line(error)}", clock)
         raise
-    _end(site, retrain, request.outcome, clock)
+    _end(site, retrain, request.outcome, clock, request.learnt)
 
 
 def end_by_flow_run(
@@ -111,10 +113,12 @@ def _begin(
     )
 
 
-def _end(site: Site, retrain: Retrain, outcome: str, clock: Clock) -> None:
+def _end(
+    site: Site, retrain: Retrain, outcome: str, clock: Clock, learnt: Learnt | None = None
+) -> None:
     now = clock()
     with site.session() as session:
-        finish_retrain(session, retrain.key, outcome, now)
+        finish_retrain(session, retrain.key, outcome, now, learnt)
         if retrain.incident_id and find_incident(session, retrain.incident_id) is not None:
             note(session, retrain.incident_id, f"Retrain ended: {outcome}", now)
 

@@ -72,6 +72,7 @@ def retrain(
     settings = get_settings()
     policy = settings.policy(model)
     from flows.candidates import outcome
+    from flows.changes import learnt
     from flows.request import under_way
     from flows.site import open_site, use_one_thread
 
@@ -90,6 +91,7 @@ def retrain(
         steps.publish(site, model, version, whole(tried))
         answer = outcome(site, model, version, tried, where)
         request.outcome = f"{where}: version {version}. {answer['reason']}"
+        request.learnt = learnt(version, tried)
         return answer
 
 

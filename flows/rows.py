@@ -13,6 +13,7 @@ from models import Dataset
 from registry.held_labels import screen
 from registry.incidents import Incident, find_incident
 from registry.labels import LabelledRow, labelled_rows
+from registry.recoveries import learnt_until, recovery_of
 
 MAX_ROWS = 50_000  # the newest so many: beyond, more rows teach little and cost minutes
 MIN_ROWS = 20  # fewer cannot be split into what to learn from and what to judge by
@@ -40,7 +41,10 @@ def read_incident(session: Session, model: str, incident_id: str) -> Incident | 
 def rows_since_change(
     session: Session, model: str, incident: Incident | None, policy: RetrainPolicy, now: datetime
 ) -> tuple[list[LabelledRow], int]:
-    """The labelled rows predicted since the change that an incident is about, oldest first.
+    """The labelled rows that a retrain about an incident learns, oldest first.
+
+    They are those predicted since the change, or, where a version that learnt some of them took
+    all traffic already, since the newest of these.
 
     The incident's detector estimates the moment of the change (`since_at` of its details);
     where there is none the incident's opening counts, which is later and so never takes rows
@@ -52,17 +56,19 @@ def rows_since_change(
     Raises:
         DataError: too few rows to learn from.
     """
+    start = BEGINNING
     if incident is None:
         found = labelled_rows(session, model, BEGINNING, policy.min_labels)
     else:
-        found = labelled_rows(session, model, change_point(incident), MAX_ROWS)
+        start = _first_moment(session, incident)
+        found = labelled_rows(session, model, start, MAX_ROWS)
     rows = found
     if policy.screen_labels and found:
         since = change_point(incident) if incident else found[0].at
         rows = screen(session, model, found, since, now)
     held = len(found) - len(rows)
     if len(rows) < MIN_ROWS:
-        since_when = f" since {change_point(incident):%Y-%m-%d %H:%M:%S} UTC" if incident else ""
+        since_when = f" since {start:%Y-%m-%d %H:%M:%S} UTC" if incident else ""
         kept_back = f", {held} of them held back" if held else ""
         raise DataError(
             f"The log has {len(found)} labelled rows of '{model}'{since_when}{kept_back}:"
@@ -88,6 +94,14 @@ def change_point(incident: Incident) -> datetime:
         if moment.tzinfo is not None:
             return moment
     return incident.opened_at
+
+
+def _first_moment(session: Session, incident: Incident) -> datetime:
+    """Where a retrain about an incident begins to read."""
+    record = recovery_of(session, incident.id)
+    if record is None:
+        return change_point(incident)
+    return learnt_until(session, record) or record.change_at
 
 
 def as_dataset(rows: Sequence[LabelledRow]) -> Dataset:

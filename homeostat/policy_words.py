@@ -163,6 +163,9 @@ def _accuracy(policy: Policy) -> list[str]:
         f"A class never seen before is taken up once {retrain.new_class_rows:,} of the new rows "
         "are of it; rows of a rarer one are left out.",
         _screened(retrain),
+        "The mean loss of before the change stays the measure: until it is reached again, within "
+        f"{monitor.tolerance_loss:g}, another retrain follows each time the labels since the "
+        "change have doubled, and none after two in a row that gained nothing.",
         f"At most {retrain.max_per_day} start in 24 hours, "
         f"{_time(retrain.cool_down_seconds)} after the one before has ended.",
     ]

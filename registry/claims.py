@@ -15,7 +15,8 @@ from registry.incident_signals import subject_of
 from registry.incidents import Incident, find_incident, inform, mitigate, open_incidents, resolve
 from registry.routing import Routing
 
-MITIGATES, RESOLVES, UNDO = "mitigates", "resolves", "undo"
+MITIGATES, RESOLVES, RECOVERS = "mitigates", "resolves", "recovers"
+UNDO, NEXT = "undo", "next"
 
 
 def answered(session: Session, model: str, version: int | None = None) -> list[str]:
@@ -48,6 +49,8 @@ def claim(session: Session, routing: Routing, urls: Sequence[str], at: datetime)
             happened=routing.reason if "signal" in routing.evidence else "",
             next_step=_after(routing, incident),
         )
+    for incident in _named(session, routing, RECOVERS):
+        _tell_of_recovery(session, routing, incident, urls, at)
     for incident in _named(session, routing, RESOLVES):
         text = f"Version {routing.champion} was promoted by {routing.actor}: {routing.reason}"
         resolve(session, incident.id, text, at, urls, undo)
@@ -60,6 +63,18 @@ def tell_unproven(
     for incident in _named(session, routing, MITIGATES):
         if incident.state in ("open", "acknowledged"):
             inform(session, incident.id, text, at, urls, next_step="somebody has to look.")
+
+
+def _tell_of_recovery(
+    session: Session, routing: Routing, incident: Incident, urls: Sequence[str], at: datetime
+) -> None:
+    """A version that has learnt the change answers, and is not known to be well yet."""
+    undo, step = str(routing.evidence.get(UNDO, "")), str(routing.evidence.get(NEXT, ""))
+    text = f"Version {routing.champion}, which learnt what changed, answers: {routing.reason}"
+    if incident.state in ("open", "acknowledged"):
+        mitigate(session, incident.id, text, at, urls, undo, next_step=step)
+    elif not any(event.text.startswith(text) for event in incident.events):
+        inform(session, incident.id, text, at, urls, next_step=step)
 
 
 def _named(session: Session, routing: Routing, how: str) -> list[Incident]:

@@ -124,3 +124,30 @@ class RetrainRow(Table):
     at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
     outcome: Mapped[str]
+    learnt: Mapped[dict[str, Any] | None]  # by the flow, of a retrain that made a version
+
+
+class RecoveryRow(Table):
+    """A change that is being learnt until it is well again; one of a model is open at most."""
+
+    __tablename__ = "recoveries"
+    __table_args__ = (
+        UniqueConstraint("incident_id"),
+        Index(
+            "uq_recoveries_open",
+            "model",
+            unique=True,
+            sqlite_where=text("ended_at IS NULL"),
+            postgresql_where=text("ended_at IS NULL"),
+        ),
+    )
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True)
+    model: Mapped[str] = mapped_column(Model)
+    incident_id: Mapped[str] = mapped_column(Uuid)
+    version: Mapped[int]
+    change_at: Mapped[datetime]
+    healthy: Mapped[float]
+    opened_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+    outcome: Mapped[str]

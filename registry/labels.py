@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Select, delete, select, text, update
+from sqlalchemy import ColumnElement, Select, delete, func, select, text, update
 from sqlalchemy.orm import Session
 
 from homeostat.errors import Unavailable
@@ -41,6 +41,7 @@ __all__ = [
     "LabelledRow",
     "LossPoint",
     "adopt_orphans",
+    "count_labelled",
     "labelled_rows",
     "labelled_rows_of",
     "loss_series",
@@ -145,6 +146,20 @@ def labelled_rows(session: Session, model: str, since: datetime, limit: int) -> 
         .limit(limit)
     )
     return [LabelledRow(*row) for row in reversed(session.execute(query).all())]
+
+
+def count_labelled(session: Session, model: str, since: datetime) -> int:
+    """How many rows predicted at or after `since` have a label."""
+    query = (
+        select(func.count())
+        .select_from(PredictionRow)
+        .join(
+            LabelRow,
+            (LabelRow.prediction_id == PredictionRow.id) & (LabelRow.status == "accepted"),
+        )
+        .where(PredictionRow.model == model, PredictionRow.at >= since)
+    )
+    return session.scalar(query) or 0
 
 
 def labelled_rows_of(session: Session, ids: Collection[str]) -> list[LabelledRow]:

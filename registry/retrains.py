@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
+from typing import Any, Self
 
 import uuid6
 from sqlalchemy import func, select, update
@@ -20,11 +22,44 @@ GRACE_SECONDS = 900.0
 
 
 @dataclass(frozen=True)
+class Learnt:
+    """What a retrain that made a version learnt, and what that brought.
+
+    Args:
+        version: That it made.
+        passed: Its gates.
+        rows: That it read, those that it was judged by among them.
+        until: When the newest of them was predicted.
+        loss: Of the version, mean on the held-out rows, in [0, 1].
+        champion_loss: Of the champion that it went on from, on the same rows.
+        gained: Whether the first is lower than the second by more than chance.
+    """
+
+    version: int
+    passed: bool
+    rows: int
+    until: datetime
+    loss: float
+    champion_loss: float
+    gained: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return asdict(self) | {"until": self.until.isoformat()}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """What `to_json` gave."""
+        return cls(**{**value, "until": datetime.fromisoformat(value["until"])})
+
+
+@dataclass(frozen=True)
 class Retrain:
     """A retrain that was asked for.
 
     `state` is `requested`, `running` or `ended`; `outcome` says how it ended. `incident_id` is
     empty for one that was asked for by hand or by the schedule, `flow_run_id` until it runs.
+    `learnt` is None for one that made no version.
     """
 
     id: str
@@ -36,6 +71,7 @@ class Retrain:
     at: datetime
     ended_at: datetime | None
     outcome: str
+    learnt: Learnt | None = None
 
 
 def request_retrain(
@@ -93,14 +129,17 @@ def start_retrain(session: Session, key: str, flow_run_id: str) -> Retrain:
     return _present(session, key)
 
 
-def finish_retrain(session: Session, key: str, outcome: str, now: datetime) -> Retrain:
+def finish_retrain(
+    session: Session, key: str, outcome: str, now: datetime, learnt: Learnt | None = None
+) -> Retrain:
     """End a retrain, however it went; ending it twice keeps the first outcome.
 
     Raises:
         Refused: no such retrain was asked for.
     """
     if _present(session, key).ended_at is None:
-        _change(session, key, state="ended", outcome=outcome, ended_at=now)
+        kept = learnt.to_json() if learnt is not None else None
+        _change(session, key, state="ended", outcome=outcome, ended_at=now, learnt=kept)
     return _present(session, key)
 
 
@@ -108,14 +147,14 @@ def retrain_running(session: Session, model: str) -> Retrain | None:
     """The retrain of a model that has not ended, or None."""
     query = columns_of(RetrainRow).where(RetrainRow.model == model, RetrainRow.ended_at.is_(None))
     row = session.execute(query).mappings().one_or_none()
-    return None if row is None else Retrain(**row)
+    return None if row is None else _read(row)
 
 
 def retrain_history(session: Session, model: str) -> list[Retrain]:
     """Every retrain of a model, oldest first."""
     query = columns_of(RetrainRow).where(RetrainRow.model == model)
     rows = session.execute(query.order_by(RetrainRow.at, RetrainRow.id)).mappings()
-    return [Retrain(**row) for row in rows]
+    return [_read(row) for row in rows]
 
 
 def _within_budget(session: Session, model: str, policy: RetrainPolicy, now: datetime) -> bool:
@@ -136,7 +175,13 @@ def _within_budget(session: Session, model: str, policy: RetrainPolicy, now: dat
 def _by_key(session: Session, key: str) -> Retrain | None:
     query = columns_of(RetrainRow).where(RetrainRow.key == key)
     row = session.execute(query).mappings().one_or_none()
-    return None if row is None else Retrain(**row)
+    return None if row is None else _read(row)
+
+
+def _read(row: Mapping[Any, Any]) -> Retrain:
+    found = row["learnt"]
+    learnt = Learnt.from_json(found) if found is not None else None
+    return Retrain(**{**row, "learnt": learnt})
 
 
 def _present(session: Session, key: str) -> Retrain:

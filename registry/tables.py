@@ -16,7 +16,14 @@ from registry.evidence_tables import (
     InputPartRow,
     LeaseRow,
 )
-from registry.incident_tables import IncidentEventRow, IncidentRow, OutboxRow, RetrainRow, SignalRow
+from registry.incident_tables import (
+    IncidentEventRow,
+    IncidentRow,
+    OutboxRow,
+    RecoveryRow,
+    RetrainRow,
+    SignalRow,
+)
 from registry.ledger_tables import (
     ApprovalRow,
     LedgerRow,
@@ -63,6 +70,7 @@ __all__ = [
     "OverrideRow",
     "PredictionRow",
     "QuarantineRow",
+    "RecoveryRow",
     "RegimeRow",
     "ReleaseRow",
     "RetrainRow",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 
 from homeostat.policy import Policy
+from monitoring.recovery import Recovery
 from monitoring.signals import Signal, Triage
 from registry.incident_alerts import INCIDENT
 
@@ -67,3 +68,24 @@ def next_step(
     if policy.mode == "recommend":
         return "if accuracy fell, an alert with the command that retrains."
     return "if accuracy fell, a retrain starts by itself."
+
+
+def recovery_step(policy: Policy, recovery: Recovery) -> str:
+    """What follows while a change is still being learnt.
+
+    Args:
+        policy: Of the model.
+        recovery: How far it has come, in labelled rows since the change.
+    """
+    labels = recovery.next_at(policy.retrain.min_labels)
+    bound = recovery.healthy + policy.monitor.tolerance_loss
+    retrain = {
+        "act": "a retrain starts by itself",
+        "recommend": "a retrain is recommended to you",
+        "observe": "nothing starts by itself, for the policy's mode is 'observe'",
+    }[policy.mode]
+    return (
+        f"its losses are held to those of before the change (mean {recovery.healthy:.3f}); once "
+        f"{labels:,} labels have come since the change, and unless their mean is at most "
+        f"{bound:.3f} by then, {retrain}."
+    )

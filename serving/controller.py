@@ -32,6 +32,7 @@ from serving.keeping import Keeper
 from serving.lease import Lease
 from serving.parts import Parts
 from serving.reconcile import Reconciler
+from serving.recovering import Recoverer
 from serving.respond import Responder
 from serving.rollout import Rollout
 from serving.suspects import Suspects
@@ -63,6 +64,7 @@ class Hands:
         forgetter: Forgets predictions that are too old or too many.
         deadman: Looks for what does not come.
         judge: Keeps the verdict of what is open.
+        recoverer: Follows changes until they are learnt.
     """
 
     lease: Lease
@@ -78,6 +80,7 @@ class Hands:
     forgetter: Forgetter
     deadman: Deadman
     judge: Judge
+    recoverer: Recoverer
 
 
 class Controller:
@@ -198,6 +201,7 @@ class Controller:
         self._hands.rollout.step(model, routing)
         routing = self._parts.follow(model)
         if routing is not None:
+            self._hands.recoverer.run(model, routing)
             self._hands.responder.retrain(model, routing)
 
     def _sample(self) -> None:

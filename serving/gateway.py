@@ -42,6 +42,7 @@ from serving.parts import Parts
 from serving.predicting import Predictor
 from serving.proof import Prover
 from serving.reconcile import Reconciler
+from serving.recovering import Recoverer
 from serving.relaxed_spool import RelaxedSpool
 from serving.respond import Prefect, Responder
 from serving.restoring import restore, view_of
@@ -228,13 +229,15 @@ class Gateway:
         """What the controller acts through: every transaction of it is the lease holder's."""
         parts, acting = self.parts, self.lease.acting
         moves, teller = Moves(parts, acting), Teller(parts, acting)
+        recoverer = Recoverer(parts, acting)
         return Hands(
             lease=self.lease,
             guard=guard,
             reconciler=Reconciler(parts, moves, teller, self.store, self.lease, self._stopping),
             rollout=Rollout(parts, moves, teller, acting),
             suspects=Suspects(parts, teller, acting),
-            responder=Responder(parts, guard, teller, acting, self._prefect),
+            responder=Responder(parts, guard, teller, acting, self._prefect, recoverer),
+            recoverer=recoverer,
             feedback=self.feedback,
             keeper=self.keeper,
             housekeeper=Housekeeper(parts, self.store),

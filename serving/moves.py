@@ -13,8 +13,6 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy.orm import Session
-
 from homeostat.errors import GateRefused
 from registry.claims import MITIGATES, RESOLVES, UNDO, answered, claim
 from registry.promotion import (
@@ -27,10 +25,11 @@ from registry.promotion import (
     rollback,
 )
 from registry.routing import Phase, Routing, current_routing, expect, write_routing
-from serving.advice import promote_command, rollback_command
+from serving.advice import promote_command
 from serving.lease import Acting
 from serving.parts import Parts
 from serving.runtime import Loaded, check_recent
+from serving.settling import settles
 
 API_ACTOR = "API"
 MLFLOW_ACTOR = "unknown (MLflow)"  # MLflow does not say who moved an alias
@@ -130,7 +129,10 @@ class Moves:
                 version,
                 actor=actor,
                 reason=reason,
-                evidence={"decision": decision.reason, **_settles(session, model)},
+                evidence={
+                    "decision": decision.reason,
+                    **settles(session, policy, model, version, now),
+                },
                 now=now,
                 digest=loaded.digest,
                 expected=expected,
@@ -260,6 +262,7 @@ class Moves:
         figures: Mapping[str, Any],
     ) -> Routing:
         parts, model = self._parts, loaded.model
+        now = parts.clock()
         with self._acting() as session:
             routing = promote(
                 session,
@@ -267,8 +270,11 @@ class Moves:
                 loaded.version,
                 actor=actor,
                 reason=reason,
-                evidence={**figures, **_settles(session, model)},
-                now=parts.clock(),
+                evidence={
+                    **figures,
+                    **settles(session, parts.policy(model), model, loaded.version, now),
+                },
+                now=now,
                 digest=loaded.digest,
                 expected=before.generation if before else 0,
             )
@@ -308,9 +314,3 @@ class Moves:
     def _serve(self, routing: Routing, loaded: Loaded) -> None:
         self._parts.obey(routing, {loaded.version: loaded.digest})
         self._parts.wake.set()
-
-
-def _settles(session: Session, model: str) -> dict[str, Any]:
-    """For the evidence of a promotion: a new champion answers what was open about the old one."""
-    undo = rollback_command(model) if current_routing(session, model) is not None else ""
-    return {RESOLVES: answered(session, model), UNDO: undo}

@@ -9,9 +9,7 @@ import httpx
 
 from homeostat.errors import HomeostatError, Unavailable
 from monitoring.signals import Signal, Triage, triage
-from registry.incident_records import ASIDE, change_of
-from registry.incidents import Incident, note, open_incidents
-from registry.labels import labelled_rows
+from registry.incidents import Incident, note
 from registry.retrains import (
     Retrain,
     finish_retrain,
@@ -25,6 +23,7 @@ from serving.advice import adopted_step, next_step
 from serving.guard import Guard
 from serving.lease import Acting
 from serving.parts import Parts
+from serving.recovering import Recoverer
 from serving.telling import Teller
 
 DEPLOYMENT = "retrain/retrain"
@@ -93,12 +92,20 @@ class Responder:
         teller: Opens incidents.
         acting: Opens the transactions that write.
         prefect: Where retrains run.
+        recoverer: Knows what is still to be learnt.
     """
 
     def __init__(
-        self, parts: Parts, guard: Guard, teller: Teller, acting: Acting, prefect: Prefect
+        self,
+        parts: Parts,
+        guard: Guard,
+        teller: Teller,
+        acting: Acting,
+        prefect: Prefect,
+        recoverer: Recoverer,
     ) -> None:
         self._parts = parts
+        self._recoverer = recoverer
         self._guard = guard
         self._teller = teller
         self._acting = acting
@@ -143,7 +150,7 @@ class Responder:
             self._told = {one for one in self._told if one[0] != model}
 
     def retrain(self, model: str, routing: Routing) -> None:
-        """Ask Prefect for a retrain, when losses rose and enough labels came since.
+        """Ask Prefect for a retrain, when one is due by the rule (`serving.recovering`).
 
         Raises:
             Unavailable: the database is away.
@@ -156,22 +163,13 @@ class Responder:
         if policy.mode != "act" or routing.challenger is not None or not self._due(model, now):
             return
         signals = {signal.kind: signal for signal in self._present(model)}
-        loss = signals.get("loss")
         drift = signals.get("input-drift")
-        broken = drift is not None and self._triage(model, drift).action == "page"
-        wants = loss is not None or any(
-            self._triage(model, one).action == "retrain" for one in signals.values()
-        )
-        if not wants or broken:  # a broken feed is not to be learnt from
+        if drift is not None and self._triage(model, drift).action == "page":
+            return  # a broken feed is not to be learnt from
+        incident = self._recoverer.due(model)
+        if incident is None:
             return
         with self._acting() as session:
-            incident = _incident_of(open_incidents(session, model), routing.champion)
-            if incident is None:
-                return
-            since = change_of(incident)  # the retrain reads its rows by the same moment
-            rows = labelled_rows(session, model, since, policy.retrain.min_labels)
-            if len(rows) < policy.retrain.min_labels:
-                return
             ended = [
                 one
                 for one in retrain_history(session, model)
@@ -245,9 +243,3 @@ class Responder:
                 note(session, incident.id, text, self._parts.clock())
         except HomeostatError as error:
             logger.warning("a note on %s was lost: %s", incident.key, error)
-
-
-def _incident_of(incidents: list[Incident], champion: int) -> Incident | None:
-    return next(
-        (one for one in incidents if one.version == champion and one.kind not in ASIDE), None
-    )

@@ -23,7 +23,7 @@ from registry.log import count_predictions
 from registry.losses import mean_loss
 from registry.promotion import active_overrides
 from registry.release_history import releases
-from registry.retrains import retrain_history
+from registry.retrains import Retrain, retrain_history
 from registry.routing import Routing, routing_history
 from registry.verdicts import verdict_for
 from serving.fleet import Split
@@ -99,7 +99,7 @@ def model(gateway: Gateway, name: str) -> dict[str, Any]:
         ]
         overrides = [_moments(asdict(one)) for one in active_overrides(session, name, now)]
         incidents = [_incident(gateway, one) for one in open_incidents(session, name)]
-        retrains = [_moments(asdict(one)) for one in retrain_history(session, name)]
+        retrains = [_retrain(one) for one in retrain_history(session, name)]
     return {
         "model": name,
         "routing": _split(split) if split else None,
@@ -288,6 +288,11 @@ def _incident(gateway: Gateway, one: Incident) -> dict[str, Any]:
         "events": [_moments(asdict(event)) for event in one.events],
         "runbook": runbook_address(runbook_of(one.kind, one.details), base),
     }
+
+
+def _retrain(one: Retrain) -> dict[str, Any]:
+    learnt = one.learnt.to_json() if one.learnt is not None else None
+    return _moments(asdict(one)) | {"learnt": learnt}
 
 
 def _moments(values: dict[str, Any]) -> dict[str, Any]:

@@ -241,6 +241,12 @@ class Watch:
         with self._lock:
             return self._losses.unchanged if self._losses is not None else None
 
+    @property
+    def healthy_loss(self) -> float | None:
+        """The mean loss that the champion was judged by; None without a champion."""
+        with self._lock:
+            return self._losses.reference.mean if self._losses is not None else None
+
     def estimate(self, start: datetime | None = None, end: datetime | None = None) -> Estimate:
         """The champion's mean loss on what it answered, without labels.
 

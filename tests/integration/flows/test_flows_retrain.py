@@ -23,6 +23,7 @@ from registry import (
     transaction,
     verdict_for,
 )
+from registry.recoveries import open_recovery
 
 if TYPE_CHECKING:
     from tests.integration.flows.conftest import Site
@@ -61,9 +62,41 @@ def test_fine_tuning_forgets_and_is_refused_while_replay_keeps_and_is_tried(
     assert edge.recipe["rows"] == 400
     assert [item.outcome.split(":")[0] for item in history] == ["rejected", "challenger"]
     assert all(item.ended_at is not None for item in history)
+    refused, tried = (item.learnt for item in history)
+    assert refused is not None
+    assert tried is not None
+    assert [(one.version, one.passed, one.rows) for one in (refused, tried)] == [
+        (2, False, 400),
+        (3, True, 400),
+    ]
+    assert tried.gained
+    assert tried.loss == pytest.approx(1.0 - answer["accuracy"])
+    assert tried.champion_loss > tried.loss + 0.2
+    assert tried.until == changed + timedelta(milliseconds=3990)
     assert told is not None
     assert "challenger: version 3" in told.events[-1].text
     assert numbers == [(0, ""), (1, incident.id)]
+
+
+def test_the_next_retrain_of_a_change_learns_what_the_champion_has_not(site: Site) -> None:
+    pipeline(site.model)
+    changed = datetime(2026, 11, 1, 12, tzinfo=UTC)
+    site.log_digits(300, 0.7, changed)
+    incident = site.open_incident(changed)
+    with transaction(site.maker) as session:
+        open_recovery(session, site.model, incident.id, 1, changed, 0.0, changed)
+    retrain(site.model, incident.id, "first")
+    site.log_digits(200, 0.7, changed + timedelta(hours=1), start=400)
+    with transaction(site.maker) as session:
+        promote(session, site.model, 2, actor="t", reason="won", evidence={}, now=changed)
+
+    retrain(site.model, incident.id, "second")
+
+    with transaction(site.maker) as session:
+        rows = [one.learnt.rows for one in retrain_history(session, site.model) if one.learnt]
+        numbers = [item.number for item in regimes(session, site.model)]
+    assert rows == [300, 201]  # from the newest that the first one learnt
+    assert numbers == [0, 1]
 
 
 def test_a_retrain_tells_its_run_what_it_came_from_and_what_it_cost(site: Site) -> None:
