@@ -9,6 +9,7 @@ import typer
 
 from homeostat.commands import (
     adopt,
+    alerts,
     backtest,
     custody,
     database,
@@ -75,6 +76,7 @@ for group in (
     lineage,
     documents,
     incidents,
+    alerts,
     labels,
     held,
     forget,

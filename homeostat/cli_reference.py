@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from homeostat.cli import app
 from homeostat.commands.exits import MEANINGS, exit_code
 from homeostat.errors import HomeostatError
-from homeostat.policy import Policy
+from homeostat.policy import AlertRoute, Policy
 from homeostat.settings import PREFIX, AlertingSettings, LogSettings, Settings
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -67,6 +67,9 @@ def settings() -> str:
         _summary(Policy),
         _fields(Policy),
         *_tables_below("models.NAME", Policy),
+        '## One of the `alerts`: `{ to = "...", severity = "page" }`',
+        _summary(AlertRoute),
+        _fields(AlertRoute),
     ]
     return "\n\n".join(parts) + "\n"
 

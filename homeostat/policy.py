@@ -10,6 +10,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from homeostat.hours import parse_hours
+
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0.0)]
@@ -181,6 +183,35 @@ class CardPolicy(_Table):
     """More tags of the card."""
 
 
+class AlertRoute(_Table):
+    """An address of `alerts` that hears of some incidents only, or at some hours."""
+
+    to: str
+    """The address."""
+    severity: Literal["ticket", "page"] = "ticket"
+    """`page`: only of incidents that page, from then on to their end; `ticket`: of all."""
+    hours: Line = ""
+    """When it may be called, such as `Mon-Fri 08:00-18:00`, `22:00-06:00` or `Sat,Sun`: what arises
+    at another time waits until then. Empty: at any time.
+    """
+    zone: Line = "UTC"
+    """Whose clock `hours` are by, such as Europe/Berlin."""
+
+    @model_validator(mode="after")
+    def _meant(self) -> Self:
+        if self.hours:
+            parse_hours(self.hours, self.zone)
+        return self
+
+
+Receiver = str | AlertRoute
+
+
+def address_of(receiver: Receiver) -> str:
+    """The address of one of the `alerts`."""
+    return receiver if isinstance(receiver, str) else receiver.to
+
+
 class Policy(_Table):
     """All that one model's owner decides."""
 
@@ -222,5 +253,8 @@ class Policy(_Table):
     """When traffic goes back to the standby."""
     card: CardPolicy = CardPolicy()
     """What only the owner knows of a model."""
-    alerts: tuple[str, ...] = ()
-    """Where alerts go: http(s) addresses take CloudEvents, others go through Apprise."""
+    alerts: tuple[str | AlertRoute, ...] = ()
+    """Where alerts go: addresses, or tables of `to`, `severity`, `hours` and `zone`. http(s) takes
+    CloudEvents, `alertmanager+http(s)://` and `pagerduty://KEY` speak those, others go through
+    Apprise: docs/alerting.md.
+    """

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from homeostat.policy import GatePolicy, Policy, RetrainPolicy, SlicePolicy
+from homeostat.policy import AlertRoute, GatePolicy, Policy, RetrainPolicy, SlicePolicy
 
 Words = dict[str, tuple[str, ...]]
 
@@ -242,7 +242,15 @@ def _alerts(policy: Policy) -> list[str]:
     if policy.alerts:
         where = f"to {_count(len(policy.alerts), 'address', 'addresses')}"
     when = f"on the schedule '{policy.report_schedule}'" if policy.report_schedule else "by hand"
-    return [f"Alerts go {where}.", f"Reports are made {when}."]
+    routes = [_route(one) for one in policy.alerts if isinstance(one, AlertRoute)]
+    return [f"Alerts go {where}.", *routes, f"Reports are made {when}."]
+
+
+def _route(one: AlertRoute) -> str:
+    what = "only of pages" if one.severity == "page" else "of every incident"
+    when = f", and only within {one.hours} ({one.zone})" if one.hours else ""
+    scheme = one.to.partition("://")[0]
+    return f"One of them ({scheme}) hears {what}{when}."
 
 
 _OCCASIONS: dict[str, Callable[[Policy], list[str]]] = {

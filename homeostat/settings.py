@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import difflib
 import functools
 import ipaddress
@@ -11,7 +12,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -24,6 +25,7 @@ from homeostat.policy import Policy
 
 PREFIX = "HOMEOSTAT_"
 CONFIG_FILE = "homeostat.toml"
+SECRETS = ("secret", "token")  # how the names of settings end that no error may show
 ADMIN_PORT = 8100  # where the gateway listens beyond the loopback
 
 Port = Annotated[int, Field(ge=1, le=65_535)]
@@ -65,6 +67,26 @@ class AlertingSettings(BaseModel):
     `.svc.cluster.local` for all below it), addresses, networks (`10.0.0.0/8`). Others must be of
     the public internet; this machine too may be called as long as `host` is the loopback.
     """
+    webhook_secret: SecretStr = SecretStr("")
+    """What webhooks are signed with, as Standard Webhooks says: `whsec_` and 24 to 64 random bytes
+    in base64 (`echo whsec_$(openssl rand -base64 32)`); empty: they are not signed.
+    """
+    pagerduty_url: str = "https://events.pagerduty.com"
+    """The base address of PagerDuty's Events API; of its European region:
+    https://events.eu.pagerduty.com.
+    """
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _is_secret(cls, value: SecretStr) -> SecretStr:
+        text = value.get_secret_value()
+        try:
+            length = len(base64.b64decode(text.removeprefix("whsec_"), validate=True))
+        except ValueError:
+            length = 0
+        if text and not (text.startswith("whsec_") and 24 <= length <= 64):
+            raise ValueError("it has to be whsec_ and 24 to 64 bytes in base64")
+        return value
 
 
 class Settings(BaseSettings):
@@ -313,7 +335,8 @@ def _explain(error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         *path, wrong = (str(part) for part in first["loc"])
         return f"The key '{place}' is not a setting.{_nearest(wrong, _known_keys(path))}"
-    return f"The setting '{place}' is {first['input']!r}: {first['msg']}."
+    shown = "***" if place.endswith(SECRETS) else repr(first["input"])
+    return f"The setting '{place}' is {shown}: {first['msg']}."
 
 
 def _known_keys(path: list[str]) -> set[str]:

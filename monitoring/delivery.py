@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from urllib.parse import parse_qs, urlsplit
 
-from monitoring import alertmanager, webhooks
+from monitoring import alertmanager, pagerduty, webhooks
 from monitoring.alerts import Alert, DeliveryFailed, failed
 from monitoring.outbound import Forbidden, Sending
 from monitoring.runbooks import runbook_address
@@ -37,8 +37,9 @@ def deliver(url: str, alert: Alert, sending: Sending = SAFE, timeout: float = 5.
     """Send an alert once; the caller repeats what fails.
 
     An http or https address gets a POST of the CloudEvents JSON, `alertmanager+http(s)` one of
-    Alertmanager's; they must answer 2xx. Any other address goes through Apprise (mail, chat).
-    Redirects are not followed, since an alert and its token belong to the address that was set.
+    Alertmanager's, `pagerduty://KEY` one to PagerDuty; they must answer 2xx. Any other address goes
+    through Apprise (mail, chat). Redirects are not followed, since an alert and its token belong to
+    the address that was set.
 
     Args:
         url: The receiver. It may hold secrets: no error ever shows more than scheme and host.
@@ -118,4 +119,6 @@ _SENDERS: dict[str, Sender] = {
 
 
 def _sender(url: str) -> Sender:
+    if pagerduty.is_ours(url):
+        return pagerduty.send
     return _SENDERS.get(urlsplit(url).scheme.lower(), _notify)

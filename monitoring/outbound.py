@@ -144,7 +144,11 @@ def _send(url: str, body: bytes, headers: Mapping[str, str], guard: Guard, timeo
             ssl_context=httpx.create_ssl_context(), network_backend=_Guarded(guard)
         ) as pool,
         pool.stream(
-            "POST", target, headers=whole, content=body, extensions={"timeout": limits}
+            "POST",
+            target,
+            headers=list(whole.items()),
+            content=body,
+            extensions={"timeout": limits},
         ) as answer,
     ):
         return answer.status  # the body is not read: it may be endless

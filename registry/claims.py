@@ -11,6 +11,7 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
+from homeostat.policy import Receiver
 from registry.incident_signals import subject_of
 from registry.incidents import Incident, find_incident, inform, mitigate, open_incidents, resolve
 from registry.routing import Routing
@@ -28,7 +29,7 @@ def answered(session: Session, model: str, version: int | None = None) -> list[s
     ]
 
 
-def claim(session: Session, routing: Routing, urls: Sequence[str], at: datetime) -> None:
+def claim(session: Session, routing: Routing, urls: Sequence[Receiver], at: datetime) -> None:
     """End what a routing answers, now that the answers show it; twice is once.
 
     Args:
@@ -57,7 +58,7 @@ def claim(session: Session, routing: Routing, urls: Sequence[str], at: datetime)
 
 
 def tell_unproven(
-    session: Session, routing: Routing, text: str, urls: Sequence[str], at: datetime
+    session: Session, routing: Routing, text: str, urls: Sequence[Receiver], at: datetime
 ) -> None:
     """Let on-call hear that what was to end an incident did not happen."""
     for incident in _named(session, routing, MITIGATES):

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Literal
 
-from sqlalchemy import exists, func, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from homeostat.policy import Receiver
 from monitoring import Alert, Triage
 from monitoring.runbooks import runbook_of
+from registry.alert_routes import recipients
 from registry.incident_records import severity_of
 from registry.outbox import enqueue
 from registry.tables import IncidentEventRow, IncidentRow, OutboxRow, SignalRow
@@ -54,7 +57,7 @@ def put_out(
     row: IncidentRow,
     status: Literal["update", "resolved"],
     at: datetime,
-    urls: Sequence[str],
+    urls: Sequence[Receiver],
     *,
     happened: str = "",
     done: str = "",
@@ -64,8 +67,8 @@ def put_out(
 ) -> None:
     """Put an alert of an incident into the outbox; the same news goes out once.
 
-    The first alert of an incident has the status `open`, whatever state it is in: a rollback
-    opens and mitigates in one transaction and is one alert.
+    The first alert of an incident to an address has the status `open`, whatever state it is in: a
+    rollback opens and mitigates in one transaction and is one alert.
 
     Args:
         session: Open transaction.
@@ -90,12 +93,12 @@ def put_out(
         parts.append(_sentence(f"Next: {next_step.replace(INCIDENT, row.id)}"))
     if undo:
         parts.append(f"To undo: {undo}")
-    told = session.scalar(select(exists().where(OutboxRow.incident_id == row.id)))
+    told = set(session.scalars(select(OutboxRow.url).where(OutboxRow.incident_id == row.id)))
     alert = Alert(
         # One of each state, severity and kind, so that a repeated step sends nothing twice.
         id="/".join([row.key, row.state, row.severity, row.kind, *([news] if news else [])]),
         key=row.key,
-        status=status if told or status == "resolved" else "open",
+        status=status,
         severity=severity_of(row.severity),
         title=row.title,
         text=" ".join(part for part in parts if part),
@@ -111,7 +114,14 @@ def put_out(
             "signals": kinds,
         },
     )
-    enqueue(session, urls, alert, at, row.id)
+    times = recipients(urls, alert.severity, at, told)
+    if status == "resolved":
+        enqueue(session, times, alert, at, row.id)
+        return
+    known = {url: moment for url, moment in times.items() if url in told}
+    enqueue(session, known, alert, at, row.id)
+    new = {url: moment for url, moment in times.items() if url not in told}
+    enqueue(session, new, replace(alert, status="open"), at, row.id)
 
 
 def _kinds(session: Session, row: IncidentRow) -> list[str]:

@@ -10,6 +10,7 @@ import uuid6
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from homeostat.policy import Receiver
 from monitoring import Signal, Triage
 from monitoring.verdicts import Ruling, rule
 from registry.incident_alerts import TITLES, next_of, put_out, tell
@@ -47,7 +48,7 @@ def raise_signal(
     triage: Triage,
     at: datetime,
     undo: str,
-    urls: Sequence[str] = (),
+    urls: Sequence[Receiver] = (),
     *,
     next_step: str = "",
 ) -> Incident:

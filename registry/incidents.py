@@ -22,6 +22,7 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from homeostat.errors import InputError
+from homeostat.policy import Receiver
 from monitoring.verdicts import Ruling
 from registry.incident_alerts import OVER, put_out, tell
 from registry.incident_records import (
@@ -70,7 +71,7 @@ def inform(
     incident_id: str,
     text: str,
     at: datetime,
-    urls: Sequence[str] = (),
+    urls: Sequence[Receiver] = (),
     *,
     next_step: str = "",
 ) -> Incident:
@@ -112,7 +113,7 @@ def record_ruling(session: Session, incident_id: str, ruling: Ruling, at: dateti
 
 
 def acknowledge(
-    session: Session, incident_id: str, actor: str, at: datetime, urls: Sequence[str] = ()
+    session: Session, incident_id: str, actor: str, at: datetime, urls: Sequence[Receiver] = ()
 ) -> Incident:
     """Somebody has seen it; a later state stays. Where alerts go (`urls`), it is told.
 
@@ -133,7 +134,7 @@ def mitigate(
     incident_id: str,
     text: str,
     at: datetime,
-    urls: Sequence[str] = (),
+    urls: Sequence[Receiver] = (),
     undo: str = "",
     *,
     happened: str = "",
@@ -169,7 +170,7 @@ def resolve(
     incident_id: str,
     text: str,
     at: datetime,
-    urls: Sequence[str] = (),
+    urls: Sequence[Receiver] = (),
     undo: str = "",
 ) -> Incident:
     """It is over; a later signal of the same cause opens a new one. Twice is once.

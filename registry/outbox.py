@@ -7,7 +7,7 @@ know it by its id.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -35,12 +35,20 @@ class Delivery:
 
 def enqueue(
     session: Session,
-    urls: Sequence[str],
+    urls: Mapping[str, datetime],
     alert: Alert,
     now: datetime,
     incident_id: str | None = None,
 ) -> None:
-    """Put an alert out for each address; the same alert id and address only once."""
+    """Put an alert out for each address; the same alert id and address only once.
+
+    Args:
+        session: Open transaction.
+        urls: The addresses, and from when on each may be called.
+        alert: What to say.
+        now: The present moment.
+        incident_id: What it is about.
+    """
     rows = [
         {
             "incident_id": incident_id,
@@ -48,12 +56,12 @@ def enqueue(
             "url": url,
             "alert": _to_json(alert),
             "created_at": now,
-            "next_at": now,
+            "next_at": moment,
             "attempts": 0,
             "delivered_at": None,
             "error": "",
         }
-        for url in dict.fromkeys(urls)
+        for url, moment in urls.items()
     ]
     if rows:
         session.execute(insert_new(session, OutboxRow, OutboxRow.alert_id, OutboxRow.url), rows)

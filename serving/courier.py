@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 
 from homeostat.errors import HomeostatError
+from homeostat.policy import address_of
 from homeostat.settings import Settings, is_loopback
 from monitoring import alertmanager
 from monitoring.alerts import VIA_ALERTMANAGER, DeliveryFailed
@@ -28,8 +29,9 @@ logger = logging.getLogger(__name__)
 
 def sending_of(settings: Settings) -> Sending:
     """How the alerts of this installation leave."""
-    guard = Guard(settings.alerting.allow_hosts, loopback=is_loopback(settings.host))
-    return Sending(guard)
+    alerting = settings.alerting
+    guard = Guard(alerting.allow_hosts, loopback=is_loopback(settings.host))
+    return Sending(guard, alerting.webhook_secret.get_secret_value(), alerting.pagerduty_url)
 
 
 class Courier:
@@ -110,7 +112,7 @@ class Courier:
     def _is_set(self, one: Delivery) -> bool:
         """Whether the settings still name the address."""
         policy = self._parts.settings.models.get(one.alert.model)
-        return policy is not None and one.url in policy.alerts
+        return policy is not None and one.url in map(address_of, policy.alerts)
 
     def _send(self, one: Delivery) -> str:
         """Why it did not arrive; empty: it did."""

@@ -75,7 +75,7 @@ def masked(values: dict[str, Any]) -> dict[str, Any]:
     for name in ("mlflow_url", "prefect_url", "database_url"):
         shown[name] = mask_password(str(shown.get(name) or ""))
     shown["models"] = {
-        model: {**policy, "alerts": [mask_alert(url) for url in policy.get("alerts", [])]}
+        model: {**policy, "alerts": [mask_route(one) for one in policy.get("alerts", [])]}
         for model, policy in shown.get("models", {}).items()
     }
     return shown
@@ -92,6 +92,11 @@ def mask_password(address: str) -> str:
         user, colon, _password = before.partition(":")
         before = f"{user}{colon}{MASK}" if colon else user
     return f"{scheme}://{before}{at}{host}{mark}{MASK if mark else ''}"
+
+
+def mask_route(one: str | dict[str, Any]) -> str | dict[str, Any]:
+    """One of the `alerts`, an address or a table that has one, without its secrets."""
+    return mask_alert(one) if isinstance(one, str) else {**one, "to": mask_alert(str(one["to"]))}
 
 
 def mask_alert(url: str) -> str:

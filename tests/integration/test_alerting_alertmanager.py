@@ -132,7 +132,7 @@ def test_a_silence_fires_in_alertmanager_through_its_restart_until_it_is_over(
             return True
 
         def story() -> str:
-            return client.get("/v1/incidents", params={"every": True}).text
+            return str(client.get("/v1/incidents", params={"every": True}).json())
 
         predict(client)
         look(gateway)

@@ -58,6 +58,16 @@ def with_value(name: str, value: object) -> Policy:
     return Policy.model_validate(table)
 
 
+def test_who_hears_of_what_and_when_is_in_the_words() -> None:
+    routes = [{"to": "slack://a", "severity": "page", "hours": "22:00-06:00"}, {"to": "json://b"}]
+    said = explain(Policy.model_validate({"alerts": routes}))["Who is told"]
+    assert said[:3] == (
+        "Alerts go to 2 addresses.",
+        "One of them (slack) hears only of pages, and only within 22:00-06:00 (UTC).",
+        "One of them (json) hears of every incident.",
+    )
+
+
 @pytest.mark.parametrize(("name", "default"), fields(Policy))
 def test_every_setting_is_in_the_words(name: str, default: object) -> None:
     value = OTHER[name] if name in OTHER else changed(default)
