@@ -143,6 +143,25 @@ def known(table: Subquery) -> ColumnElement[float]:
     return func.coalesce(table.c.loss, LossRow.loss)
 
 
+def newest_losses(session: Session, model: str, version: int, limit: int) -> list[float]:
+    """The losses of the newest labelled answers of a version, at most `limit`, newest first."""
+    later = revisions()
+    query = (
+        select(known(later))
+        .select_from(PredictionRow)
+        .join(
+            LossRow,
+            (LossRow.prediction_id == PredictionRow.id)
+            & (LossRow.version == PredictionRow.version),
+        )
+        .outerjoin(later, revised(later))
+        .where(PredictionRow.model == model, PredictionRow.version == version)
+        .order_by(PredictionRow.at.desc())
+        .limit(limit)
+    )
+    return [float(loss) for loss in session.scalars(query)]
+
+
 def loss_series(
     session: Session, model: str, start: datetime, end: datetime, *, shadows: bool = False
 ) -> list[LossPoint]:

@@ -23,7 +23,7 @@ from homeostat.policy import Policy
 from models.learner import Row
 from monitoring.breaks import find_breaks
 from monitoring.estimates import Estimate
-from monitoring.inputs import InputDetector
+from monitoring.inputs import FeatureEvidence, InputDetector
 from monitoring.losses import LossDetector
 from monitoring.sequential import GuardDetector, PairedTest
 from monitoring.signals import Signal, read_signal
@@ -246,6 +246,19 @@ class Watch:
         """The mean loss that the champion was judged by; None without a champion."""
         with self._lock:
             return self._losses.reference.mean if self._losses is not None else None
+
+    def losses_seen(self) -> tuple[int, float]:
+        """How many labels of the champion came since it serves, and the sum of their losses."""
+        with self._lock:
+            return (self._losses.rows, self._losses.total) if self._losses else (0, 0.0)
+
+    def features(self) -> list[FeatureEvidence]:
+        """How far each column of the champion's inputs and outputs is from its reference now."""
+        with self._lock:
+            if self._inputs is None or self._champion is None:
+                return []
+            names = [column.name for column in self._champion.profile.columns]
+            return sorted(self._inputs.guilty(len(names)), key=lambda one: names.index(one.name))
 
     def estimate(self, start: datetime | None = None, end: datetime | None = None) -> Estimate:
         """The champion's mean loss on what it answered, without labels.

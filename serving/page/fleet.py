@@ -13,15 +13,17 @@ from sqlalchemy.orm import Session
 from homeostat.errors import Unavailable
 from monitoring.estimates import Estimate
 from registry.evidence import EvidenceSample
+from registry.explanations import signal_notes
 from registry.incidents import Incident, open_incidents
 from registry.release_history import Release, open_releases
 from registry.retrains import retrain_running
 from registry.routing import Routing, current_routing
 from serving import views
 from serving.gateway import Gateway
-from serving.page.plan import next_of_model
+from serving.page.plan import SILENT, next_of_incident, next_of_model
 
 GRAVITY = {"page": 0, "ticket": 1}
+MOST_STEPS = 3  # incidents whose next step is told
 URGENCY = {"open": 0, "acknowledged": 1, "mitigated": 2, "resolved": 3}
 
 
@@ -107,15 +109,21 @@ def model_line(gateway: Gateway, session: Session, name: str) -> ModelLine:
     routing = current_routing(session, name)
     by_role = open_releases(session, name)
     watch = gateway.watches[name]
-    steps = next_of_model(
-        gateway, routing, name, retrain_running(session, name), by_role.get("challenger")
-    )
+    retrain, trial = retrain_running(session, name), by_role.get("challenger")
+    incidents = gravest_first(open_incidents(session, name))
+    steps = []
+    for one in incidents[:MOST_STEPS]:
+        step = next_of_incident(gateway, one, signal_notes(session, one.id), routing)
+        steps.append(f"{one.title}. {step}")
+    steps += next_of_model(gateway, routing, name, retrain, trial)
+    if len(steps) > 1:
+        steps = [step for step in steps if step != SILENT]
     return ModelLine(
         name=name,
         routing=routing,
         parts=parts_of(routing),
         champion=by_role.get("champion"),
-        incidents=gravest_first(open_incidents(session, name)),
+        incidents=incidents,
         steps=tuple(steps),
         estimate=watch.estimate(),
         evidence=tuple(watch.samples()),

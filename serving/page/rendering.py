@@ -40,9 +40,9 @@ def rendered(template: str, **values: object) -> str:
     return _ENVIRONMENT.get_template(template).render(**values)
 
 
-def page(template: str, status: int = 200, **values: object) -> HTMLResponse:
-    """A page as an answer."""
-    return HTMLResponse(rendered(template, **values), status, HEADERS)
+def page(text: str, status: int = 200) -> HTMLResponse:
+    """A rendered page as an answer."""
+    return HTMLResponse(text, status, HEADERS)
 
 
 def asset(name: str) -> Response:

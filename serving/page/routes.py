@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, FastAPI, Request, Response
-from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
+from fastapi.responses import RedirectResponse
 from fastapi.routing import APIRoute
 
 from homeostat.errors import HomeostatError, Unauthorized
+from registry.matrix import Standing
 from serving import views
 from serving.access import Caller
 from serving.admitting import at_admin_port
 from serving.gateway import Gateway
 from serving.handlers import NotFound
 from serving.page import changes
+from serving.page.course import course_view
 from serving.page.doors import OpenForm, SignedForm, Viewer, sessions_of
 from serving.page.evidence import Looks
 from serving.page.fleet import fleet_view
 from serving.page.incident import incident_view
-from serving.page.rendering import ASSETS, HEADERS, asset, page
+from serving.page.model import mlflow_page, model_view, then_view, versions_view
+from serving.page.rendering import ASSETS, HEADERS, asset, page, rendered
 from serving.page.reports import REPORT_POLICY, report_file, runbook_page
 from serving.page.sessions import COOKIE, HOURS, Sessions
 from serving.problems import problem, status_of
 
 SIGN_IN = "/page/sign-in"
+Hours = Annotated[int, Query(ge=1, le=24 * 90)]
 
 
 class PageRoute(APIRoute):
@@ -64,6 +68,7 @@ def routes(gateway: Gateway) -> APIRouter:
         view = fleet_view(gateway, gateway.access.visible(caller))
         return shown(request, caller, "fleet.html.j2", view=view, now=view.now)
 
+    _models(router, gateway)
     _incidents(router, gateway)
     _files(router, gateway)
     _changes(router, gateway)
@@ -74,7 +79,7 @@ def shown(request: Request, caller: Caller, template: str, **values: object) -> 
     """A page of somebody who is signed in."""
     cookie = request.cookies.get(COOKIE, "")
     gateway = request.app.gateway
-    return page(
+    text = rendered(
         template,
         caller=caller,
         form=sessions_of(request).form_token(cookie),
@@ -82,17 +87,18 @@ def shown(request: Request, caller: Caller, template: str, **values: object) -> 
         models=gateway.access.visible(caller),
         **values,
     )
+    return page(text)
 
 
 def refusal(request: Request, error: HomeostatError) -> Response:
     """An error as a page; who is not signed in goes to where one does."""
     if not isinstance(error, Unauthorized) or request.method != "GET":
-        return page("problem.html.j2", status_of(error.code), problem=problem(error))
+        return page(rendered("problem.html.j2", problem=problem(error)), status_of(error.code))
     here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
     if request.headers.get("sec-fetch-site") == "cross-site":
         # The browser keeps a strict cookie from a link in somebody's mail: asked again by a page
         # of ours, it sends it.
-        return page("onward.html.j2", next=here)
+        return page(rendered("onward.html.j2", next=here))
     back = f"?next={quote(here, safe='')}" if here != "/" else ""
     return RedirectResponse(SIGN_IN + back, 303, HEADERS)
 
@@ -101,6 +107,55 @@ def local(address: str) -> str:
     """An address on this page, whatever was asked for."""
     plain = address.isprintable() and "\\" not in address
     return address if plain and address[:1] == "/" and address[:2] != "//" else "/"
+
+
+def _models(router: APIRouter, gateway: Gateway) -> None:
+    def matrix_of(caller: Caller, model: str) -> dict[str, object]:
+        """What the part of the versions takes; without MLflow, why there is none."""
+        found: list[Standing] = []
+        trouble = ""
+        try:
+            found = versions_view(gateway, model)
+        except HomeostatError as error:
+            trouble = str(error)
+        return {
+            "versions": found,
+            "trouble": trouble,
+            "regimes": sorted({regime for row in found for regime in row.accuracy}),
+            "model": model,
+            "mlflow": mlflow_page(gateway.settings, model),
+            "verbs": caller.verbs,
+            "now": gateway.parts.clock(),
+        }
+
+    @router.get("/page/models/{model}")
+    def model(
+        request: Request,
+        caller: Viewer,
+        model: str,
+        at: str = "",
+        hours: Hours = 24,
+        *,
+        whole: bool = False,
+    ) -> Response:
+        """One model; `at`: also what served then; `whole`: with the parts that take a while."""
+        values: dict[str, object] = {"course": None, "versions": None}
+        if whole:
+            values = matrix_of(caller, model) | {"course": course_view(gateway, model, hours)}
+        values["then"] = then_view(gateway, model, at) if at else None
+        view = model_view(gateway, model)
+        values |= {"view": view, "hours": hours, "now": view.now}
+        return shown(request, caller, "model.html.j2", **values)
+
+    @router.get("/page/models/{model}/timeline")
+    def timeline(_: Viewer, model: str, hours: Hours = 24) -> Response:
+        """That part of a model's page alone."""
+        return page(rendered("course.html.j2", course=course_view(gateway, model, hours)))
+
+    @router.get("/page/models/{model}/versions")
+    def versions(caller: Viewer, model: str) -> Response:
+        """Likewise; MLflow is asked for it."""
+        return page(rendered("versions.html.j2", **matrix_of(caller, model)))
 
 
 def _incidents(router: APIRouter, gateway: Gateway) -> None:
@@ -117,7 +172,7 @@ def _incidents(router: APIRouter, gateway: Gateway) -> None:
     def evidence(caller: Viewer, incident: str) -> Response:
         """That part of an incident's page alone, which takes a while."""
         view = incident_view(gateway, incident, caller.sees)
-        return HTMLResponse(looks.look(view.incident), 200, HEADERS)
+        return page(looks.look(view.incident))
 
 
 def _changes(router: APIRouter, gateway: Gateway) -> None:
@@ -181,7 +236,7 @@ def _doors(router: APIRouter) -> None:
     @router.get(SIGN_IN)
     def sign_in(next: str = "/") -> Response:  # noqa: A002 - the query's word
         """Ask for a token."""
-        return page("sign_in.html.j2", next=local(next), refused="")
+        return page(rendered("sign_in.html.j2", next=local(next), refused=""))
 
     @router.post(SIGN_IN)
     async def signed_in(request: Request, fields: OpenForm) -> Response:
@@ -192,7 +247,8 @@ def _doors(router: APIRouter) -> None:
         except HomeostatError as error:
             unknown = isinstance(error, Unauthorized)
             refused = "That token does not work here." if unknown else str(error)
-            return page("sign_in.html.j2", status_of(error.code), next=back, refused=refused)
+            text = rendered("sign_in.html.j2", next=back, refused=refused)
+            return page(text, status_of(error.code))
         answer = RedirectResponse(back, 303, HEADERS)
         answer.set_cookie(
             COOKIE,

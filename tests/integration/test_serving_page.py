@@ -262,3 +262,52 @@ def test_a_kept_report_is_shown_without_the_pages_rights(here: Station) -> None:
         assert "allow-same-origin" not in found.headers["content-security-policy"]
         for wrong in (f"{name}/secret.txt", "digits-20261126T030000x/drift.html", "x/drift.html"):
             assert client.get(f"/page/models/digits/reports/{wrong}").status_code == 404
+
+
+AUTH = {"Authorization": "Bearer the-token"}
+ROWS = {"rows": [[float((n + k) % 16) for k in range(64)] for n in range(40)]}
+
+
+def test_a_models_page_tells_the_measured_from_the_estimated(here: Station) -> None:
+    with page_of(here) as client:
+        sign_in(client)
+        before = client.get("/page/models/digits").text
+        assert before.count("No label has come yet.") == 2
+        said = client.post("/v1/models/digits/predict", json=ROWS, headers=AUTH).json()
+        labels = [{"id": one["id"], "label": one["prediction"]} for one in said["predictions"]]
+        taken = client.post("/v1/labels", json={"labels": labels}, headers=AUTH)
+        assert taken.status_code == 200
+        text = client.get("/page/models/digits").text
+        assert "newest 40 labels" in text
+        assert "measured by 40 labels" in text
+        assert '<p class="big">100.0' in text
+        assert "<em>estimated</em>" in text
+        assert "inputs changed" in text
+        assert "by <strong>test</strong>" in text
+        assert client.get("/page/models/letters").status_code == 404
+
+
+def test_a_moment_shows_what_served_then(here: Station) -> None:
+    with page_of(here) as client:
+        sign_in(client)
+        now = client.get("/page/models/digits", params={"at": utc_now().isoformat()}).text
+        assert "routing 1, since" in now
+        early = client.get("/page/models/digits?at=2020-01-01T00:00:00").text
+        assert "Nothing served" in early
+        assert client.get("/page/models/digits?at=yesterday").status_code == 422
+
+
+def test_the_timeline_comes_apart_or_with_the_page_and_the_versions_without_mlflow(
+    here: Station,
+) -> None:
+    open_incident(here, HOSTILE)
+    with page_of(here) as client:
+        sign_in(client)
+        part = client.get("/page/models/digits/timeline").text
+        assert "v1 champion" in part
+        assert "<html" not in part
+        assert HOSTILE not in part
+        whole = client.get("/page/models/digits?whole=1").text
+        assert "v1 champion" in whole
+        assert "data-load" not in whole
+        assert "MLflow does not answer" in client.get("/page/models/digits/versions").text
