@@ -24,6 +24,7 @@ from prefect.runner import Runner
 from prefect.schedules import Cron, Schedule
 from prefect.types.entrypoint import EntrypointType
 
+from flows.digest import digest
 from flows.left_behind import claim, take_up
 from flows.pipeline import pipeline
 from flows.report import report
@@ -75,12 +76,13 @@ class Deployment:
 
 
 def deployments(models: Mapping[str, Policy]) -> tuple[Deployment, ...]:
-    """The four deployments, those of pipeline and report with the schedules of the policies."""
+    """The deployments; all but those of retrain and rollback have schedules by the policies."""
     return (
         Deployment(pipeline, _crons({name: one.schedule for name, one in models.items()})),
         Deployment(retrain),
         Deployment(rollback),
         Deployment(report, _crons({name: one.report_schedule for name, one in models.items()})),
+        Deployment(digest, _crons({name: one.digest_schedule for name, one in models.items()})),
     )
 
 

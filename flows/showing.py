@@ -5,7 +5,11 @@ from __future__ import annotations
 import re
 from typing import Any, TypeVar, cast
 
-from prefect.artifacts import create_link_artifact, create_table_artifact
+from prefect.artifacts import (
+    create_link_artifact,
+    create_markdown_artifact,
+    create_table_artifact,
+)
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task
@@ -67,6 +71,11 @@ def show_report(model: str, address: str) -> None:
         key=_key("report", model),
         description=f"[The report of {model}]({address}): timeline and drift.",
     )
+
+
+def show_text(kind: str, model: str, text: str) -> None:
+    """Put a text on the flow run's page, line for line."""
+    create_markdown_artifact(f"```text\n{text}\n```", key=_key(kind, model))
 
 
 def _key(kind: str, model: str) -> str:

@@ -122,7 +122,7 @@ def main() -> None:
 def _paths(command: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:  # noqa: ANN401 - click has no one type for it
     """The words of each command; Typer brings its own click, whose types are not public."""
     inner: dict[str, Any] = getattr(command, "commands", {})
-    if not inner:
+    if not inner or getattr(command, "invoke_without_command", False):
         yield path
     for name, each in inner.items():
         yield from _paths(each, (*path, name))

@@ -235,6 +235,8 @@ class Policy(_Table):
     """Cron of the pipeline; empty: by hand."""
     report_schedule: str = ""
     """Cron of the report; empty: by hand."""
+    digest_schedule: str = "0 7 * * 1"
+    """Cron of the weekly digest to `alerts`; empty: by hand."""
     mode: Literal["observe", "recommend", "act"] = "act"
     """What the loop may do by itself: only watch, watch and say what it would do, or act."""
     alias_moves: Literal["enforce", "warn", "override"] = "enforce"

@@ -243,7 +243,12 @@ def _alerts(policy: Policy) -> list[str]:
         where = f"to {_count(len(policy.alerts), 'address', 'addresses')}"
     when = f"on the schedule '{policy.report_schedule}'" if policy.report_schedule else "by hand"
     routes = [_route(one) for one in policy.alerts if isinstance(one, AlertRoute)]
-    return [f"Alerts go {where}.", *routes, f"Reports are made {when}."]
+    return [f"Alerts go {where}.", *routes, f"Reports are made {when}.", _digest(policy)]
+
+
+def _digest(policy: Policy) -> str:
+    when = f"on the schedule '{policy.digest_schedule}'" if policy.digest_schedule else "by hand"
+    return f"A digest of the week is told {when}, to none of the pagers."
 
 
 def _route(one: AlertRoute) -> str:

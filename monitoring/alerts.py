@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from homeostat.errors import HomeostatError
 from monitoring.signals import Severity
 
-Status = Literal["open", "update", "resolved"]
+Status = Literal["open", "update", "resolved", "digest"]
 WEB = ("http", "https")
 VIA_ALERTMANAGER = "alertmanager+"  # before a scheme of the web
 
@@ -28,7 +28,7 @@ class Alert:
     Args:
         id: Unique for each message, so that a receiver can drop a repetition.
         key: The same for all messages of one incident.
-        status: The incident's state.
+        status: What is told of the incident; `digest`: it is about none.
         severity: Whether to wake somebody.
         title: One line.
         text: What happened, what was done, how to undo it.

@@ -89,8 +89,9 @@ def _notify(url: str, alert: Alert, sending: Sending, timeout: float) -> None:  
     if not notifier.add(url):
         raise failed(url, "Apprise knows no such address")
     kind = apprise.NotifyType.FAILURE if alert.severity == "page" else apprise.NotifyType.WARNING
-    if alert.status == "resolved":
-        kind = apprise.NotifyType.SUCCESS
+    if alert.status in ("resolved", "digest"):
+        done = alert.status == "resolved"
+        kind = apprise.NotifyType.SUCCESS if done else apprise.NotifyType.INFO
     title = f"[{alert.status}] {alert.model}: {alert.title}"
     if not notifier.notify(body=alert.text or alert.title, title=title, notify_type=kind):
         raise failed(url, "the receiver refused it or was away")

@@ -19,7 +19,9 @@ def cloud_event(alert: Alert) -> dict[str, Any]:
         "specversion": "1.0",
         "id": alert.id,
         "source": f"/homeostat/models/{alert.model}",
-        "type": f"homeostat.incident.{alert.status}",
+        "type": "homeostat.digest"
+        if alert.status == "digest"
+        else f"homeostat.incident.{alert.status}",
         "subject": alert.key,
         "time": alert.at.isoformat(),
         "datacontenttype": "application/json",

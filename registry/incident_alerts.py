@@ -18,6 +18,7 @@ from registry.incident_records import severity_of
 from registry.outbox import enqueue
 from registry.tables import IncidentEventRow, IncidentRow, OutboxRow, SignalRow
 
+ACKNOWLEDGED = "Acknowledged by"  # how the line of a story begins that says so
 NOTHING_DONE = "Nothing was done yet."
 OVER = "nothing; it is over."
 INCIDENT = "{incident}"  # stands for the incident's id in what comes next

@@ -238,6 +238,8 @@ def _details(signal: Signal, triage: Triage, before: Mapping[str, Any]) -> dict[
         "reason": triage.reason,
         "verdict": ruling,
     }
+    if "judged" in before:  # by a person, whatever comes after
+        details["judged"] = before["judged"]
     # What labels said since stands until they say otherwise; of a broken feed they say nothing.
     if before.get("kind") == signal.kind and ruling["verdict"] != "data-break":
         details["verdict"] = before.get("verdict", ruling)

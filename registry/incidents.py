@@ -24,7 +24,7 @@ from sqlalchemy.orm import Session
 from homeostat.errors import InputError
 from homeostat.policy import Receiver
 from monitoring.verdicts import Ruling
-from registry.incident_alerts import OVER, put_out, tell
+from registry.incident_alerts import ACKNOWLEDGED, OVER, put_out, tell
 from registry.incident_records import (
     STATES,
     Incident,
@@ -122,7 +122,7 @@ def acknowledge(
     """
     row = _row(session, incident_id)
     if _advance(row, "acknowledged"):
-        text = f"Acknowledged by {actor}."
+        text = f"{ACKNOWLEDGED} {actor}."
         tell(session, row, at, text)
         step = f"{actor} looks into it."
         put_out(session, row, "update", at, urls, done=text, next_step=step, undo=row.undo)

@@ -7,21 +7,29 @@ from typing import Annotated
 
 import typer
 
+from homeostat.commands import alert_quality
 from homeostat.commands.output import AsJson, say, show_json, when
 
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands of this file."""
-    app.command()(incidents)
+    group = typer.Typer(name="incidents", invoke_without_command=True)
+    group.callback()(incidents)
+    group.command()(alert_quality.quality)
+    group.command()(alert_quality.judge)
+    app.add_typer(group)
     app.command()(acknowledge)
     app.command()(explain)
 
 
 def incidents(
+    context: typer.Context,
     every: Annotated[bool, typer.Option("--all", help="Resolved ones too.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """List open incidents: what happened, the verdict, what was done, how to undo it."""
+    if context.invoked_subcommand:
+        return
     from homeostat.client import Gateway
     from homeostat.settings import load_settings
 

@@ -16,7 +16,7 @@ from homeostat.settings import Settings
 from homeostat.supervisor.environment import own_environment, server_environment
 from homeostat.supervisor.schema import is_current
 
-DEPLOYMENTS = ("pipeline", "retrain", "rollback", "report")
+DEPLOYMENTS = ("pipeline", "retrain", "rollback", "report", "digest")
 _PROBE_SECONDS = 1.0
 # No proxy stands between us and our own machine.
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))

@@ -25,6 +25,7 @@ def test_every_flow_is_deployed_under_its_own_name_by_its_module_path() -> None:
         "retrain": "flows.retrain.retrain",
         "rollback": "flows.rollback.rollback",
         "report": "flows.report.report",
+        "digest": "flows.digest.digest",
     }
 
 
@@ -32,10 +33,10 @@ def test_each_model_has_the_schedules_of_its_own_policy() -> None:
     models = {
         "b": Policy(schedule="0 3 * * *"),
         "a": Policy(schedule="0 4 * * 1", report_schedule="0 6 * * *"),
-        "by-hand": Policy(),
+        "by-hand": Policy(digest_schedule=""),
     }
 
-    pipeline, *others, report = deployments(models)
+    pipeline, *others, report, digest = deployments(models)
 
     assert [(each.cron, each.parameters) for each in pipeline.schedules] == [
         ("0 4 * * 1", {"model": "a"}),
@@ -45,6 +46,9 @@ def test_each_model_has_the_schedules_of_its_own_policy() -> None:
     assert not any(each.schedules for each in others)
     assert [(each.cron, each.parameters) for each in report.schedules] == [
         ("0 6 * * *", {"model": "a"})
+    ]
+    assert [(each.cron, each.parameters) for each in digest.schedules] == [
+        ("0 7 * * 1", {"model": name}) for name in ("a", "b")
     ]
 
 

@@ -100,7 +100,7 @@ def trouble(line: str) -> str:
     if program != "homeostat":
         return f"not ours: {program}"
     command: Any = get_command(app)
-    while hasattr(command, "commands"):
+    while hasattr(command, "commands") and (words or not command.invoke_without_command):
         below = command.commands.get(words[0]) if words else None
         if below is None:
             return f"no command {words[0] if words else ''}"
