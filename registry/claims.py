@@ -67,7 +67,7 @@ def tell_unproven(
 
 
 def _tell_of_recovery(
-    session: Session, routing: Routing, incident: Incident, urls: Sequence[str], at: datetime
+    session: Session, routing: Routing, incident: Incident, urls: Sequence[Receiver], at: datetime
 ) -> None:
     """A version that has learnt the change answers, and is not known to be well yet."""
     undo, step = str(routing.evidence.get(UNDO, "")), str(routing.evidence.get(NEXT, ""))
