@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import exists, select, update
+from sqlalchemy import exists, func, select, update
 from sqlalchemy.orm import Session, aliased
 
 from monitoring import Alert, masked
@@ -144,6 +144,12 @@ def failed(session: Session, delivery_id: int, error: str, now: datetime) -> Non
     row.next_at = now + timedelta(seconds=wait)
     row.error = error
     session.flush()
+
+
+def refused(session: Session) -> int:
+    """How many alerts were tried and have not arrived."""
+    query = select(func.count()).where(OutboxRow.delivered_at.is_(None), OutboxRow.attempts > 0)
+    return session.scalar(query) or 0
 
 
 def undelivered(session: Session) -> list[tuple[str, int, str]]:

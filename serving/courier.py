@@ -17,7 +17,7 @@ from monitoring import alertmanager
 from monitoring.alerts import VIA_ALERTMANAGER, DeliveryFailed
 from monitoring.delivery import deliver, with_runbook
 from monitoring.outbound import Guard, Sending
-from registry.outbox import Delivery, delivered, due, failed, standing
+from registry.outbox import Delivery, delivered, due, failed, refused, standing
 from serving.parts import Parts
 
 INTERVAL_SECONDS = 0.5
@@ -97,6 +97,8 @@ class Courier:
         self._looked = now = time.monotonic()
         with self._parts.reading() as session:
             firing = standing(session, VIA_ALERTMANAGER)
+            waiting = refused(session)
+        self._parts.metrics.alerts_waiting.set(waiting)
         known = {(one.incident_id, one.url) for one in firing}
         self._sent = {key: at for key, at in self._sent.items() if key in known}
         sent = 0
@@ -119,8 +121,10 @@ class Courier:
         try:
             deliver(one.url, with_runbook(one.alert, self._runbooks), self._sending)
         except DeliveryFailed as failure:
+            self._parts.metrics.alerts.labels("failed").inc()
             logger.warning("an alert did not arrive: %s", failure)
             return str(failure)
+        self._parts.metrics.alerts.labels("arrived").inc()
         return ""
 
     def _try(self, one: Delivery) -> bool:
@@ -136,6 +140,7 @@ class Courier:
     def _run(self) -> None:
         while not self._stopping.wait(INTERVAL_SECONDS):
             if not self._acts():
+                self._parts.metrics.alerts_waiting.set(0)  # who acts tells
                 continue
             try:
                 self.work_off()

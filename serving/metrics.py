@@ -145,6 +145,8 @@ class Metrics:
             "gateways_behind", "Live gateways whose answers do not show the routing yet", "model"
         )
         self.incidents = gauge("incidents_open", "Incidents that are not resolved", "model")
+        self.alerts = counter("alerts", "Alerts tried: arrived, or failed", "outcome")
+        self.alerts_waiting = gauge("alerts_waiting", "Alerts that were tried and have not arrived")
 
     def render(self, accept: str = "") -> tuple[bytes, str]:
         """All figures and their media type: OpenMetrics with exemplars, where that is accepted."""

@@ -42,6 +42,8 @@ def test_every_kind_of_incident_has_a_runbook_and_no_runbook_is_orphaned() -> No
         assert name == f"{kind}-{subject}"
         reached.add(name)
     reached |= {runbook_of("registry", {"detector": source}) for source in sources()}
+    rules = (ROOT / "docs/ops/homeostat.rules.yml").read_text()
+    reached |= set(re.findall(rf"runbook: {FOLDER}/(.*)\.md$", rules, re.MULTILINE))
     assert reached == RUNBOOKS
 
 

@@ -33,8 +33,10 @@ def test_served_flows_run_by_module_path_on_their_schedule_and_tell_typed_errors
 
         done = site.start("pipeline", {"model": site.model})
         wrong = site.start("rollback", {"model": "nobody", "reason": "none"})
+        told = site.start("digest", {"model": site.model})
         site.wait_for(lambda: site.state(done) == "COMPLETED", "the pipeline")
         site.wait_for(lambda: site.state(wrong) == "FAILED", "the refusal")
+        site.wait_for(lambda: site.state(told) == "COMPLETED", "the digest")
 
         assert site.aliases() == {"champion": 1}
         assert "UnknownModel: There is no model 'nobody' here" in site.message(wrong)
