@@ -227,6 +227,19 @@ class Gateway:
             body["expected_generation"] = expected
         return self._act(f"/v1/models/{model}/rollback", body)
 
+    def rollout(
+        self, model: str, action: str, reason: str, *, version: int = 0, expected: int | None = None
+    ) -> Json:
+        """Steer a trial: `start` (of a version), `pause`, `resume`, `skip` or `abort`.
+
+        Raises:
+            StaleGeneration: another generation than `expected` serves; `winner` says whose.
+        """
+        body: Json = {"reason": reason} | ({"version": version} if version else {})
+        if expected is not None:
+            body["expected_generation"] = expected
+        return self._act(f"/v1/models/{model}/rollout/{action}", body)
+
     def restore(self, model: str, version: int | None, reason: str) -> Json:
         """Register what MLflow lost again from the pinned copies of the gateway."""
         body: Json = {"reason": reason} | ({} if version is None else {"version": version})

@@ -150,7 +150,11 @@ class RolloutPolicy(_Table):
     canary_predictions: Count = 200
     """Answers that a challenger must give in canary before it may take all."""
     deadline_seconds: Seconds = 86_400.0
-    """What a rollout may take: without a verdict by then it is aborted, and says so."""
+    """What a rollout may take, without pauses: without a verdict by then it is inconclusive."""
+    inconclusive: Literal["abort", "hold"] = "abort"
+    """What becomes of a trial without a verdict at its deadline: it ends, or it is held until a
+    person says how it goes on. It is never promoted for lack of data.
+    """
 
 
 class RollbackPolicy(_Table):

@@ -121,6 +121,7 @@ def _candidate(policy: Policy) -> list[str]:
 
 def _rollout(policy: Policy) -> list[str]:
     rollout = policy.rollout
+    ends = "aborted" if rollout.inconclusive == "abort" else "held for a person to decide"
     return [
         "A challenger first answers unseen (shadow), then a share of callers (canary), then all.",
         f"It goes on when it is shown worse by less than {rollout.margin:g}, and out when it is "
@@ -128,8 +129,9 @@ def _rollout(policy: Policy) -> list[str]:
         f"{_percent(rollout.error_rate)}, however often one looks.",
         f"In canary it answers {_percent(rollout.canary_share)} of the traffic and must give "
         f"{rollout.canary_predictions:,} answers.",
-        f"Without a verdict in {_time(rollout.deadline_seconds)} it is aborted, and told so: "
+        f"Without a verdict in {_time(rollout.deadline_seconds)} it is {ends}, and told so: "
         "lack of data is never success.",
+        "A person may pause it, skip a step or end it: `homeostat rollout`.",
     ]
 
 

@@ -22,6 +22,12 @@ def promote_command(model: str, version: int, *, override: bool = False) -> str:
     return f"homeostat promote {shlex.quote(model)} --version {version}{leave} --reason '{why}'"
 
 
+def rollout_commands(model: str) -> str:
+    """What a person may do to a trial that waits for one."""
+    name = shlex.quote(model)
+    return f"homeostat rollout resume, skip or abort {name} --reason 'why'"
+
+
 def retrain_command(model: str, prefect_api: str) -> str:
     """Starts a retrain about an incident (its id is put in where the alert is written)."""
     return (

@@ -18,7 +18,18 @@ from homeostat.errors import (
 )
 from homeostat.settings import Settings
 from registry.labels import LabelItem
-from serving import acting, handlers, held, oip, openapi, requests, table_route, views, webhook
+from serving import (
+    acting,
+    handlers,
+    held,
+    oip,
+    openapi,
+    requests,
+    table_route,
+    trials,
+    views,
+    webhook,
+)
 from serving.admitting import Labeller, Reader, body_reader, scraper
 from serving.bodies import read_body
 from serving.feedback import LabelResult
@@ -82,6 +93,7 @@ def create_app(settings: Settings, gateway: Gateway | None = None) -> GatewayApp
     app.include_router(table_route.routes(parts))
     app.include_router(acting.routes(parts))
     app.include_router(held.routes(parts))
+    app.include_router(trials.routes(parts))
     install_page(app, parts)
     handlers.install(app)
     return app

@@ -48,6 +48,7 @@ from serving.respond import Prefect, Responder
 from serving.restoring import restore, view_of
 from serving.rollout import Rollout
 from serving.shadows import Shadows
+from serving.steering import Steering
 from serving.suspects import Suspects
 from serving.telling import Teller
 from serving.token_watch import TokenWatch
@@ -97,6 +98,7 @@ class Gateway:
             metrics=self.metrics,
         )
         self.moves = Moves(self.parts)  # for what a person asks
+        self.steering = Steering(self.parts, self.moves)
         kind = RelaxedSpool if settings.log.durability == "relaxed" else BoundedSpool
         self._spool = kind(settings.state_dir / "spool", settings.max_spool_bytes)
         self.unlogged = Unlogged(self.parts, Teller(self.parts, self.parts.writing))

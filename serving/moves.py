@@ -155,14 +155,19 @@ class Moves:
         return self._promote(loaded, before, actor, reason, {"decision": decision.reason})
 
     def finish_trial(
-        self, loaded: Loaded, before: Routing, reason: str, figures: Mapping[str, Any]
+        self,
+        loaded: Loaded,
+        before: Routing,
+        reason: str,
+        figures: Mapping[str, Any],
+        actor: str = ROLLOUT_ACTOR,
     ) -> Routing:
-        """Make the challenger champion: it has earned it.
+        """Make the challenger champion: it has earned it, or a person skips the rest.
 
         Raises:
             StaleGeneration: somebody moved the routing since `before`.
         """
-        return self._promote(loaded, before, ROLLOUT_ACTOR, reason, figures)
+        return self._promote(loaded, before, actor, reason, figures)
 
     def start_trial(self, loaded: Loaded, before: Routing, actor: str, reason: str) -> Routing:
         """Let a judged version answer everything unseen.
@@ -173,14 +178,19 @@ class Moves:
         return self._trial(loaded, before, "shadow", actor, reason, {})
 
     def start_canary(
-        self, loaded: Loaded, before: Routing, reason: str, figures: Mapping[str, Any]
+        self,
+        loaded: Loaded,
+        before: Routing,
+        reason: str,
+        figures: Mapping[str, Any],
+        actor: str = ROLLOUT_ACTOR,
     ) -> Routing:
         """Let the challenger answer its share of callers.
 
         Raises:
             StaleGeneration: somebody moved the routing since `before`.
         """
-        return self._trial(loaded, before, "canary", ROLLOUT_ACTOR, reason, figures)
+        return self._trial(loaded, before, "canary", actor, reason, figures)
 
     def abort_trial(
         self, before: Routing, actor: str, reason: str, figures: Mapping[str, Any], *, bar: bool

@@ -120,6 +120,8 @@ class Reconciler:
         asked = seen.get(CHALLENGER)
         if routing.challenger is None and asked in (ours, routing.champion):
             targets[CHALLENGER] = None  # another one is somebody's new request
+        elif routing.challenger not in (None, ours) and asked in (ours, None):
+            targets[CHALLENGER] = routing.challenger  # begun by command
         targets = {one: there for one, there in targets.items() if seen.get(one) != there}
         if self._pointers.read(model) != seen:
             return  # somebody is moving them just now: the next look sees what became of it

@@ -65,6 +65,20 @@ class RollbackBody(Strict):
     actor: Text = "API"
 
 
+class TrialBody(Strict):
+    """Pause a trial, let it go on, skip its step or end it; `expected_generation` as above."""
+
+    reason: Text
+    expected_generation: Generation | None = None
+    actor: Text = "API"
+
+
+class StartTrialBody(TrialBody, kw_only=True):
+    """Try a version against the champion, beginning in shadow."""
+
+    version: Number
+
+
 class OverrideBody(Strict):
     """Let a version pass the gates until it expires; its alias may then be moved in MLflow."""
 
@@ -120,6 +134,8 @@ BODIES = (
     LabelsBody,
     PromoteBody,
     RollbackBody,
+    TrialBody,
+    StartTrialBody,
     OverrideBody,
     ApprovalBody,
     RestoreBody,

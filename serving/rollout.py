@@ -1,20 +1,21 @@
 """How a challenger earns its traffic: shadow, canary, all; or its trial ends.
 
 The sequential test decides, by labelled rows that both versions answered; the clock alone only
-ends a trial. Only a policy in mode `act` has anything moved here.
+ends a trial, or leaves it to a person. A trial that somebody paused goes no further and has no
+deadline; what does harm is ended all the same. Only a policy in mode `act` has anything moved here.
 """
 
 from __future__ import annotations
 
 import logging
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from homeostat.errors import HomeostatError, StaleGeneration
 from registry.incidents import note, open_incidents
-from registry.release_history import releases
 from registry.routing import Routing
-from serving.advice import promote_command
+from registry.trials import PAUSED, TrialRecord, steer_trial, trial_of
+from serving.advice import promote_command, rollout_commands
 from serving.fleet import Split
 from serving.lease import Acting
 from serving.moves import ROLLOUT_ACTOR, Moves
@@ -73,10 +74,15 @@ class Rollout:
         if trial.decision == "worse":
             self._abort(routing, f"The challenger is worse than the champion{_said(trial)}.", trial)
             return
-        age = self._parts.clock() - self._begun(routing)
-        if age > timedelta(seconds=rules.deadline_seconds):
-            text = f"No verdict after {age.total_seconds():.0f} s{_said(trial)}."
-            self._abort(routing, text, trial)
+        course = self._course(routing)
+        if course.paused_at is not None:
+            return
+        if course.took > timedelta(seconds=rules.deadline_seconds):
+            text = f"No verdict after {course.took.total_seconds():.0f} s{_said(trial)}."
+            if rules.inconclusive == "hold":
+                self._hold(routing, text)
+            else:
+                self._abort(routing, text, trial)
             return
         if trial.decision != "not-worse":
             return
@@ -125,11 +131,35 @@ class Rollout:
             if error.code != "unavailable":
                 self._abort(routing, f"{reason} {error}", trial)
 
-    def _begun(self, routing: Routing) -> datetime:
+    def _hold(self, routing: Routing, reason: str) -> None:
+        """Leave a trial without a verdict to a person: that is what its policy wants."""
+        model, version, now = routing.model, routing.challenger, self._parts.clock()
+        assert version is not None
+        with self._acting() as session:
+            steer_trial(
+                session,
+                model,
+                PAUSED,
+                ROLLOUT_ACTOR,
+                reason,
+                now,
+                expected=routing.generation,
+                at_deadline=True,
+            )
+        self._teller.tell(
+            model,
+            version,
+            f"The trial of version {version} is held: {reason}",
+            done="The traffic stays as it is.",
+            next_step=f"somebody has to say how it goes on: {rollout_commands(model)}",
+        )
+        logger.warning("%s: the trial of version %d is held: %s", model, version, reason)
+
+    def _course(self, routing: Routing) -> TrialRecord:
         with self._parts.reading() as session:
-            every = releases(session, routing.model)
-        trials = [one for one in every if one.role == "challenger" and one.to_at is None]
-        return trials[-1].from_at if trials else routing.at
+            found = trial_of(session, routing, self._parts.clock())
+        assert found is not None  # there is a challenger
+        return found
 
     def _story(self, model: str, text: str) -> None:
         with self._acting() as session:

@@ -29,6 +29,7 @@ from registry.verdicts import verdict_for
 from serving.fleet import Split
 from serving.gateway import Gateway
 from serving.recent import KEPT
+from serving.trial_view import trial_view
 
 NEWEST = 100  # incidents that are shown at once of those that are over too
 
@@ -65,6 +66,7 @@ def models(gateway: Gateway, names: Sequence[str]) -> dict[str, Any]:
                 "model": name,
                 "routing": _split(split) if (split := splits.get(name)) else None,
                 "agreement": agreement(gateway, name),
+                "trial": trial_view(gateway, name),
             }
             for name in names
         ]
@@ -79,7 +81,6 @@ def model(gateway: Gateway, name: str) -> dict[str, Any]:
     """
     split = gateway.fleet.get(name)
     watch = gateway.watches[name]
-    trial = watch.trial
     with gateway.parts.reading() as session:
         now = gateway.parts.clock()
         roles = {one.version: role for role, one in (_roles(split) if split else [])}
@@ -107,7 +108,7 @@ def model(gateway: Gateway, name: str) -> dict[str, Any]:
         "versions": versions,
         "estimate": watch.estimate().to_json(),
         "evidence": [_moments(asdict(one)) for one in watch.samples()],
-        "trial": asdict(trial) | {"canary_rows": watch.challenger_answers} if trial else None,
+        "trial": trial_view(gateway, name),
         "overrides": overrides,
         "incidents": incidents,
         "retrains": retrains,

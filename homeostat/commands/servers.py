@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from homeostat.commands.output import AsJson, say, show_json, show_table, when
+from homeostat.commands.rollout import said_of_trial
 
 if TYPE_CHECKING:
     from homeostat.settings import Settings
@@ -179,7 +180,10 @@ def _agreements(settings: Settings) -> list[dict[str, Any]]:
             found = gateway.models()
     except HomeostatError:
         return []
-    return [{"model": each["model"], **(each["agreement"] or {})} for each in found]
+    return [
+        {"model": each["model"], **(each["agreement"] or {}), "trial": each.get("trial")}
+        for each in found
+    ]
 
 
 def _gateways(settings: Settings) -> list[dict[str, Any]]:
@@ -226,6 +230,9 @@ def _show_agreements(models: list[dict[str, Any]]) -> None:
             for each in models
         ],
     )
+    for each in models:
+        if trial := each.get("trial"):
+            say(f"TRIAL  {each['model']} {said_of_trial(trial)}")
 
 
 def _show_addresses(settings: Settings) -> None:

@@ -30,8 +30,10 @@ def at(minutes: int) -> datetime:
 
 
 def serve(session: Session, version: int, minutes: int) -> None:
-    words = {"actor": "t", "reason": "t", "evidence": {}, "digest": f"{version:064d}"}
-    promote(session, "m", version, now=at(minutes), **words)
+    digest = f"{version:064d}"
+    promote(
+        session, "m", version, actor="t", reason="t", evidence={}, now=at(minutes), digest=digest
+    )
 
 
 def retrained(session: Session, version: int, minutes: int, loss: float) -> Learnt:
