@@ -270,3 +270,21 @@ def test_a_move_is_seen_within_two_seconds_at_the_default_pace(someone: Person) 
             someone.wait_for(longer(someone, lines + 1))
         assert min(took) < 2.0
         assert someone.serves() == first
+
+
+def test_a_trial_begun_by_command_gets_its_alias_and_one_that_gives_way_loses_it(
+    person: Person,
+) -> None:
+    first = person.first_champion()
+    second = person.register("better", passed=True)
+    person.ask("rollout/start", version=second, reason="it learnt more")
+    person.wait_for(lambda: person.aliases().get("challenger") == second)
+    person.wait_for(lambda: person.state(second) == "shadow")
+    third = person.register("better", passed=True)
+    person.ask("rollout/start", version=third, reason="it learnt still more")
+    person.wait_for(lambda: person.aliases().get("challenger") == third)
+    time.sleep(3 * person.settings.poll_seconds)  # looks in which nothing may be taken for a wish
+    assert (person.routing()["champion"], person.routing()["challenger"]) == (first, third)
+    person.ask("rollout/abort", reason="enough")
+    person.wait_for(lambda: "challenger" not in person.aliases())
+    assert person.routing()["challenger"] is None
