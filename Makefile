@@ -5,7 +5,7 @@ BIN := .venv/bin
 
 .PHONY: help setup demo test lint docs fuzz bench-serving bench-ledger bench-kill bench-replicas \
 	bench-overload bench-shadow bench-swap bench-drift bench-estimate bench-continual \
-	clean
+	bench-page clean
 
 help:
 	@echo "make demo   the whole loop on real servers and real digits, about 4 minutes"
@@ -20,6 +20,7 @@ help:
 	@echo "make bench-swap  200 swaps under 200 requests a second: failed, mixed, late, about 4 minutes"
 	@echo "make bench-overload  five times the capacity: what is refused, how long the others take"
 	@echo "make bench-shadow  what versions in shadow cost the champion's callers, about 4 minutes"
+	@echo "make bench-page    the page of on-call with a million predictions: first paint, parts, 2 minutes"
 	@echo "make bench-report  Evidently's pages on 100,000 rows by 20 columns: seconds, peak memory"
 	@echo "make bench-drift-cost  our monitors beside Evidently's batch check: rows a second, memory"
 	@echo "make bench-drift  false alarms against budget, delays beside river, frouros, Evidently (FULL=--full)"
@@ -69,6 +70,9 @@ bench-overload: setup
 
 bench-shadow: setup
 	@$(BIN)/python -m benchmarks.shadow
+
+bench-page: setup
+	@$(BIN)/python -m benchmarks.page
 
 bench-report: setup
 	@$(BIN)/python -m benchmarks.report

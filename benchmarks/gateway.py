@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +38,20 @@ NOWHERE = "http://127.0.0.1:9"
 ROW = [float(n % 17) for n in range(64)]
 
 
-def prepare(state: Path, database: str = "", versions: int = 1, **config: int) -> str:
+def prepare(
+    state: Path,
+    database: str = "",
+    versions: int = 1,
+    at: datetime | None = None,
+    **config: int,
+) -> str:
     """Make a state folder whose version 1 serves; the address of its database.
 
     Args:
         state: An empty folder.
         database: SQLAlchemy URL of an empty database; none: SQLite in the folder.
         versions: How many lie in the folder, each with other weights.
+        at: Since when it serves; None: since now.
         config: Of the learner: `channels` and `hidden` make the net larger.
     """
     url = database or f"sqlite:///{state / 'lifecycle.db'}"
@@ -58,7 +66,7 @@ def prepare(state: Path, database: str = "", versions: int = 1, **config: int) -
             actor="benchmark",
             reason="to be measured",
             evidence={},
-            now=utc_now(),
+            now=at or utc_now(),
             digest=digests[0],
         )
     return url

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
-from fastapi.responses import RedirectResponse
+from fastapi.responses import RedirectResponse, StreamingResponse
 from fastapi.routing import APIRoute
 
 from homeostat.errors import HomeostatError, Unauthorized
@@ -23,6 +24,8 @@ from serving.page.doors import OpenForm, SignedForm, Viewer, sessions_of
 from serving.page.evidence import Looks
 from serving.page.fleet import fleet_view
 from serving.page.incident import incident_view
+from serving.page.live import Pulse
+from serving.page.live import changes as changes_of
 from serving.page.model import mlflow_page, model_view, then_view, versions_view
 from serving.page.rendering import ASSETS, HEADERS, asset, page, rendered
 from serving.page.reports import REPORT_POLICY, report_file, runbook_page
@@ -68,6 +71,7 @@ def routes(gateway: Gateway) -> APIRouter:
         view = fleet_view(gateway, gateway.access.visible(caller))
         return shown(request, caller, "fleet.html.j2", view=view, now=view.now)
 
+    _live(router, gateway)
     _models(router, gateway)
     _incidents(router, gateway)
     _files(router, gateway)
@@ -107,6 +111,25 @@ def local(address: str) -> str:
     """An address on this page, whatever was asked for."""
     plain = address.isprintable() and "\\" not in address
     return address if plain and address[:1] == "/" and address[:2] != "//" else "/"
+
+
+def _live(router: APIRouter, gateway: Gateway) -> None:
+    pulse = Pulse(gateway)
+
+    @router.get("/page/events")
+    async def events(request: Request) -> Response:
+        """That something changed, as server-sent events, until the session or the gateway ends."""
+        sessions, cookie = sessions_of(request), request.cookies.get(COOKIE, "")
+        caller = sessions.whose(cookie)
+        gateway.access.need(caller, "read")
+        caller.meter.enter(caller.name, time.monotonic())
+        caller.meter.leave()  # it would hold one of the token's few places for hours
+
+        def goes_on() -> bool:
+            return not gateway.leaving.begun and sessions.lasts(cookie)
+
+        stream = changes_of(pulse, gateway.access.visible(caller), goes_on)
+        return StreamingResponse(stream, 200, HEADERS, "text/event-stream")
 
 
 def _models(router: APIRouter, gateway: Gateway) -> None:

@@ -65,6 +65,14 @@ class Sessions:
                 return caller
         raise Unauthorized("Nobody is signed in.", remedy="Sign in with a token.")
 
+    def lasts(self, cookie: str) -> bool:
+        """Whether a session is still somebody's."""
+        try:
+            self.whose(cookie)
+        except Unauthorized:
+            return False
+        return True
+
     def form_token(self, cookie: str) -> str:
         """What every form of a session holds: another site cannot know it."""
         return self._sign("form", cookie)

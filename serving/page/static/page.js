@@ -1,17 +1,62 @@
-// The page works without this: it brings slow parts after the first paint, and what changed since.
+// The page works without this: it brings slow parts after the first paint, and then what changed.
 "use strict";
 
+const PAUSE = 1500; // milliseconds between two refreshes, however much happens
+const live = document.getElementById("live");
+let waits = false;
+
 async function fetched(address) {
-  const answer = await fetch(address, { headers: { accept: "text/html" } });
-  if (answer.redirected || !answer.ok) throw new Error(String(answer.status));
-  return new DOMParser().parseFromString(await answer.text(), "text/html");
+  const answer = await fetch(address);
+  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  return { page, signedOut: answer.redirected, well: answer.ok };
 }
 
 async function bring(place) {
   try {
-    place.replaceChildren(...(await fetched(place.dataset.load)).body.childNodes);
-    place.removeAttribute("data-load");
-  } catch { /* the link in it still leads there */ }
+    const { page, well } = await fetched(place.dataset.load);
+    const found = well ? page.body : page.querySelector("main"); // a refusal is a whole page
+    place.replaceChildren(...found.childNodes);
+    place.dataset.brought = "yes";
+  } catch { /* away for now: the link in it still leads there */ }
 }
 
+function busy(part) {
+  const chosen = document.getSelection();
+  return part.contains(document.activeElement) || part.querySelector("details[open]") ||
+    (chosen && !chosen.isCollapsed && part.contains(chosen.anchorNode));
+}
+
+async function refresh() {
+  const { page, signedOut, well } = await fetched(location.href);
+  if (signedOut) { location.reload(); return; }
+  if (!well) return;
+  document.title = page.title;
+  for (const part of page.querySelectorAll("main > section, main > .two > section")) {
+    const here = document.getElementById(part.id);
+    if (!here) { location.reload(); return; } // a part that was not there: an incident, say
+    if (busy(here) || part.querySelector("[data-load]") || part.innerHTML === here.innerHTML) continue;
+    here.replaceWith(document.importNode(part, true));
+  }
+  for (const here of document.querySelectorAll("main > section[id]"))
+    if (!page.getElementById(here.id) && !busy(here)) here.remove();
+  document.querySelectorAll("[data-brought]").forEach((place) => busy(place) || bring(place));
+}
+
+function changed() {
+  if (waits || document.hidden) return;
+  waits = true;
+  setTimeout(() => { waits = false; refresh().catch(() => {}); }, PAUSE);
+}
+
+if (live && document.querySelector("[data-live]")) {
+  const events = new EventSource("/page/events");
+  let known = "";
+  events.addEventListener("state", (event) => {
+    live.textContent = "live";
+    if (known && known !== event.data) changed();
+    known = event.data;
+  });
+  events.onerror = () => { live.textContent = "not live: asking again"; };
+  document.addEventListener("visibilitychange", changed);
+}
 document.querySelectorAll("[data-load]").forEach(bring);

@@ -1,0 +1,121 @@
+"""A real browser, and a gateway that it can ask: headless Chromium by Playwright.
+
+Chromium is the machine's own (Debian: `apt install chromium`): Playwright would fetch one of its
+own from elsewhere. Where there is none these tests are left out, but never in continuous
+integration, whose script installs it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+import uvicorn
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from homeostat.clock import utc_now
+from monitoring.signals import Signal, triage
+from registry import connect, raise_signal, sessions, transaction
+from serving.app import create_app
+from serving.gateway import Gateway
+
+if TYPE_CHECKING:
+    from tests.integration.conftest import Station
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+HOSTILE = "<script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">"
+
+
+@dataclass(frozen=True)
+class Served:
+    """A gateway that listens: with some traffic, labels, a trial and an incident."""
+
+    address: str
+    incident: str
+
+    def ask(self, path: str, **body: object) -> httpx.Response:
+        """The JSON routes, with the administrator's token."""
+        header = {"Authorization": "Bearer the-token"}
+        return httpx.post(f"{self.address}{path}", json=body, headers=header, trust_env=False)
+
+    @property
+    def pages(self) -> tuple[str, ...]:
+        """One of every kind of page."""
+        return (
+            "/",
+            "/page/models/digits",
+            f"/page/incidents/{self.incident}",
+            "/page/models/digits/promote?version=3",
+            "/page/runbooks/loss",
+        )
+
+    def sign_in(self, context: BrowserContext) -> Page:
+        """A page of somebody who is signed in; what it complains of is in `complaints`."""
+        page = context.new_page()
+        page.goto(f"{self.address}/page/sign-in")
+        page.fill("#token", "the-token")
+        page.click("button")
+        page.wait_for_url(f"{self.address}/")
+        return page
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Headless Chromium."""
+    found = next(filter(None, map(shutil.which, NAMES)), None)
+    if found is None:
+        assert not os.environ.get("CI"), "continuous integration has to have a Chromium"
+        pytest.skip("no Chromium on this machine: apt install chromium")
+    with sync_playwright() as playwright:
+        made = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def served(station: Callable[..., Station]) -> Iterator[Served]:
+    """A gateway on a free port of the loopback."""
+    here = station()
+    here.serve(1)
+    here.put_on_trial(2)
+    signal = Signal("registry", "test", 1.0, 1.0, 1, 1, {"reason": HOSTILE, "severity": "page"})
+    with transaction(sessions(connect(here.settings.database))) as session:
+        undo = "homeostat rollback digits --reason 'why'"
+        verdict = triage(signal)
+        opened = raise_signal(session, "digits", 1, signal, verdict, utc_now(), undo)
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        gateway = Gateway(here.settings)
+        config = uvicorn.Config(
+            create_app(here.settings, gateway), log_level="warning", timeout_graceful_shutdown=3
+        )
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+        thread.start()
+        try:
+            found = Served(f"http://127.0.0.1:{listener.getsockname()[1]}", opened.id)
+            _wait_for(lambda: server.started)
+            rows = [[float((n + k) % 16) for k in range(64)] for n in range(120)]
+            said = found.ask("/v1/models/digits/predict", rows=rows).json()["predictions"]
+            labels = [{"id": one["id"], "label": one["prediction"]} for one in said]
+            assert found.ask("/v1/labels", labels=labels).status_code == 200
+            yield found
+        finally:
+            gateway.leaving.begun = True  # as the gateway's own server does first
+            server.should_exit = True
+            thread.join(30)
+
+
+def _wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.02)
