@@ -18,6 +18,8 @@ import httpx
 import numpy as np
 import psutil
 import pytest
+from prefect.events.worker import EventsWorker
+from prefect.logging.handlers import APILogWorker
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from homeostat.settings import Settings, get_settings
@@ -192,6 +194,9 @@ def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         try:
             wait_for(lambda: _answers(f"{address}/health"), "Prefect's server")
             yield address
+            # What waits to be sent is sent while the server is there, not for a minute at exit.
+            APILogWorker.drain_all(timeout=10)
+            EventsWorker.drain_all(timeout=10)
         finally:
             stop(process)
 
