@@ -10,9 +10,9 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
-import httpx
+from homeostat.client import AsyncClient
+from homeostat.errors import HomeostatError
 
 WORKERS = 8
 
@@ -102,10 +102,9 @@ class Callers:
     ) -> int:
         waiting: deque[Answer] = deque()
         gate = asyncio.Semaphore(WORKERS)
-        limits = httpx.Limits(max_connections=WORKERS + 1, max_keepalive_connections=WORKERS + 1)
-        headers = {"Authorization": f"Bearer {self.token}"}
-        async with httpx.AsyncClient(
-            base_url=self.address, headers=headers, timeout=30.0, limits=limits
+        # One attempt: what fails here is to be seen.
+        async with AsyncClient(
+            self.address, self.token, attempts=1, connections=WORKERS + 1
         ) as client:
             tasks: set[asyncio.Task[None]] = set()
             labels: asyncio.Task[None] | None = None
@@ -133,7 +132,7 @@ class Callers:
 
     async def _ask(
         self,
-        client: httpx.AsyncClient,
+        client: AsyncClient,
         row: list[float],
         label: int,
         record: Record,
@@ -142,32 +141,25 @@ class Callers:
     ) -> None:
         sent = time.monotonic()
         try:
-            reply = await client.post(f"/v1/models/{self.model}/predict", json={"row": row})
-            reply.raise_for_status()
-            body: dict[str, Any] = reply.json()
-            first = body["predictions"][0]
-            right = int(first["prediction"]) == label
-            answer = Answer(
-                first["id"], int(body["version"]), sent, time.monotonic(), right, row, label
-            )
+            (first,) = await client.predict(self.model, [row])
+            right = int(first.value) == label
+            answer = Answer(first.id, first.version, sent, time.monotonic(), right, row, label)
             record.answers.append(answer)
             waiting.append(answer)
-        except (httpx.HTTPError, KeyError, ValueError) as error:
+        except (HomeostatError, KeyError, ValueError) as error:
             record.failures.append(f"predict: {error!r}")
         finally:
             gate.release()
 
-    async def _label(self, client: httpx.AsyncClient, group: list[Answer], record: Record) -> None:
+    async def _label(self, client: AsyncClient, group: list[Answer], record: Record) -> None:
         for start in range(0, len(group), self.group):
             part = group[start : start + self.group]
             sent = time.monotonic()
             try:
-                reply = await client.post(
-                    "/v1/labels",
-                    json={"labels": [{"id": a.id, "label": a.label} for a in part]},
-                )
-                reply.raise_for_status()
-            except httpx.HTTPError as error:
+                taken = await client.label({a.id: a.label for a in part})
+            except HomeostatError as error:
                 record.failures.append(f"label: {error!r}")
                 continue
+            refused = [one for one in taken if one.status not in ("accepted", "duplicate")]
+            record.failures.extend(f"label: {one!r}" for one in refused)
             record.labelled.extend(Labelled(a.id, a.version, sent) for a in part)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
@@ -19,7 +20,9 @@ import httpx
 import pytest
 import torch
 
+from homeostat.client import AsyncClient, Client
 from homeostat.clock import utc_now
+from homeostat.errors import InvalidRow, UnknownModel
 from models.artifact import load_model, save_model
 from models.digits import Digits
 from monitoring.profile import Profile
@@ -288,3 +291,25 @@ def said(state: Path, digest: str, rows: list[list[float]]) -> list[float]:
     loaded = load_model(state / "versions" / digest, allowed=["digits"])
     outputs = loaded.learner.predict(loaded.model, loaded.learner.encode(rows))
     return [float(one) for one in loaded.learner.confidence(outputs)]
+
+
+def test_the_light_client_predicts_labels_and_batches(state: Path) -> None:
+    rows = [[float(n % 17)] * 64 for n in range(20)]
+    with running(state) as (_, url), Client(url, "the-token") as client:
+        (one,) = client.predict("digits", rows[:1], entity="ann", version=1)
+        assert (one.version, 0 < (one.confidence or 0) <= 1) == (1, True)
+        (taken,) = client.label({one.id: one.value})
+        assert (taken.id, taken.status) == (one.id, "accepted")
+        assert client.label({one.id: one.value})[0].status == "duplicate"
+        assert client.label({"nobody": 1})[0].status == "unknown"
+        together = [each.value for each in client.batch("digits", rows, size=7)]
+
+        async def ask() -> list[Any]:
+            async with AsyncClient(url, "the-token") as other:
+                return [each.value async for each in other.batch("digits", rows, size=3)]
+
+        assert asyncio.run(ask()) == together
+        with pytest.raises(InvalidRow):
+            client.predict("digits", [[1.0]])
+        with pytest.raises(UnknownModel):
+            client.predict("no such", rows)

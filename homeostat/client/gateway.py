@@ -1,29 +1,25 @@
-"""A typed client of the gateway: what the command line and the demo call it with.
-
-An answer that is a problem document becomes the error of its code, the same class that the
-gateway raised.
-"""
+"""The whole gateway, as the command line acts on it."""
 
 from __future__ import annotations
 
 import getpass
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
 import httpx
 
-from homeostat.errors import HomeostatError, Unavailable
-from homeostat.settings import Settings
+from homeostat.client.answers import Json, checked
+from homeostat.errors import Unavailable
 
-Json = dict[str, Any]
+if TYPE_CHECKING:
+    from homeostat.settings import Settings
 
 _SECONDS = 30.0
 _HERE = " (command line)"
 RESTORE_SECONDS = 600.0  # what is pinned is uploaded, or read byte by byte
-_PROBLEM_KEYS = ("type", "code", "title", "status", "detail", "remedy")
 
 
 def caller() -> str:
@@ -98,7 +94,7 @@ class Gateway:
         if entity is not None:
             body["entity"] = entity if isinstance(entity, str) else list(entity)
         pin = {} if version is None else {"X-Homeostat-Version": str(version)}
-        return _checked(self._send("POST", f"/v1/models/{model}/predict", body, headers=pin))
+        return checked(self._send("POST", f"/v1/models/{model}/predict", body, headers=pin))
 
     def label(self, labels: Sequence[Mapping[str, Any]]) -> Json:
         """Send truths, each `{"id": ..., "label": ..., "source"?: ..., "revise"?: ...}`.
@@ -250,17 +246,17 @@ class Gateway:
         said = self._send(
             "GET", f"/v1/models/{model}/pins?verify={str(verify).lower()}", None, RESTORE_SECONDS
         )
-        return list(_checked(said)["pins"])
+        return list(checked(said)["pins"])
 
     def _get(self, path: str) -> Json:
-        return _checked(self._send("GET", path))
+        return checked(self._send("GET", path))
 
     def _post(self, path: str, body: Mapping[str, Any]) -> Json:
-        return _checked(self._send("POST", path, dict(body)))
+        return checked(self._send("POST", path, dict(body)))
 
     def _act(self, path: str, body: Mapping[str, Any], seconds: float = _SECONDS) -> Json:
         said = body if self._named else {**body, "actor": self._actor}
-        return _checked(self._send("POST", path, dict(said), seconds))
+        return checked(self._send("POST", path, dict(said), seconds))
 
     def _send(
         self,
@@ -278,33 +274,3 @@ class Gateway:
                 f"The gateway at {self._address} does not answer: {cause}.",
                 remedy="Start it with `homeostat up`.",
             ) from None
-
-
-def error_of(document: Mapping[str, Any]) -> HomeostatError:
-    """The error that a problem document tells of."""
-    code = str(document.get("code", ""))
-    kind = next((kind for kind in _kinds(HomeostatError) if kind.code == code), HomeostatError)
-    fields = {key: value for key, value in document.items() if key not in _PROBLEM_KEYS}
-    message = str(document.get("detail") or document.get("title") or "The gateway refused.")
-    return kind(message, remedy=str(document.get("remedy", "")), **fields)
-
-
-def _checked(answer: httpx.Response) -> Json:
-    try:
-        said = answer.json()
-    except ValueError:
-        said = None
-    if isinstance(said, dict) and answer.is_success:
-        return said
-    if isinstance(said, dict) and "code" in said:
-        raise error_of(said)
-    raise Unavailable(
-        f"{answer.url} answered {answer.status_code}, not as our gateway does.",
-        remedy="See that gateway_port is our gateway's.",
-    )
-
-
-def _kinds(root: type[HomeostatError]) -> Iterator[type[HomeostatError]]:
-    for kind in root.__subclasses__():
-        yield kind
-        yield from _kinds(kind)
