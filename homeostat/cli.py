@@ -29,6 +29,7 @@ from homeostat.commands import (
     tokens,
     verdicts,
     versions,
+    watch,
 )
 from homeostat.commands.exits import UNEXPECTED, exit_code
 from homeostat.errors import HomeostatError
@@ -37,7 +38,6 @@ app = typer.Typer(
     name="homeostat",
     help="Keep models accurate in production.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"max_content_width": 110},
@@ -79,6 +79,7 @@ for group in (
     documents,
     incidents,
     alerts,
+    watch,
     labels,
     held,
     forget,

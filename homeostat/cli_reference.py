@@ -33,7 +33,8 @@ def commands() -> str:
         "# Commands",
         _MADE,
         "Reading commands take `--json`. An error is one line on the error output: what was "
-        "wrong, then what to do.",
+        "wrong, then what to do. `homeostat --install-completion` has bash, zsh, fish or "
+        "PowerShell complete commands and options (`--show-completion` prints what it adds).",
         "## Exit codes",
         _table(("code", "meaning"), [(str(code), text) for code, text in MEANINGS.items()]),
     ]

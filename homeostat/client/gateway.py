@@ -121,6 +121,17 @@ class Gateway:
         """All models with what answers for them."""
         return list(self._get("/v1/models")["models"])
 
+    def metrics(self) -> str:
+        """This gateway's figures, in Prometheus' text form.
+
+        Raises:
+            Unavailable: it does not answer, or not so.
+        """
+        answer = self._send("GET", "/metrics")
+        if not answer.is_success:
+            checked(answer)
+        return answer.text
+
     def gateways(self) -> list[Json]:
         """The gateways of this one's database: who is there, and what each serves."""
         return list(self._get("/v1/gateways")["gateways"])
