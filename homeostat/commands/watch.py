@@ -137,7 +137,7 @@ def screen(frame: Frame, before: Frame | None) -> Group:
     head = Text(f"Homeostat  {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC", style="bold")
     if frame.trouble:
         head.append(f"\n{frame.trouble} What is shown is old.", style="bold red")
-    parts = [head, Text(), _models(frame, before), Text(), _incidents(frame)]
+    parts: list[Text | Table] = [head, Text(), _models(frame, before), Text(), _incidents(frame)]
     if len(frame.gateways) > 1:
         parts += [Text(), _gateways(frame)]
     return Group(*parts)
