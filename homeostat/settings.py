@@ -62,6 +62,10 @@ class AlertingSettings(BaseModel):
     """Where docs/runbooks is published: each alert links the page of its kind there, such as
     https://wiki.example.org/homeostat/loss.md; empty: it names the path in the repository.
     """
+    page_url: str = ""
+    """Where people reach the gateway's page: each alert links the incident there; empty: the
+    address of the gateway's routes that act, as this machine has it.
+    """
     allow_hosts: tuple[str, ...] = ()
     """Which receivers of alerts may be in a private network: names (`am.example.org`, or
     `.svc.cluster.local` for all below it), addresses, networks (`10.0.0.0/8`). Others must be of

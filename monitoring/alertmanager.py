@@ -76,4 +76,4 @@ def _one(alert: Alert, severity: str, began: str, ends: str) -> dict[str, Any]:
         "annotations": {name: value for name, value in says.items() if value},
         "startsAt": began,
         "endsAt": ends,
-    }
+    } | ({"generatorURL": page} if (page := alert.detail("page")) else {})

@@ -6,7 +6,7 @@ import contextlib
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 from monitoring import alertmanager, pagerduty, webhooks
 from monitoring.alerts import Alert, DeliveryFailed, failed
@@ -18,19 +18,21 @@ Sender = Callable[[str, Alert, Sending, float], None]
 SAFE = Sending()
 
 
-def with_runbook(alert: Alert, base: str) -> Alert:
-    """The alert with the address of its runbook, in `details` and as the last line of its text.
+def with_links(alert: Alert, sending: Sending) -> Alert:
+    """The alert with the addresses that it leads to, in `details` and as last lines of its text.
 
     Args:
-        alert: As it was put out; `details["runbook"]` is the runbook's name, or not there.
-        base: Where runbooks are published; empty: their path in the repository.
+        alert: As it was put out: `details` has `runbook`, a name, and `incident`, an id, where it
+            is about an incident.
+        sending: Where runbooks are published, and the page is.
     """
-    name = str(alert.details.get("runbook", ""))
-    if not name:
-        return alert
-    address = runbook_address(name, base)
-    text = f"{alert.text}\nRunbook: {address}"
-    return replace(alert, text=text, details=alert.details | {"runbook": address})
+    links: dict[str, str] = {}
+    if name := alert.detail("runbook"):
+        links["runbook"] = runbook_address(name, sending.runbooks_url)
+    if (incident := alert.detail("incident")) and sending.page_url:
+        links["page"] = f"{sending.page_url.rstrip('/')}/page/incidents/{quote(incident, safe='')}"
+    lines = [f"{label.capitalize()}: {address}" for label, address in links.items()]
+    return replace(alert, text="\n".join([alert.text, *lines]), details=alert.details | links)
 
 
 def deliver(url: str, alert: Alert, sending: Sending = SAFE, timeout: float = 5.0) -> None:
@@ -52,6 +54,7 @@ def deliver(url: str, alert: Alert, sending: Sending = SAFE, timeout: float = 5.
     """
     failures: list[DeliveryFailed] = []
     done = threading.Event()
+    alert = with_links(alert, sending)
     thread = threading.Thread(
         target=_attempt, args=(url, alert, sending, timeout, failures, done), daemon=True
     )

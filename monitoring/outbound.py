@@ -87,11 +87,15 @@ class Sending:
         guard: Which addresses may be called.
         webhook_secret: What webhooks are signed with; empty: they are not.
         pagerduty_url: The base address of PagerDuty's Events API.
+        runbooks_url: Where runbooks are published; empty: alerts name their path in the repository.
+        page_url: Where people reach the gateway's page; empty: alerts do not link it.
     """
 
     guard: Guard = Guard()
     webhook_secret: str = ""
     pagerduty_url: str = "https://events.pagerduty.com"
+    runbooks_url: str = ""
+    page_url: str = ""
 
 
 def post(

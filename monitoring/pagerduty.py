@@ -49,11 +49,12 @@ def event(alert: Alert, routing_key: str) -> dict[str, Any]:
     }
     if said["event_action"] != "trigger":
         return said
-    runbook = alert.detail("runbook")
-    link = [{"href": runbook, "text": "Runbook"}] if runbook.startswith("http") else []
+    runbook, page = alert.detail("runbook"), alert.detail("page")
+    links = [("Runbook", runbook), ("Incident", page)]
     return said | {
         "client": "Homeostat",
-        "links": link,
+        "client_url": page,
+        "links": [{"href": to, "text": text} for text, to in links if to.startswith("http")],
         "payload": {
             "summary": alert.title[:SUMMARY],
             "source": f"homeostat/{alert.model}",

@@ -134,6 +134,23 @@ def delivered(session: Session, delivery_id: int, now: datetime) -> None:
     )
 
 
+def pass_on(session: Session, one: Delivery, urls: Mapping[str, datetime], now: datetime) -> None:
+    """Give an alert up for an address that is set no more, and put it out for those that are.
+
+    Args:
+        session: Open transaction.
+        one: The delivery that is given up.
+        urls: The addresses that are set, and from when on each may be called; one that has the
+            alert already does not get it twice.
+        now: The present moment.
+    """
+    row = session.get(OutboxRow, one.id)
+    if row is None or row.delivered_at is not None:
+        return
+    row.delivered_at, row.error = now, "given up: the address is set no more"
+    enqueue(session, urls, one.alert, now, one.incident_id)
+
+
 def failed(session: Session, delivery_id: int, error: str, now: datetime) -> None:
     """The address did not take it: again after 1, 2, 4, ... and at most 30 seconds."""
     row = session.get(OutboxRow, delivery_id)

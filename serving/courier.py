@@ -15,9 +15,10 @@ from homeostat.policy import address_of
 from homeostat.settings import Settings, is_loopback
 from monitoring import alertmanager
 from monitoring.alerts import VIA_ALERTMANAGER, DeliveryFailed
-from monitoring.delivery import deliver, with_runbook
+from monitoring.delivery import deliver
 from monitoring.outbound import Guard, Sending
-from registry.outbox import Delivery, delivered, due, failed, refused, standing
+from registry.alert_routes import recipients
+from registry.outbox import Delivery, delivered, due, failed, pass_on, refused, standing
 from serving.parts import Parts
 
 INTERVAL_SECONDS = 0.5
@@ -31,7 +32,13 @@ def sending_of(settings: Settings) -> Sending:
     """How the alerts of this installation leave."""
     alerting = settings.alerting
     guard = Guard(alerting.allow_hosts, loopback=is_loopback(settings.host))
-    return Sending(guard, alerting.webhook_secret.get_secret_value(), alerting.pagerduty_url)
+    return Sending(
+        guard,
+        webhook_secret=alerting.webhook_secret.get_secret_value(),
+        pagerduty_url=alerting.pagerduty_url,
+        runbooks_url=alerting.runbooks_url,
+        page_url=alerting.page_url or settings.gateway_admin_address,
+    )
 
 
 class Courier:
@@ -45,7 +52,6 @@ class Courier:
 
     def __init__(self, parts: Parts, acts: Callable[[], bool], stopping: threading.Event) -> None:
         self._parts = parts
-        self._runbooks = parts.settings.alerting.runbooks_url
         self._sending = sending_of(parts.settings)
         self._acts = acts
         self._stopping = stopping
@@ -78,6 +84,9 @@ class Courier:
             if self._stopping.is_set():
                 break
             if one.url in away:  # each would wait its time: others are not to wait with it
+                continue
+            if not self._is_set(one):
+                self._pass_on(one)
                 continue
             if self._try(one):
                 arrived += 1
@@ -116,10 +125,18 @@ class Courier:
         policy = self._parts.settings.models.get(one.alert.model)
         return policy is not None and one.url in map(address_of, policy.alerts)
 
+    def _pass_on(self, one: Delivery) -> None:
+        """A key was changed, say: what waits for the old address goes to the new one."""
+        policy, now = self._parts.settings.models.get(one.alert.model), self._parts.clock()
+        severity = one.alert.severity
+        urls = recipients(policy.alerts, severity, now) if policy and one.incident_id else {}
+        with self._parts.writing() as session:
+            pass_on(session, one, urls, now)
+
     def _send(self, one: Delivery) -> str:
         """Why it did not arrive; empty: it did."""
         try:
-            deliver(one.url, with_runbook(one.alert, self._runbooks), self._sending)
+            deliver(one.url, one.alert, self._sending)
         except DeliveryFailed as failure:
             self._parts.metrics.alerts.labels("failed").inc()
             logger.warning("an alert did not arrive: %s", failure)

@@ -73,13 +73,12 @@ def _try(settings: Settings, model: str, url: str) -> dict[str, Any]:
     import time
 
     from monitoring import DeliveryFailed, deliver, masked
-    from monitoring.delivery import with_runbook
     from serving.courier import sending_of
 
     sending, began, error = sending_of(settings), time.monotonic(), ""
     try:
         for alert in rehearsal(model):
-            deliver(url, with_runbook(alert, settings.alerting.runbooks_url), sending)
+            deliver(url, alert, sending)
     except DeliveryFailed as failure:
         error = failure.message
     return {
@@ -105,7 +104,6 @@ def rehearsal(model: str) -> list[Alert]:
         "opened_at": now.isoformat(),
         "undo": "",
         "runbook": "README",
-        "incident": key,
     }
     return [
         Alert(

@@ -15,7 +15,8 @@ from typer.main import get_command
 
 from homeostat.cli import app
 from monitoring import Alert
-from monitoring.delivery import with_runbook
+from monitoring.delivery import with_links
+from monitoring.outbound import Sending
 from monitoring.runbooks import FOLDER, RUNBOOKS, runbook_of
 from monitoring.signals import Kind
 from registry.incident_signals import SUBJECTS
@@ -122,7 +123,7 @@ def trouble(line: str) -> str:
     return f"lacks {missing[0]}" if missing else "too few arguments" if given < needed else ""
 
 
-def test_an_alert_names_its_runbook_where_it_is_published() -> None:
+def test_an_alert_leads_to_its_runbook_and_its_page() -> None:
     alert = Alert(
         id="1",
         key="digits:1@g1",
@@ -132,9 +133,14 @@ def test_an_alert_names_its_runbook_where_it_is_published() -> None:
         text="Accuracy fell. To undo: homeostat rollback digits",
         model="digits",
         at=datetime(2026, 11, 26, tzinfo=UTC),
-        details={"runbook": "loss"},
+        details={"runbook": "loss", "incident": "0190-1"},
     )
-    told = with_runbook(alert, "https://wiki.example.org/books/")
+    told = with_links(alert, Sending(runbooks_url="https://wiki.example.org/books/"))
     assert told.details["runbook"] == "https://wiki.example.org/books/loss.md"
     assert told.text.splitlines() == [alert.text, f"Runbook: {told.details['runbook']}"]
-    assert with_runbook(alert, "").details["runbook"] == "docs/runbooks/loss.md"
+    told = with_links(alert, Sending(page_url="https://homeostat.example.org"))
+    assert told.details["page"] == "https://homeostat.example.org/page/incidents/0190-1"
+    assert told.text.splitlines()[1:] == [
+        "Runbook: docs/runbooks/loss.md",
+        "Page: https://homeostat.example.org/page/incidents/0190-1",
+    ]
