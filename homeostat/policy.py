@@ -128,6 +128,10 @@ class RetrainPolicy(_Table):
     """Rest between the end of one retrain and the start of the next."""
     max_per_day: Count = 12
     """Retrains started by themselves in 24 hours, at most."""
+    max_in_vain: Count = 3
+    """After so many in a row that failed, or whose version does not answer, none starts by itself
+    for 24 hours, or until somebody retrains by hand; on-call is told.
+    """
     holdout: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.3
     """Share of the new rows that is frozen to judge by."""
     screen_labels: bool = True

@@ -169,7 +169,8 @@ def _accuracy(policy: Policy) -> list[str]:
         f"{monitor.tolerance_loss:g}, another retrain follows each time the labels since the "
         "change have doubled, and none after two in a row that gained nothing.",
         f"At most {retrain.max_per_day} start in 24 hours, "
-        f"{_time(retrain.cool_down_seconds)} after the one before has ended.",
+        f"{_time(retrain.cool_down_seconds)} after the one before has ended. After "
+        f"{retrain.max_in_vain} in vain none starts for 24 hours, or until somebody retrains.",
     ]
 
 

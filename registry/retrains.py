@@ -19,6 +19,7 @@ from registry.tables import RetrainRow
 # How long beyond its training budget a retrain may be silent before it counts as dead:
 # reading the rows, judging and registering are in it.
 GRACE_SECONDS = 900.0
+VAIN_KEPT = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -155,6 +156,29 @@ def retrain_history(session: Session, model: str) -> list[Retrain]:
     query = columns_of(RetrainRow).where(RetrainRow.model == model)
     rows = session.execute(query.order_by(RetrainRow.at, RetrainRow.id)).mappings()
     return [_read(row) for row in rows]
+
+
+def in_vain(session: Session, model: str, champion: int, now: datetime) -> list[Retrain]:
+    """The newest retrains in a row, started by themselves, that brought nothing; newest first.
+
+    The row ends at one whose version answers, at one that somebody asked for by hand, and at one
+    that ended more than `VAIN_KEPT` ago: the world, or what was broken, may be another since.
+
+    Args:
+        session: Open transaction.
+        model: The registered model's name.
+        champion: The version that answers.
+        now: The present moment.
+    """
+    found = []
+    for one in reversed(retrain_history(session, model)):
+        if one.ended_at is None:
+            continue
+        answers = one.learnt is not None and one.learnt.version == champion
+        if answers or not one.incident_id or now - one.ended_at > VAIN_KEPT:
+            break
+        found.append(one)
+    return found
 
 
 def _within_budget(session: Session, model: str, policy: RetrainPolicy, now: datetime) -> bool:

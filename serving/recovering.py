@@ -89,6 +89,9 @@ class Recoverer:
             recovery = progress(session, record, policy.monitor.tolerance_loss, now)
             if recovery is None or not self._has_come(session, record, recovery):
                 return None
+            champion = self._parts.fleet.serving(model).champion.version
+            if self._is_well(session, record, recovery, champion):
+                return None  # by labels that came since `run` looked, and says so next time
             return find_incident(session, record.incident_id)
 
     def _has_come(self, session: Session, record: RecoveryRecord, recovery: Recovery) -> bool:

@@ -9,17 +9,19 @@ import httpx
 
 from homeostat.errors import HomeostatError, Unavailable
 from monitoring.signals import Signal, Triage, triage
-from registry.incidents import Incident, note
+from registry.incidents import Incident, inform, note
 from registry.retrains import (
+    VAIN_KEPT,
     Retrain,
     finish_retrain,
+    in_vain,
     request_retrain,
     retrain_history,
     retrain_running,
     start_retrain,
 )
 from registry.routing import Routing
-from serving.advice import adopted_step, next_step
+from serving.advice import adopted_step, next_step, retrain_command
 from serving.guard import Guard
 from serving.lease import Acting
 from serving.parts import Parts
@@ -169,6 +171,8 @@ class Responder:
         incident = self._recoverer.due(model)
         if incident is None:
             return
+        if self._is_broken(model, routing, incident, now):
+            return
         with self._acting() as session:
             ended = [
                 one
@@ -179,6 +183,25 @@ class Responder:
             retrain = request_retrain(session, model, incident.id, key, policy.retrain, now)
         if retrain is not None and not retrain.flow_run_id:
             self._start(model, incident, retrain)
+
+    def _is_broken(self, model: str, routing: Routing, incident: Incident, now: datetime) -> bool:
+        """Whether so many retrains were in vain that the next one is for a person; told once."""
+        policy = self._parts.policy(model)
+        with self._parts.reading() as session:
+            vain = in_vain(session, model, routing.champion, now)
+        if len(vain) < policy.retrain.max_in_vain:
+            return False
+        until = min(one.ended_at for one in vain if one.ended_at) + VAIN_KEPT
+        text = (
+            f"No retrain starts by itself before {until:%Y-%m-%d %H:%M} UTC: the last {len(vain)}"
+            f" were in vain. The newest: {vain[0].outcome}"
+        )
+        if not any(event.text == text for event in incident.events):
+            command = retrain_command(model, self._parts.settings.prefect_address)
+            step = f"somebody has to look; to retrain by hand, and go on by itself then: {command}"
+            with self._acting() as session:
+                inform(session, incident.id, text, now, policy.alerts, next_step=step)
+        return True
 
     def _start(self, model: str, incident: Incident, retrain: Retrain) -> None:
         parameters = {"model": model, "incident_id": incident.id, "key": retrain.key}
