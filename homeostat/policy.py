@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from homeostat.hours import parse_hours
 
@@ -215,6 +215,16 @@ class AlertRoute(_Table):
 Receiver = str | AlertRoute
 
 
+def _form(value: object) -> str:
+    return "address" if isinstance(value, str) else "table"
+
+
+# Told apart by their form, so that what is wrong with a table is said of the table.
+_AddressOrTable = Annotated[
+    Annotated[str, Tag("address")] | Annotated[AlertRoute, Tag("table")], Discriminator(_form)
+]
+
+
 def address_of(receiver: Receiver) -> str:
     """The address of one of the `alerts`."""
     return receiver if isinstance(receiver, str) else receiver.to
@@ -263,7 +273,7 @@ class Policy(_Table):
     """When traffic goes back to the standby."""
     card: CardPolicy = CardPolicy()
     """What only the owner knows of a model."""
-    alerts: tuple[str | AlertRoute, ...] = ()
+    alerts: tuple[_AddressOrTable, ...] = ()
     """Where alerts go: addresses, or tables of `to`, `severity`, `hours` and `zone`. http(s) takes
     CloudEvents, `alertmanager+http(s)://` and `pagerduty://KEY` speak those, others go through
     Apprise: docs/alerting.md.

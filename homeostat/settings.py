@@ -339,7 +339,8 @@ def _explain(error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         *path, wrong = (str(part) for part in first["loc"])
         return f"The key '{place}' is not a setting.{_nearest(wrong, _known_keys(path))}"
-    shown = "***" if place.endswith(SECRETS) else repr(first["input"])
+    secret = place.endswith(SECRETS) or ".alerts." in place  # addresses hold keys
+    shown = "***" if secret else repr(first["input"])
     return f"The setting '{place}' is {shown}: {first['msg']}."
 
 
@@ -357,7 +358,16 @@ def _known_keys(path: list[str]) -> set[str]:
             named = get_args(annotation)[1]
         elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
             table = annotation
+        elif get_origin(annotation) is tuple:
+            table = _table_in(annotation) or table
     return set(table.model_fields)
+
+
+def _table_in(annotation: object) -> type[BaseModel] | None:
+    """The table that an element of a list may be."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(filter(None, map(_table_in, get_args(annotation))), None)
 
 
 def _nearest(wrong: str, known: set[str]) -> str:

@@ -125,6 +125,8 @@ def post(
         status = _send(url, body, headers, guard, timeout)
     except Forbidden as error:
         raise failed(shown, str(error)) from None
+    except httpcore.ConnectError as error:  # of the host alone, which errors show
+        raise failed(shown, f"ConnectError ({error})") from None
     except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError) as error:
         raise failed(shown, type(error).__name__) from None
     except (httpcore.UnsupportedProtocol, httpx.InvalidURL, OSError) as error:

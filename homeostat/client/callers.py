@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import os
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
@@ -25,7 +25,7 @@ from homeostat.client.retrying import Tries
 from homeostat.errors import Unavailable
 
 ADDRESS = "http://127.0.0.1:8000"
-TOKEN = "HOMEOSTAT_TOKEN"  # noqa: S105 - the name of a variable
+FROM_ENVIRONMENT = "HOMEOSTAT_TOKEN"
 ATTEMPTS = 4
 SECONDS = 30.0
 SIZE = 256  # rows of one request of a batch
@@ -48,7 +48,7 @@ class _Asking:
     ) -> None:
         self.address = address
         self._attempts, self._seconds = attempts, timeout
-        token = os.environ.get(TOKEN, "") if token is None else token
+        token = os.environ.get(FROM_ENVIRONMENT, "") if token is None else token
         self._settings: dict[str, Any] = {
             "base_url": address,
             "headers": {"Authorization": f"Bearer {token}"} if token else {},
@@ -234,7 +234,7 @@ class AsyncClient(_Asking):
         together: int = TOGETHER,
         version: int | None = None,
         again: bool = False,
-    ) -> AsyncIterator[Prediction]:
+    ) -> AsyncGenerator[Prediction, None]:
         """As `Client.batch`, in order too, with `together` requests under way at a time."""
         parts = _parts(rows, size)
         asked: list[asyncio.Task[list[Prediction]]] = []

@@ -103,7 +103,7 @@ def mask_alert(url: str) -> str:
     """Where an alert goes, without what lets one write there: chat addresses are secrets."""
     scheme, separator, rest = url.partition("://")
     host = rest.rpartition("@")[2].partition("/")[0].partition("?")[0]
-    if not separator or scheme not in ("http", "https"):
+    if not separator or scheme.removeprefix("alertmanager+") not in ("http", "https"):
         return f"{scheme}://{MASK}" if separator else MASK
     return f"{scheme}://{host}/{MASK}" if rest.rstrip("/") != host else url
 

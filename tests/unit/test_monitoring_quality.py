@@ -12,18 +12,12 @@ NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 
 
+ONE = Told("a", "d", "page", NOON, NOON, NOON - 2 * MINUTE, None, "real")
+
+
 def told(incident: str, detector: str, worth: str = "real", **changes: object) -> Told:
-    values = {
-        "incident": incident,
-        "detector": detector,
-        "severity": "page",
-        "opened_at": NOON,
-        "seen_at": NOON,
-        "changed_at": NOON - 2 * MINUTE,
-        "acknowledged_at": None,
-        "worth": worth,
-    }
-    return Told(**values | changes)  # type: ignore[arg-type] # a table of all of them
+    named = {"incident": incident, "detector": detector, "worth": worth}
+    return Told(**vars(ONE) | named | changes)
 
 
 @pytest.mark.parametrize(

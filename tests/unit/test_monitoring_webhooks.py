@@ -10,6 +10,7 @@ import pytest
 from homeostat.errors import SettingsError
 from homeostat.settings import AlertingSettings, load_settings
 from monitoring import Alert
+from monitoring.alerts import Status
 from monitoring.pagerduty import event, is_ours
 from monitoring.webhooks import seal, signature
 
@@ -57,10 +58,15 @@ def test_a_secret_is_taken_and_not_shown() -> None:
 
 
 def test_an_incident_is_one_for_pagerduty_from_trigger_to_resolve() -> None:
-    steps = [("open", "open"), ("update", "open"), ("update", "acknowledged")]
-    steps += [("update", "mitigated"), ("resolved", "resolved")]
+    steps: list[tuple[Status, str]] = [
+        ("open", "open"),
+        ("update", "open"),
+        ("update", "acknowledged"),
+        ("update", "mitigated"),
+        ("resolved", "resolved"),
+    ]
     events = [
-        event(replace(ALERT, status=status, details=ALERT.details | {"state": state}), "KEY")  # type: ignore[arg-type] # a table of both
+        event(replace(ALERT, status=status, details=ALERT.details | {"state": state}), "KEY")
         for status, state in steps
     ]
     assert [one["event_action"] for one in events] == [

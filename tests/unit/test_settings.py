@@ -136,3 +136,22 @@ def test_telemetry_is_off_unless_asked_for(
     names = {"DO_NOT_TRACK", "MLFLOW_DISABLE_TELEMETRY", "PREFECT_SERVER_ANALYTICS_ENABLED"}
     assert names <= set(make(load_settings(), {}))
     assert not names & set(make(load_settings(telemetry=True), {}))
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ('{ to = "slack://k3y", hour = "Mon" }', "Did you mean 'hours'?"),
+        ('{ to = "slack://k3y", hours = "Mon 8-9" }', "'Mon 8-9' is not hours such as"),
+        ('{ to = "slack://k3y", severity = "loud" }', "Input should be 'ticket' or 'page'"),
+        ("7", "Input should be a valid"),
+    ],
+)
+def test_what_is_wrong_with_an_address_of_alerts_is_said_without_its_key(
+    folder: Path, table: str, said: str
+) -> None:
+    (folder / "homeostat.toml").write_text(f"[models.digits]\nalerts = [{table}]\n")
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    assert said in str(caught.value)
+    assert "k3y" not in str(caught.value)
