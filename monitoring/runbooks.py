@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 FOLDER = "docs/runbooks"  # in the repository: what is told where no address is set
@@ -51,6 +52,21 @@ def runbook_of(kind: str, details: Mapping[str, Any]) -> str:
         return "data-break"
     named = f"{kind}-{details.get('subject') or details.get('detector')}"
     return next((name for name in (named, kind) if name in RUNBOOKS), "registry")
+
+
+def runbook_text(name: str) -> str | None:
+    """A runbook's Markdown; None where the repository is not on this machine.
+
+    Args:
+        name: Of `RUNBOOKS`.
+
+    Raises:
+        KeyError: there is none of that name.
+    """
+    if name not in RUNBOOKS:
+        raise KeyError(name)
+    path = Path(__file__).resolve().parent.parent / FOLDER / f"{name}.md"
+    return path.read_text() if path.is_file() else None
 
 
 def runbook_address(name: str, base: str = "") -> str:

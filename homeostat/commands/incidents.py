@@ -20,6 +20,7 @@ def add_to(app: typer.Typer) -> None:
     app.add_typer(group)
     app.command()(acknowledge)
     app.command()(explain)
+    app.command()(runbook)
 
 
 def incidents(
@@ -118,3 +119,31 @@ def explain(
         return
     for line in lines:
         say(line)
+
+
+def runbook(
+    name: Annotated[
+        str, typer.Argument(metavar="[NAME]", help="As an alert names it; else list them.")
+    ] = "",
+) -> None:
+    """Print a runbook: what a kind of incident means, where to look, how to undo."""
+    from pathlib import PurePath
+
+    from homeostat.errors import InputError, Unavailable
+    from monitoring.runbooks import RUNBOOKS, runbook_text
+
+    if not name:
+        for one in sorted(RUNBOOKS):
+            say(one)
+        return
+    stem = PurePath(name).stem  # an address or a path of it will do
+    if stem not in RUNBOOKS:
+        raise InputError(
+            f"There is no runbook '{name}'.", remedy="List them: homeostat runbook", runbook=name
+        )
+    text = runbook_text(stem)
+    if text is None:
+        raise Unavailable(
+            f"The runbook {stem} is not on this machine.", remedy="See docs/runbooks."
+        )
+    say(text.rstrip())

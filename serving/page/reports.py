@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 from markdown_it import MarkdownIt
 
 from homeostat.settings import Settings
-from monitoring.runbooks import FOLDER, RUNBOOKS
+from monitoring.runbooks import RUNBOOKS, runbook_text
 from serving.handlers import NotFound
 
 FILES = {
@@ -25,7 +24,6 @@ REPORT_POLICY = (
     "'unsafe-eval'; style-src 'unsafe-inline'; img-src data:; font-src data:"
 )
 _STAMP = "%Y%m%dT%H%M%S"
-_ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
@@ -72,8 +70,8 @@ def runbook_page(name: str) -> str | None:
     """
     if name not in RUNBOOKS:
         raise NotFound("There is no such runbook.", remedy="See docs/runbooks.")
-    path = _ROOT / FOLDER / f"{name}.md"
-    if not path.is_file():
+    text = runbook_text(name)
+    if text is None:
         return None
-    made: str = MarkdownIt("commonmark", {"html": False}).enable("table").render(path.read_text())
+    made: str = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
     return made

@@ -12,8 +12,10 @@ from typing import Any, get_args
 
 import pytest
 from typer.main import get_command
+from typer.testing import CliRunner
 
 from homeostat.cli import app
+from homeostat.errors import InputError
 from monitoring import Alert
 from monitoring.delivery import with_links
 from monitoring.outbound import Sending
@@ -144,3 +146,15 @@ def test_an_alert_leads_to_its_runbook_and_its_page() -> None:
         "Runbook: docs/runbooks/loss.md",
         "Page: https://homeostat.example.org/page/incidents/0190-1",
     ]
+
+
+@pytest.mark.parametrize("name", ["loss", "docs/runbooks/loss.md", "https://wiki/x/loss.md"])
+def test_a_runbook_is_printed_by_whatever_an_alert_calls_it(name: str) -> None:
+    done = CliRunner().invoke(app, ["runbook", name])
+    assert done.output == (ROOT / FOLDER / "loss.md").read_text()
+
+
+def test_runbooks_are_listed_and_one_that_is_none_is_refused() -> None:
+    assert set(CliRunner().invoke(app, ["runbook"]).output.split()) == RUNBOOKS
+    done = CliRunner().invoke(app, ["runbook", "../../pyproject"])
+    assert isinstance(done.exception, InputError)
