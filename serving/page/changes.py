@@ -1,4 +1,4 @@
-"""What a person does on the page: acknowledge, promote, roll back. Each is confirmed first.
+"""What a person does on the page: promote, roll back, steer a trial. Each is confirmed first.
 
 The same functions as the JSON routes', with the token's holder as actor.
 """
@@ -8,46 +8,75 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from shlex import quote
 
 from homeostat.errors import InvalidRequest, NoTarget
 from registry.promotion import Decision, decide
 from registry.release_history import known_digest
 from registry.routing import Routing, current_routing
+from registry.trials import no_trial
 from serving.access import Caller
 from serving.gateway import Gateway
+from serving.handlers import NotFound
 from serving.page.doors import number_of, text_of
+from serving.steering import ACTIONS, Wanted
 
 OVERRIDE_HOURS = 24.0
 
 
 @dataclass(frozen=True)
 class Change:
-    """A change of traffic that waits to be confirmed.
+    """A change of traffic, or of a trial, that waits to be confirmed.
 
     Args:
         now: When it was looked at.
         model: Of which model.
-        action: `promote` or `rollback`.
+        title: What is asked.
+        button: What does it.
+        told: What it would do, in sentences.
         routing: In force.
-        version: That is to take all traffic.
-        decision: Whether its gates let it; None for a rollback, which asks none.
-        may_override: Whether who asks may set them aside.
+        version: That it is about.
+        decision: Whether its gates let it; None where none are asked.
+        overridable: Whether gates can be set aside for it.
+        may_override: Whether who asks may do that.
         command: What does the same on the command line.
     """
 
     now: datetime
     model: str
-    action: str
+    title: str
+    button: str
+    told: tuple[str, ...]
     routing: Routing
     version: int
     decision: Decision | None
+    overridable: bool
     may_override: bool
     command: str
 
     @property
     def held(self) -> bool:
-        """Whether it goes only past the gates."""
+        """Whether its gates keep it back."""
         return self.decision is not None and self.decision.action == "restore"
+
+
+@dataclass(frozen=True)
+class Steer:
+    """What a person may do to a trial: who may, what it is called, what it does."""
+
+    verb: str
+    button: str
+    does: str
+    gated: bool = False
+
+
+STEERS = {
+    "start": Steer("promote", "Try", "It answers unseen first, then earns its share.", True),
+    "pause": Steer("rollback", "Pause", "It stays where it is and its time stands still."),
+    "resume": Steer("rollback", "Resume", "It goes on from where it was held."),
+    "skip": Steer("promote", "Skip", "It takes its next step without the test's word.", True),
+    "abort": Steer("rollback", "Abort", "It ends, and the champion answers as before."),
+}
 
 
 def promotion(gateway: Gateway, caller: Caller, model: str, version: int) -> Change:
@@ -59,15 +88,30 @@ def promotion(gateway: Gateway, caller: Caller, model: str, version: int) -> Cha
         Unavailable: the database is away.
     """
     gateway.access.require(caller, "promote", model)
-    parts, now = gateway.parts, gateway.parts.clock()
-    with parts.reading() as session:
-        routing = _present(current_routing(session, model), model)
-        digest = known_digest(session, model, version)
-        decision = decide(session, parts.policy(model), model, version, digest, now)
+    routing, decision = _looked(gateway, model, version)
+    old = routing.champion
+    told = [
+        f"Version {old} serves already."
+        if old == version
+        else f"Version {version} takes all traffic from version {old} with the next batch, which "
+        "stays warm as standby. No request is lost."
+    ]
+    if routing.challenger not in (None, version):
+        told.append(f"The trial of version {routing.challenger} ends.")
     override = " --override" if decision.action == "restore" else ""
-    command = f"homeostat promote {model} --version {version}{override} --reason 'why'"
-    may = "admin" in caller.verbs
-    return Change(now, model, "promote", routing, version, decision, may, command)
+    return Change(
+        now=gateway.parts.clock(),
+        model=model,
+        title=f"Promote version {version} of {model}?",
+        button="Promote",
+        told=tuple(told),
+        routing=routing,
+        version=version,
+        decision=decision,
+        overridable=True,
+        may_override="admin" in caller.verbs,
+        command=f"homeostat promote {quote(model)} --version {version}{override} --reason 'why'",
+    )
 
 
 def rollback(gateway: Gateway, caller: Caller, model: str) -> Change:
@@ -87,9 +131,108 @@ def rollback(gateway: Gateway, caller: Caller, model: str) -> Change:
             remedy="Promote a version that was good before.",
             model=model,
         )
-    command = f"homeostat rollback {model} --reason 'why'"
-    now, version = gateway.parts.clock(), routing.standby
-    return Change(now, model, "rollback", routing, version, None, False, command)
+    told = (
+        f"Version {routing.standby} takes all traffic from version {routing.champion} with the "
+        "next batch. No request is lost.",
+    )
+    if routing.challenger is not None:
+        told += (f"The trial of version {routing.challenger} ends.",)
+    return Change(
+        now=gateway.parts.clock(),
+        model=model,
+        title=f"Roll {model} back to version {routing.standby}?",
+        button="Roll back",
+        told=told,
+        routing=routing,
+        version=routing.standby,
+        decision=None,
+        overridable=False,
+        may_override=False,
+        command=f"homeostat rollback {quote(model)} --reason 'why'",
+    )
+
+
+def steering(gateway: Gateway, caller: Caller, model: str, action: str, version: int = 0) -> Change:
+    """What an act upon a trial would do.
+
+    Raises:
+        NotFound: there is no such act.
+        UnknownModel, Forbidden: not for them.
+        NoTarget: nothing serves.
+        Refused: there is no trial.
+        Unavailable: the database is away.
+    """
+    steer = steer_of(action)
+    gateway.access.require(caller, steer.verb, model)
+    with gateway.parts.reading() as session:
+        routing = _present(current_routing(session, model), model)
+    tried = version if action == "start" else routing.challenger
+    if tried is None:
+        raise no_trial(model)
+    told = [f"{steer.does} Version {routing.champion} is champion meanwhile."]
+    if action == "start" and routing.challenger is not None:
+        told.append(f"Version {routing.challenger}, on trial now, gives way.")
+    if action == "skip":
+        goes = "into canary" if routing.phase == "shadow" else "to all traffic"
+        told.append(f"From {routing.phase} {goes}.")
+    of = f" --version {version}" if action == "start" else ""
+    return Change(
+        now=gateway.parts.clock(),
+        model=model,
+        title=f"{steer.button} the trial of version {tried} of {model}?"
+        if action != "start"
+        else f"Try version {tried} of {model} against version {routing.champion}?",
+        button=steer.button,
+        told=tuple(told),
+        routing=routing,
+        version=tried,
+        decision=_looked(gateway, model, tried)[1] if steer.gated else None,
+        overridable=False,
+        may_override=False,
+        command=f"homeostat rollout {action} {quote(model)}{of} --reason 'why'",
+    )
+
+
+def steer_of(action: str) -> Steer:
+    """An act upon a trial.
+
+    Raises:
+        NotFound: there is none of that name.
+    """
+    if action not in STEERS:
+        raise NotFound("There is no such act.", remedy=f"Acts are {', '.join(STEERS)}.")
+    return STEERS[action]
+
+
+def steer(
+    gateway: Gateway, caller: Caller, model: str, action: str, fields: Mapping[str, str]
+) -> None:
+    """Act upon a trial, and wait until the answers show it.
+
+    Raises:
+        HomeostatError: as the JSON route.
+    """
+    gateway.access.require(caller, steer_of(action).verb, model)
+    wanted = Wanted(
+        model,
+        caller.name,
+        text_of(fields, "reason"),
+        number_of(fields, "generation"),
+        number_of(fields, "version"),
+    )
+    routing = ACTIONS[action](gateway.steering, wanted)
+    if action not in ("pause", "resume"):  # these move no traffic
+        gateway.prover.wait(routing)
+
+
+def _looked(gateway: Gateway, model: str, version: int) -> tuple[Routing, Decision]:
+    """The routing in force, and whether gates and quarantine let a version take traffic."""
+    parts = gateway.parts
+    with parts.reading() as session:
+        routing = _present(current_routing(session, model), model)
+        digest = known_digest(session, model, version)
+        policy = parts.policy(model)
+        return routing, decide(session, policy, model, version, digest, parts.clock())
 
 
 def promote(gateway: Gateway, caller: Caller, model: str, fields: Mapping[str, str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -22,7 +23,7 @@ from registry.ledger import Line as LedgerLine
 from serving.gateway import Gateway
 from serving.page.chart import Axis, height, points
 
-HOURS = (1, 24, 24 * 7, 24 * 30)
+KEPT = timedelta(seconds=5)
 FOLLOWER = "homeostat"  # who moves aliases after a routing
 LONGEST = 40  # characters of what a line of the ledger is about
 LINES = 200  # of the ledger that are looked through for what is no routing
@@ -113,6 +114,33 @@ class CourseView:
     shades: tuple[tuple[float, float], ...]
     happenings: tuple[Happening, ...]
     versions: tuple[int, ...]
+
+
+class Courses:
+    """Timelines, each gathered once for all who look within some seconds: a week costs a second.
+
+    Args:
+        gateway: Whose models.
+    """
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._lock = threading.Lock()
+        self._kept: dict[tuple[str, int], CourseView] = {}
+
+    def of(self, name: str, hours: int) -> CourseView:
+        """The last hours of a model, as they were some seconds ago at most.
+
+        Raises:
+            Unavailable: the database is away.
+        """
+        with self._lock:
+            now = self._gateway.parts.clock()
+            fresh = {key: one for key, one in self._kept.items() if now - one.now < KEPT}
+            if (name, hours) not in fresh:
+                fresh[name, hours] = course_view(self._gateway, name, hours)
+            self._kept = fresh
+            return fresh[name, hours]
 
 
 def course_view(gateway: Gateway, name: str, hours: int) -> CourseView:

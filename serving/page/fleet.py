@@ -18,6 +18,7 @@ from registry.incidents import Incident, open_incidents
 from registry.release_history import Release, open_releases
 from registry.retrains import retrain_running
 from registry.routing import Routing, current_routing
+from registry.trials import TrialRecord, trial_of
 from serving import views
 from serving.gateway import Gateway
 from serving.page.plan import SILENT, next_of_incident, next_of_model
@@ -45,6 +46,7 @@ class ModelLine:
         routing: In force; None before the first, or where the database is away.
         parts: Who has which role and share; the champion first.
         champion: Its release as champion; None where not known.
+        trial: Of the challenger; None: there is none.
         incidents: Open ones, the gravest first.
         steps: What comes next.
         estimate: The champion's mean loss of the last hour, without labels.
@@ -56,6 +58,7 @@ class ModelLine:
     routing: Routing | None
     parts: tuple[Part, ...]
     champion: Release | None
+    trial: TrialRecord | None
     incidents: tuple[Incident, ...]
     steps: tuple[str, ...]
     estimate: Estimate
@@ -109,7 +112,8 @@ def model_line(gateway: Gateway, session: Session, name: str) -> ModelLine:
     routing = current_routing(session, name)
     by_role = open_releases(session, name)
     watch = gateway.watches[name]
-    retrain, trial = retrain_running(session, name), by_role.get("challenger")
+    retrain = retrain_running(session, name)
+    trial = trial_of(session, routing, gateway.parts.clock()) if routing else None
     incidents = gravest_first(open_incidents(session, name))
     steps = []
     for one in incidents[:MOST_STEPS]:
@@ -123,6 +127,7 @@ def model_line(gateway: Gateway, session: Session, name: str) -> ModelLine:
         routing=routing,
         parts=parts_of(routing),
         champion=by_role.get("champion"),
+        trial=trial,
         incidents=incidents,
         steps=tuple(steps),
         estimate=watch.estimate(),
@@ -176,4 +181,6 @@ def _blind(gateway: Gateway, name: str) -> ModelLine:
     watch = gateway.watches[name]
     evidence = tuple(watch.samples())
     said = ("Not known while the database is away.",)
-    return ModelLine(name, None, tuple(parts), None, (), said, watch.estimate(), evidence, None)
+    return ModelLine(
+        name, None, tuple(parts), None, None, (), said, watch.estimate(), evidence, None
+    )

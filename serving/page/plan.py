@@ -11,9 +11,9 @@ from monitoring.signals import Kind, Signal, triage
 from registry.explanations import SignalNote
 from registry.incident_alerts import INCIDENT
 from registry.incident_records import ASIDE, Incident
-from registry.release_history import Release
 from registry.retrains import Retrain
 from registry.routing import Routing
+from registry.trials import TrialRecord
 from serving.advice import next_step, rollback_command
 from serving.gateway import Gateway
 from serving.watch import Trial
@@ -26,7 +26,7 @@ def next_of_model(
     routing: Routing | None,
     model: str,
     retrain: Retrain | None,
-    trial_since: Release | None,
+    course: TrialRecord | None,
 ) -> list[str]:
     """What comes next for a model, apart from its incidents.
 
@@ -35,7 +35,7 @@ def next_of_model(
         routing: In force; None before the first.
         model: The model's name.
         retrain: The one that has not ended.
-        trial_since: The challenger's open release.
+        course: Of the trial: its time, and whether it stands still.
     """
     policy = gateway.parts.policy(model)
     if routing is None:
@@ -47,7 +47,7 @@ def next_of_model(
     if routing.challenger is not None:
         watch = gateway.watches[model]
         answered = watch.challenger_answers
-        steps += _trial(policy, routing, watch.trial, answered, trial_since)
+        steps += _trial(policy, routing, watch.trial, answered, course)
     if routing.standby is not None and policy.mode == "act":
         steps.append(
             f"If labels show version {routing.standby} to do better, traffic goes back to it."
@@ -88,7 +88,7 @@ def _trial(
     routing: Routing,
     trial: Trial | None,
     answered: int,
-    since: Release | None,
+    course: TrialRecord | None,
 ) -> list[str]:
     rules, version = policy.rollout, routing.challenger
     compared = ""
@@ -105,10 +105,21 @@ def _trial(
         "steady": f"Version {version} is challenger; its trial has not begun.",
     }[routing.phase]
     steps = [where + compared]
-    if since is not None and routing.phase != "steady":
-        end = since.from_at + timedelta(seconds=rules.deadline_seconds)
-        steps.append(f"Without a verdict its trial ends at {end:%d %b %H:%M} UTC.")
+    if course is not None and course.paused_at is not None:
+        return [f"The trial of version {version} stands still, by {course.by}: {course.reason}"]
+    if course is not None and routing.phase != "steady":
+        left = timedelta(seconds=rules.deadline_seconds) - course.took
+        ends = "ends" if rules.inconclusive == "abort" else "is held for a person"
+        steps.append(f"Without a verdict in {_long(left)} its trial {ends}.")
     return steps
+
+
+def _long(span: timedelta) -> str:
+    """A stretch of time in one unit."""
+    seconds = max(span.total_seconds(), 0.0)
+    if seconds >= 7200:
+        return f"{seconds / 3600:.0f} hours"
+    return f"{seconds / 60:.0f} minutes" if seconds >= 120 else f"{seconds:.0f} seconds"
 
 
 def _signal(one: SignalNote) -> Signal:

@@ -19,7 +19,7 @@ from serving.admitting import at_admin_port
 from serving.gateway import Gateway
 from serving.handlers import NotFound
 from serving.page import changes
-from serving.page.course import course_view
+from serving.page.course import Courses
 from serving.page.doors import OpenForm, SignedForm, Viewer, sessions_of
 from serving.page.evidence import Looks
 from serving.page.fleet import fleet_view
@@ -133,6 +133,8 @@ def _live(router: APIRouter, gateway: Gateway) -> None:
 
 
 def _models(router: APIRouter, gateway: Gateway) -> None:
+    courses = Courses(gateway)
+
     def matrix_of(caller: Caller, model: str) -> dict[str, object]:
         """What the part of the versions takes; without MLflow, why there is none."""
         found: list[Standing] = []
@@ -164,7 +166,7 @@ def _models(router: APIRouter, gateway: Gateway) -> None:
         """One model; `at`: also what served then; `whole`: with the parts that take a while."""
         values: dict[str, object] = {"course": None, "versions": None}
         if whole:
-            values = matrix_of(caller, model) | {"course": course_view(gateway, model, hours)}
+            values = matrix_of(caller, model) | {"course": courses.of(model, hours)}
         values["then"] = then_view(gateway, model, at) if at else None
         view = model_view(gateway, model)
         values |= {"view": view, "hours": hours, "now": view.now}
@@ -173,7 +175,7 @@ def _models(router: APIRouter, gateway: Gateway) -> None:
     @router.get("/page/models/{model}/timeline")
     def timeline(_: Viewer, model: str, hours: Hours = 24) -> Response:
         """That part of a model's page alone."""
-        return page(rendered("course.html.j2", course=course_view(gateway, model, hours)))
+        return page(rendered("course.html.j2", course=courses.of(model, hours)))
 
     @router.get("/page/models/{model}/versions")
     def versions(caller: Viewer, model: str) -> Response:
@@ -230,6 +232,21 @@ def _changes(router: APIRouter, gateway: Gateway) -> None:
     def roll_back(caller: Viewer, fields: SignedForm, model: str) -> Response:
         """It is."""
         changes.roll_back(gateway, caller, model, fields)
+        return _seen(f"/page/models/{quote(model, safe='')}")
+
+    @router.get("/page/models/{model}/rollout/{action}")
+    def ask_steering(
+        request: Request, caller: Viewer, model: str, action: str, version: str = "1"
+    ) -> Response:
+        """Whether a trial is really to be begun, paused, resumed, skipped or ended."""
+        number = changes.version_of(version)
+        change = changes.steering(gateway, caller, model, action, number)
+        return shown(request, caller, "confirm.html.j2", change=change)
+
+    @router.post("/page/models/{model}/rollout/{action}")
+    def steer(caller: Viewer, fields: SignedForm, model: str, action: str) -> Response:
+        """It is."""
+        changes.steer(gateway, caller, model, action, fields)
         return _seen(f"/page/models/{quote(model, safe='')}")
 
 

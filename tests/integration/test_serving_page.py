@@ -311,3 +311,25 @@ def test_the_timeline_comes_apart_or_with_the_page_and_the_versions_without_mlfl
         assert "v1 champion" in whole
         assert "data-load" not in whole
         assert "MLflow does not answer" in client.get("/page/models/digits/versions").text
+
+
+def test_a_trial_is_paused_resumed_and_ended_by_name(here: Station) -> None:
+    here.put_on_trial(2)
+    token = token_of(here, "kim", "read", "rollback")
+    with page_of(here) as client:
+        sign_in(client, token)
+        place = "/page/models/digits/rollout"
+        asked = client.get(f"{place}/pause").text
+        assert "Pause the trial of version 2 of digits?" in asked
+        fields = {"form": form_of(asked), "version": "2", "reason": "let me look"}
+        for action, said in (("pause", "stands still, by kim: let me look"), ("resume", "unseen")):
+            generation = str(here.routing().generation)
+            done = client.post(f"{place}/{action}", data=fields | {"generation": generation})
+            assert done.status_code == 303, done.text
+            assert said in client.get("/page/models/digits").text
+        assert client.post(f"{place}/skip", data=fields).status_code == 403
+        assert client.get(f"{place}/nothing").status_code == 404
+        generation = str(here.routing().generation)
+        done = client.post(f"{place}/abort", data=fields | {"generation": generation})
+        assert done.status_code == 303, done.text
+        assert (here.routing().challenger, here.routing().actor) == (None, "kim")

@@ -2,6 +2,7 @@
 "use strict";
 
 const PAUSE = 1500; // milliseconds between two refreshes, however much happens
+const SLOW = 20000; // and of the parts that take a while
 const live = document.getElementById("live");
 let waits = false;
 
@@ -16,7 +17,7 @@ async function bring(place) {
     const { page, well } = await fetched(place.dataset.load);
     const found = well ? page.body : page.querySelector("main"); // a refusal is a whole page
     place.replaceChildren(...found.childNodes);
-    place.dataset.brought = "yes";
+    place.dataset.brought = Date.now();
   } catch { /* away for now: the link in it still leads there */ }
 }
 
@@ -39,7 +40,8 @@ async function refresh() {
   }
   for (const here of document.querySelectorAll("main > section[id]"))
     if (!page.getElementById(here.id) && !busy(here)) here.remove();
-  document.querySelectorAll("[data-brought]").forEach((place) => busy(place) || bring(place));
+  for (const place of document.querySelectorAll("[data-brought]"))
+    if (Date.now() - place.dataset.brought > SLOW && !busy(place)) bring(place);
 }
 
 function changed() {
