@@ -131,18 +131,18 @@ def rollback(gateway: Gateway, caller: Caller, model: str) -> Change:
             remedy="Promote a version that was good before.",
             model=model,
         )
-    told = (
+    told = [
         f"Version {routing.standby} takes all traffic from version {routing.champion} with the "
-        "next batch. No request is lost.",
-    )
+        "next batch. No request is lost."
+    ]
     if routing.challenger is not None:
-        told += (f"The trial of version {routing.challenger} ends.",)
+        told.append(f"The trial of version {routing.challenger} ends.")
     return Change(
         now=gateway.parts.clock(),
         model=model,
         title=f"Roll {model} back to version {routing.standby}?",
         button="Roll back",
-        told=told,
+        told=tuple(told),
         routing=routing,
         version=routing.standby,
         decision=None,
