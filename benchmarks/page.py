@@ -13,12 +13,13 @@ sessions of it with nothing cached, and the browser's own first contentful paint
 from __future__ import annotations
 
 import argparse
+import itertools
 import re
 import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -92,11 +93,15 @@ def ask(address: str, asked: int) -> str:
         found = re.search(r"/page/incidents/([0-9a-f-]+)", client.get("/").text)
         assert found
         model = f"/page/models/{MODEL}"
-        later = [f"{model}/timeline?hours={hours}" for hours in (1, 24, 168)]
+        later = [(f"{model}/timeline?hours=", hours) for hours in (1, 24, 168)]
         moment = (utc_now() - timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%S")
         then = f"{model}?at={moment}"
-        for path in ("/", model, then, f"/page/incidents/{found[1]}", *later):
+        for path in ("/", model, then, f"/page/incidents/{found[1]}"):
             show(path.replace(found[1], "ID"), times(asked, partial(get, client, path)))
+        for path, hours in later:  # each an hour longer: one that was just asked for is kept
+            longer = itertools.count(hours)
+            measure = partial(get_longer, client, path, longer)
+            show(f"{path}{hours} and more", times(asked, measure))
     return found[1]
 
 
@@ -105,6 +110,11 @@ def get(client: httpx.Client, path: str) -> float:
     began = time.perf_counter()
     client.get(path).raise_for_status()
     return (time.perf_counter() - began) * 1000
+
+
+def get_longer(client: httpx.Client, path: str, hours: Iterator[int]) -> float:
+    """The same of a timeline that nobody asked for yet."""
+    return get(client, f"{path}{next(hours)}")
 
 
 def paint(address: str, incident: str, asked: int) -> None:

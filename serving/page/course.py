@@ -54,7 +54,7 @@ class Line:
         parts: Points of its polylines: a pause parts them.
         bands: Points of the polygons of its interval, one for each part.
         dots: Parts of one point alone: x and y.
-        last: The newest figure, as it is read.
+        last: The newest figure of an accuracy, as it is read.
     """
 
     name: str
@@ -206,9 +206,7 @@ def _evidence(found: Sequence[EvidencePoint], axis: Axis) -> tuple[Line, ...]:
         for part in _unbroken([(axis.x(one.at), one) for one in own]):
             ys = [height(one.value / one.threshold, 0.0, CEILING) for _, one in part]
             parts.append(points([x for x, _ in part], ys))
-        last = own[-1]
-        said = f"{last.value / last.threshold:.0%} of its alarm"
-        lines.append(Line(detector, place, tuple(parts), (), (), said))
+        lines.append(Line(detector, place, tuple(parts), (), (), ""))
     return tuple(lines)
 
 

@@ -21,10 +21,11 @@ from typing import Any
 from homeostat.clock import utc_now
 from homeostat.errors import Unavailable
 from homeostat.policy import Policy
+from monitoring.cells import Cell
 from monitoring.explaining import Shift
 from registry.database import connect, sessions
 from registry.explanation_words import in_words
-from registry.explanations import Explanation, Watched, explain
+from registry.explanations import Explanation, Look, Watched, explain
 from registry.incidents import Incident, find_incident, unknown_incident
 from registry.versions import MlflowVersions
 from registry.watched import read_watched
@@ -33,7 +34,9 @@ from serving.page.chart import Course, course_of
 from serving.page.rendering import rendered
 
 MOST_SHIFTS = 4  # that are drawn
-MOST_BINS = 8  # of each
+MOST_BINS = 6  # of each
+LEAST = 0.02  # change of a bin's share that is drawn
+MOST_CELLS = 3  # parts of the rows where the loss grew most
 SECONDS = 120.0  # that a look may take
 KEPT = 64  # looks
 NICE = 10
@@ -50,11 +53,12 @@ class Bar:
 
 @dataclass(frozen=True)
 class Moved:
-    """How one column, or the loss, changed: as it is drawn."""
+    """How one column, or the loss, changed: as it is drawn; of a loss, where it grew most."""
 
     shift: Shift
     bars: tuple[Bar, ...]
     course: Course | None
+    cells: tuple[Cell, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -151,16 +155,26 @@ def evidence_view(asked: dict[str, Any]) -> EvidenceView:
 
 def _moved(explanation: Explanation) -> tuple[Moved, ...]:
     """The clearest changes: of the loss first, then of columns."""
-    named = [shift for look in explanation.looks for shift in look.shifts if shift.named]
-    named.sort(key=lambda shift: shift.mean is None)
-    return tuple(Moved(shift, _bars(shift), course_of(shift)) for shift in named[:MOST_SHIFTS])
+    found = [
+        Moved(shift, _bars(shift), course_of(shift), _cells(look) if shift.mean else ())
+        for look in explanation.looks
+        for shift in look.shifts
+        if shift.named
+    ]
+    found.sort(key=lambda one: one.shift.mean is None)
+    return tuple(found[:MOST_SHIFTS])
 
 
 def _bars(shift: Shift) -> tuple[Bar, ...]:
     """The bins that moved most, in their own order."""
     moved = sorted(shift.bins, key=lambda one: -abs(one.after - one.before))[:MOST_BINS]
-    kept = {one.name for one in moved}
+    kept = {one.name for one in moved if abs(one.after - one.before) >= LEAST}
     return tuple(Bar(one.name, one.before, one.after) for one in shift.bins if one.name in kept)
+
+
+def _cells(look: Look) -> tuple[Cell, ...]:
+    """Where the loss grew most, as far as that is shown."""
+    return tuple(cell for cell in look.cells or () if cell.shown)[:MOST_CELLS]
 
 
 def _state(incident: Incident) -> tuple[str, str, int]:

@@ -115,10 +115,11 @@ def model_line(gateway: Gateway, session: Session, name: str) -> ModelLine:
     retrain = retrain_running(session, name)
     trial = trial_of(session, routing, gateway.parts.clock()) if routing else None
     incidents = gravest_first(open_incidents(session, name))
-    steps = []
-    for one in incidents[:MOST_STEPS]:
-        step = next_of_incident(gateway, one, signal_notes(session, one.id), routing)
-        steps.append(f"{one.title}. {step}")
+    told = [
+        (one.title, next_of_incident(gateway, one, signal_notes(session, one.id), routing))
+        for one in incidents[:MOST_STEPS]
+    ]
+    steps = [f"{title}. {step}" for title, step in told if step]
     steps += next_of_model(gateway, routing, name, retrain, trial)
     if len(steps) > 1:
         steps = [step for step in steps if step != SILENT]

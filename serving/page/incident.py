@@ -10,9 +10,12 @@ from typing import Any
 from monitoring.runbooks import runbook_address, runbook_of
 from registry.explanations import SignalNote, signal_notes
 from registry.incidents import Incident, find_incident, unknown_incident
+from registry.retrains import retrain_history, retrain_running
 from registry.routing import Routing, current_routing
+from registry.trials import trial_of
 from serving.gateway import Gateway
-from serving.page.plan import next_of_incident
+from serving.page.model import prefect_page
+from serving.page.plan import SILENT, next_of_incident, next_of_model
 from serving.page.reports import Report, reports_of
 
 
@@ -26,11 +29,12 @@ class IncidentView:
         signals: What crossed its threshold.
         verdict: What it comes to, as the loop sees it; None: nothing yet.
         routing: Of its model, in force.
-        step: What comes next.
+        steps: What comes next: of the incident, and of its model.
         undo: The command that takes back what was done; empty: nothing was.
         runbook: Where it is to be read.
         runbook_name: Of which kind.
         reports: Of its model, the newest first.
+        runs: Its retrains: the flow run, and its address in Prefect's page.
     """
 
     now: datetime
@@ -38,11 +42,12 @@ class IncidentView:
     signals: tuple[SignalNote, ...]
     verdict: dict[str, Any] | None
     routing: Routing | None
-    step: str
+    steps: tuple[str, ...]
     undo: str
     runbook: str
     runbook_name: str
     reports: tuple[Report, ...]
+    runs: tuple[tuple[str, str], ...]
 
 
 def incident_view(gateway: Gateway, incident_id: str, sees: Callable[[str], bool]) -> IncidentView:
@@ -58,6 +63,16 @@ def incident_view(gateway: Gateway, incident_id: str, sees: Callable[[str], bool
             raise unknown_incident(incident_id)
         signals = signal_notes(session, found.id)
         routing = current_routing(session, found.model)
+        steps = [next_of_incident(gateway, found, signals, routing)]
+        if found.state != "resolved":
+            retrain, now = retrain_running(session, found.model), gateway.parts.clock()
+            trial = trial_of(session, routing, now) if routing else None
+            steps += next_of_model(gateway, routing, found.model, retrain, trial)
+        runs = [
+            one.flow_run_id
+            for one in retrain_history(session, found.model)
+            if one.incident_id == found.id and one.flow_run_id
+        ]
     name = runbook_of(found.kind, found.details)
     return IncidentView(
         now=gateway.parts.clock(),
@@ -65,7 +80,8 @@ def incident_view(gateway: Gateway, incident_id: str, sees: Callable[[str], bool
         signals=signals,
         verdict=found.details.get("verdict"),
         routing=routing,
-        step=next_of_incident(gateway, found, signals, routing),
+        steps=tuple(step for step in steps if step and step != SILENT) or (SILENT,),
+        runs=tuple((run, prefect_page(gateway.settings, run)) for run in runs),
         undo=found.undo,
         runbook=runbook_address(name, gateway.settings.alerting.runbooks_url),
         runbook_name=name,

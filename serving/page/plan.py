@@ -60,7 +60,7 @@ def next_of_model(
 def next_of_incident(
     gateway: Gateway, incident: Incident, signals: Sequence[SignalNote], routing: Routing | None
 ) -> str:
-    """What comes next for an incident, in the words of its alert."""
+    """What comes next for an incident, in the words of its alert; empty: what its model says."""
     if incident.state == "resolved":
         return "Nothing; it is over."
     if incident.state == "mitigated":
@@ -70,17 +70,17 @@ def next_of_incident(
     found = next((one for one in reversed(signals) if one.kind == incident.kind), None)
     if found is None or incident.kind in ASIDE:
         return "Somebody has to look; traffic does not move by itself."
-    settings = gateway.settings
-    signal = _signal(found)
-    policy = gateway.parts.policy(incident.model)
-    said = triage(
-        signal, mode=policy.mode, has_standby=routing is not None and routing.standby is not None
-    )
-    step = next_step(incident.model, policy, signal, said, settings.prefect_address)
+    policy, signal = gateway.parts.policy(incident.model), _signal(found)
+    standby = routing is not None and routing.standby is not None
+    said = triage(signal, mode=policy.mode, has_standby=standby)
+    if said.action == "retrain" and routing is not None and routing.challenger is not None:
+        return ""  # it is on trial: what was learnt of this
     if said.action == "rollback" and policy.mode == "act":
-        step = f"traffic goes back to the standby; by hand: {rollback_command(incident.model)}"
-    step = step.replace(INCIDENT, incident.id)
-    return step[:1].upper() + step[1:]
+        back = rollback_command(incident.model)
+        return f"Traffic goes back to the standby; by hand: {back}"
+    address = gateway.settings.prefect_address
+    step = next_step(incident.model, policy, signal, said, address)
+    return (step[:1].upper() + step[1:]).replace(INCIDENT, incident.id)
 
 
 def _trial(
