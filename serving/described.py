@@ -10,6 +10,7 @@ from __future__ import annotations
 import html
 import re
 from datetime import UTC, datetime
+from urllib.parse import quote
 
 BEGIN, END = "Homeostat says: ", "<!-- end of what Homeostat says -->"
 OURS = re.compile(rf"^{re.escape(BEGIN)}.*?{re.escape(END)}\n{{0,2}}", re.DOTALL | re.MULTILINE)
@@ -31,7 +32,9 @@ WORDS = {
 }
 
 
-def outcome_text(model: str, state: str, reason: str, since: str, notice: str = "") -> str:
+def outcome_text(
+    model: str, state: str, reason: str, since: str, notice: str = "", page: str = ""
+) -> str:
     """What became of a version, as Markdown.
 
     Args:
@@ -40,6 +43,7 @@ def outcome_text(model: str, state: str, reason: str, since: str, notice: str = 
         reason: Why, in sentences.
         since: Since when, in ISO format; anything else is left out.
         notice: What else a person at this page has to know.
+        page: Where the page of on-call is; empty: it is not linked.
     """
     lines = []
     if state:
@@ -51,7 +55,8 @@ def outcome_text(model: str, state: str, reason: str, since: str, notice: str = 
         lines.append(f"**Note:** {_plain(notice)}")
     if not lines:
         return ""
-    lines.append(f"The whole story: `homeostat history {_plain(model)}`")
+    linked = f"[its page]({page}/page/models/{quote(model, safe='')}) or " if page else ""
+    lines.append(f"The whole story: {linked}`homeostat history {_plain(model)}`")
     return BEGIN + "\n\n".join(lines)
 
 

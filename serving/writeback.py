@@ -47,10 +47,11 @@ class Writeback:
 
     Args:
         store: MLflow's registry.
+        page: Where the page of on-call is, which descriptions link.
     """
 
-    def __init__(self, store: MlflowVersions) -> None:
-        self._store = store
+    def __init__(self, store: MlflowVersions, page: str) -> None:
+        self._store, self._page = store, page
 
     def is_written(self, routing: Routing) -> bool:
         """Whether a routing was written back whole: its champion carries its generation.
@@ -143,7 +144,7 @@ class Writeback:
     def _describe(
         self, info: VersionInfo, state: str, reason: str, since: str, notice: str
     ) -> None:
-        ours = outcome_text(info.model, state, reason, since, notice)
+        ours = outcome_text(info.model, state, reason, since, notice, self._page)
         text = with_outcome(info.description, ours)
         if text is None:
             logger.info("the description of %s:%d is full", info.model, info.version)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeVar
 
+from homeostat.errors import Unavailable
 from monitoring.timeline import (
     AccuracyPoint,
     EvidencePoint,
@@ -24,6 +25,7 @@ from serving.gateway import Gateway
 from serving.page.chart import Axis, height, points
 
 KEPT = timedelta(seconds=5)
+PATIENCE = 10.0  # seconds: who waits holds a thread that others need
 FOLLOWER = "homeostat"  # who moves aliases after a routing
 LONGEST = 40  # characters of what a line of the ledger is about
 LINES = 200  # of the ledger that are looked through for what is no routing
@@ -132,15 +134,19 @@ class Courses:
         """The last hours of a model, as they were some seconds ago at most.
 
         Raises:
-            Unavailable: the database is away.
+            Unavailable: the database is away, or others are asked for first for too long.
         """
-        with self._lock:
+        if not self._lock.acquire(timeout=PATIENCE):
+            raise Unavailable("Too many timelines are asked for.", remedy="Ask again later.")
+        try:
             now = self._gateway.parts.clock()
             fresh = {key: one for key, one in self._kept.items() if now - one.now < KEPT}
             if (name, hours) not in fresh:
                 fresh[name, hours] = course_view(self._gateway, name, hours)
             self._kept = fresh
             return fresh[name, hours]
+        finally:
+            self._lock.release()
 
 
 def course_view(gateway: Gateway, name: str, hours: int) -> CourseView:

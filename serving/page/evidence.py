@@ -7,12 +7,11 @@ an incident is in. It is what `homeostat explain` tells, with pictures.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
-import subprocess
 import sys
-import threading
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -39,7 +38,10 @@ LEAST = 0.02  # change of a bin's share that is drawn
 MOST_CELLS = 3  # parts of the rows where the loss grew most
 SECONDS = 120.0  # that a look may take
 KEPT = 64  # looks
+WAITING = 16  # looks, at most
 NICE = 10
+
+State = tuple[str, str, int]
 
 
 @dataclass(frozen=True)
@@ -73,35 +75,41 @@ class EvidenceView:
 class Looks:
     """Looks at the rows behind incidents, and what they found.
 
+    Who asks for what is looked for already waits for the same look, on no thread.
+
     Args:
         gateway: Whose incidents.
     """
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        self._lock = threading.Lock()
-        self._kept: dict[tuple[str, str, int], str] = {}
+        self._turn = asyncio.Semaphore(1)
+        self._under_way: dict[State, asyncio.Task[str]] = {}
+        self._kept: dict[State, str] = {}
 
     def known(self, incident: Incident) -> str | None:
         """What was found, as HTML, if it was looked for since the incident last changed."""
         return self._kept.get(_state(incident))
 
-    def look(self, incident: Incident) -> str:
+    async def look(self, incident: Incident) -> str:
         """What there is to find, as HTML.
 
         Raises:
-            Unavailable: the look failed, or took too long.
+            Unavailable: the look failed, took too long, or too many wait.
         """
-        with self._lock:
-            found = self.known(incident)
-            if found is None:
-                found = self._ask(incident)
-                while len(self._kept) >= KEPT:
-                    del self._kept[next(iter(self._kept))]
-                self._kept[_state(incident)] = found
+        state = _state(incident)
+        if (found := self._kept.get(state)) is not None:
             return found
+        task = self._under_way.get(state)
+        if task is None:
+            if len(self._under_way) >= WAITING:
+                raise Unavailable("Too many incidents are looked at.", remedy="Ask again later.")
+            task = asyncio.create_task(self._ask(incident))
+            self._under_way[state] = task
+            task.add_done_callback(lambda _: self._under_way.pop(state))
+        return await asyncio.shield(task)  # who goes away ends it for nobody else
 
-    def _ask(self, incident: Incident) -> str:
+    async def _ask(self, incident: Incident) -> str:
         settings = self._gateway.settings
         asked = {
             "incident": incident.id,
@@ -110,23 +118,39 @@ class Looks:
             "mlflow": settings.mlflow_address,
             "policy": settings.policy(incident.model).model_dump(mode="json"),
         }
-        command = [sys.executable, "-m", "serving.page.evidence"]
-        try:
-            done = subprocess.run(
-                command,
-                input=json.dumps(asked),
-                capture_output=True,
-                text=True,
-                timeout=SECONDS,
-                check=True,
-            )
-        except (subprocess.SubprocessError, OSError) as error:
-            said = str(getattr(error, "stderr", "") or error).strip().splitlines()
-            raise Unavailable(
-                f"The rows could not be looked at: {said[-1] if said else 'no reason was given'}",
-                remedy=f"Ask on the command line: homeostat explain {incident.id}",
-            ) from error
-        return done.stdout
+        async with self._turn:
+            try:
+                found = await _in_a_process(json.dumps(asked).encode())
+            except (OSError, TimeoutError, RuntimeError) as error:
+                raise Unavailable(
+                    f"The rows could not be looked at: {error or 'it took too long'}.",
+                    remedy=f"Ask on the command line: homeostat explain {incident.id}",
+                ) from error
+        while len(self._kept) >= KEPT:
+            del self._kept[next(iter(self._kept))]
+        self._kept[_state(incident)] = found
+        return found
+
+
+async def _in_a_process(asked: bytes) -> str:
+    """What `main` writes when it reads this.
+
+    Raises:
+        OSError, TimeoutError, RuntimeError: it could not begin, took too long, or failed.
+    """
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "serving.page.evidence", stdin=pipe, stdout=pipe, stderr=pipe
+    )
+    try:
+        found, said = await asyncio.wait_for(process.communicate(asked), SECONDS)
+    finally:
+        if process.returncode is None:
+            process.kill()
+    if process.returncode:
+        last = said.decode(errors="replace").strip().splitlines()[-1:]
+        raise RuntimeError(*last)
+    return found.decode()
 
 
 def evidence_view(asked: dict[str, Any]) -> EvidenceView:
@@ -177,7 +201,7 @@ def _cells(look: Look) -> tuple[Cell, ...]:
     return tuple(cell for cell in look.cells or () if cell.shown)[:MOST_CELLS]
 
 
-def _state(incident: Incident) -> tuple[str, str, int]:
+def _state(incident: Incident) -> State:
     return incident.id, incident.state, len(incident.events)
 
 

@@ -11,6 +11,7 @@ import hashlib
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Protocol
 
 from fastapi.concurrency import run_in_threadpool
 
@@ -72,8 +73,16 @@ class Pulse:
         return repr(said)
 
 
+class Beats(Protocol):
+    """What `changes` asks."""
+
+    def of(self, names: Sequence[str], /) -> str:
+        """What stands for all that is shown of some models."""
+        ...
+
+
 async def changes(
-    pulse: Pulse, names: Sequence[str], goes_on: Callable[[], bool], pause: float = LOOK_SECONDS
+    pulse: Beats, names: Sequence[str], goes_on: Callable[[], bool], pause: float = LOOK_SECONDS
 ) -> AsyncIterator[str]:
     """Server-sent events: one at once, and one at each change, while it goes on.
 

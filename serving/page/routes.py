@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse, StreamingResponse
 from fastapi.routing import APIRoute
 
@@ -17,22 +18,21 @@ from serving import views
 from serving.access import Caller
 from serving.admitting import at_admin_port
 from serving.gateway import Gateway
-from serving.handlers import NotFound
 from serving.page import changes
 from serving.page.course import Courses
-from serving.page.doors import OpenForm, SignedForm, Viewer, sessions_of
+from serving.page.doors import SignedForm, Viewer, sessions_of
 from serving.page.evidence import Looks
 from serving.page.fleet import fleet_view
 from serving.page.incident import incident_view
 from serving.page.live import Pulse
 from serving.page.live import changes as changes_of
 from serving.page.model import mlflow_page, model_view, then_view, versions_view
-from serving.page.rendering import ASSETS, HEADERS, asset, page, rendered
+from serving.page.rendering import HEADERS, page, rendered
 from serving.page.reports import REPORT_POLICY, report_file, runbook_page
-from serving.page.sessions import COOKIE, HOURS, Sessions
+from serving.page.sessions import COOKIE, Sessions
+from serving.page.signing import SIGN_IN, add_doors
 from serving.problems import problem, status_of
 
-SIGN_IN = "/page/sign-in"
 Hours = Annotated[int, Query(ge=1, le=24 * 90)]
 
 
@@ -63,7 +63,7 @@ def routes(gateway: Gateway) -> APIRouter:
     router = APIRouter(
         dependencies=[Depends(at_admin_port)], route_class=PageRoute, include_in_schema=False
     )
-    _doors(router)
+    add_doors(router)
 
     @router.get("/")
     def fleet(request: Request, caller: Viewer) -> Response:
@@ -105,12 +105,6 @@ def refusal(request: Request, error: HomeostatError) -> Response:
         return page(rendered("onward.html.j2", next=here))
     back = f"?next={quote(here, safe='')}" if here != "/" else ""
     return RedirectResponse(SIGN_IN + back, 303, HEADERS)
-
-
-def local(address: str) -> str:
-    """An address on this page, whatever was asked for."""
-    plain = address.isprintable() and "\\" not in address
-    return address if plain and address[:1] == "/" and address[:2] != "//" else "/"
 
 
 def _live(router: APIRouter, gateway: Gateway) -> None:
@@ -187,17 +181,20 @@ def _incidents(router: APIRouter, gateway: Gateway) -> None:
     looks = Looks(gateway)
 
     @router.get("/page/incidents/{incident}")
-    def incident(request: Request, caller: Viewer, incident: str, why: bool = False) -> Response:
+    async def incident(
+        request: Request, caller: Viewer, incident: str, *, why: bool = False
+    ) -> Response:
         """One incident; with `why` also what moved in the rows behind it."""
-        view = incident_view(gateway, incident, caller.sees)
-        found = looks.look(view.incident) if why else looks.known(view.incident)
+        view = await run_in_threadpool(incident_view, gateway, incident, caller.sees)
+        one = view.incident
+        found = await looks.look(one) if why else looks.known(one)
         return shown(request, caller, "incident.html.j2", view=view, now=view.now, evidence=found)
 
     @router.get("/page/incidents/{incident}/evidence")
-    def evidence(caller: Viewer, incident: str) -> Response:
+    async def evidence(caller: Viewer, incident: str) -> Response:
         """That part of an incident's page alone, which takes a while."""
-        view = incident_view(gateway, incident, caller.sees)
-        return page(looks.look(view.incident))
+        view = await run_in_threadpool(incident_view, gateway, incident, caller.sees)
+        return page(await looks.look(view.incident))
 
 
 def _changes(router: APIRouter, gateway: Gateway) -> None:
@@ -268,48 +265,3 @@ def _files(router: APIRouter, gateway: Gateway) -> None:
         content, media = report_file(gateway.settings, model, report, name)
         kept = HEADERS | {"content-security-policy": REPORT_POLICY}
         return Response(content, 200, kept, media)
-
-
-def _doors(router: APIRouter) -> None:
-    """Signing in and out, and the files that pages are made of."""
-
-    @router.get(SIGN_IN)
-    def sign_in(next: str = "/") -> Response:  # noqa: A002 - the query's word
-        """Ask for a token."""
-        return page(rendered("sign_in.html.j2", next=local(next), refused=""))
-
-    @router.post(SIGN_IN)
-    async def signed_in(request: Request, fields: OpenForm) -> Response:
-        """Begin a session."""
-        back = local(fields.get("next", "/"))
-        try:
-            cookie, _ = sessions_of(request).begin(fields.get("token", ""))
-        except HomeostatError as error:
-            unknown = isinstance(error, Unauthorized)
-            refused = "That token does not work here." if unknown else str(error)
-            text = rendered("sign_in.html.j2", next=back, refused=refused)
-            return page(text, status_of(error.code))
-        answer = RedirectResponse(back, 303, HEADERS)
-        answer.set_cookie(
-            COOKIE,
-            cookie,
-            max_age=HOURS * 3600,
-            httponly=True,
-            samesite="strict",
-            secure=request.url.scheme == "https",
-        )
-        return answer
-
-    @router.post("/page/sign-out")
-    async def sign_out(_: SignedForm) -> Response:
-        """End the session of this browser."""
-        answer = RedirectResponse(SIGN_IN, 303, HEADERS)
-        answer.delete_cookie(COOKIE, httponly=True, samesite="strict")
-        return answer
-
-    @router.get("/page/static/{name}")
-    def static(name: str) -> Response:
-        """A style, a script, an icon."""
-        if name not in ASSETS:
-            raise NotFound("There is no such file.", remedy="Open the page at /.")
-        return asset(name)

@@ -21,6 +21,12 @@ def test_a_share_is_named_and_a_broken_time_left_out() -> None:
     assert "canary, 25 %. " in text
 
 
+def test_the_page_of_on_call_is_linked_where_it_is_known() -> None:
+    text = outcome_text("a b", "standby", "It was replaced.", "", page="http://127.0.0.1:8000")
+    assert "[its page](http://127.0.0.1:8000/page/models/a%20b) or `homeostat" in text
+    assert "its page" not in OURS
+
+
 @pytest.mark.parametrize("theirs", ["", "\n\n\nMine.\n\n* a\n* b\n", "  \n", "<!-- mine --> x"])
 def test_our_part_is_replaced_and_the_authors_stays_letter_by_letter(theirs: str) -> None:
     once = with_outcome(theirs, OURS)

@@ -12,8 +12,8 @@ from homeostat.settings import Settings
 from registry.tokens import Token, hash_of
 from serving.access import Access
 from serving.page.doors import check_origin
-from serving.page.routes import local
 from serving.page.sessions import HOURS, Sessions
+from serving.page.signing import local
 
 SECRET = "hst_0123456789ab_secret"  # noqa: S105 - of this test alone
 START = datetime(2026, 11, 26, 3, tzinfo=UTC)

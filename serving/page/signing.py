@@ -1,0 +1,66 @@
+"""The routes before the door: signing in and out, and the files that pages are made of."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import RedirectResponse
+
+from homeostat.errors import HomeostatError, Unauthorized
+from serving.handlers import NotFound
+from serving.page.doors import OpenForm, SignedForm, sessions_of
+from serving.page.rendering import ASSETS, HEADERS, asset, page, rendered
+from serving.page.sessions import COOKIE, HOURS
+from serving.problems import status_of
+
+SIGN_IN = "/page/sign-in"
+
+
+def add_doors(router: APIRouter) -> None:
+    """Signing in and out, and the files that pages are made of."""
+
+    @router.get(SIGN_IN)
+    def sign_in(next: str = "/") -> Response:  # noqa: A002 - the query's word
+        """Ask for a token."""
+        return page(rendered("sign_in.html.j2", next=local(next), refused=""))
+
+    @router.post(SIGN_IN)
+    async def signed_in(request: Request, fields: OpenForm) -> Response:
+        """Begin a session."""
+        back = local(fields.get("next", "/"))
+        try:
+            cookie, _ = sessions_of(request).begin(fields.get("token", ""))
+        except HomeostatError as error:
+            unknown = isinstance(error, Unauthorized)
+            refused = "That token does not work here." if unknown else str(error)
+            text = rendered("sign_in.html.j2", next=back, refused=refused)
+            return page(text, status_of(error.code))
+        answer = RedirectResponse(back, 303, HEADERS)
+        answer.set_cookie(
+            COOKIE,
+            cookie,
+            max_age=HOURS * 3600,
+            httponly=True,
+            samesite="strict",
+            secure=request.url.scheme == "https",
+        )
+        return answer
+
+    @router.post("/page/sign-out")
+    async def sign_out(_: SignedForm) -> Response:
+        """End the session of this browser."""
+        answer = RedirectResponse(SIGN_IN, 303, HEADERS)
+        answer.delete_cookie(COOKIE, httponly=True, samesite="strict")
+        return answer
+
+    @router.get("/page/static/{name}")
+    def static(name: str) -> Response:
+        """A style, a script, an icon."""
+        if name not in ASSETS:
+            raise NotFound("There is no such file.", remedy="Open the page at /.")
+        return asset(name)
+
+
+def local(address: str) -> str:
+    """An address on this page, whatever was asked for."""
+    plain = address.isprintable() and "\\" not in address
+    return address if plain and address[:1] == "/" and address[:2] != "//" else "/"
