@@ -6,7 +6,9 @@ import socket
 
 import pytest
 
+from homeostat.settings import AlertingSettings, Settings
 from monitoring.outbound import Forbidden, Guard
+from serving.courier import sending_of
 
 
 def resolves_to(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
@@ -89,3 +91,12 @@ def test_this_machine_is_called_only_where_the_gateway_listens_on_it_alone(
     resolves_to(monkeypatch, "10.0.0.1")
     with pytest.raises(Forbidden):
         Guard(loopback=True).addresses("inner", 80)
+
+
+def test_the_settings_say_what_may_be_called() -> None:
+    alerting = AlertingSettings(allow_hosts=("am.internal",), page_url="https://page.example.org")
+    found = sending_of(Settings(alerting=alerting))
+    assert found.guard == Guard(("am.internal",), loopback=True)
+    assert found.page_url == "https://page.example.org"
+    beyond = sending_of(Settings(host="10.0.0.5"))
+    assert beyond.guard == Guard((), loopback=False)

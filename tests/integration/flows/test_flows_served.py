@@ -23,7 +23,7 @@ def test_served_flows_run_by_module_path_on_their_schedule_and_tell_typed_errors
     site: Site, tmp_path: Path
 ) -> None:
     with site.served(tmp_path):
-        site.wait_for(lambda: site.deployment("report") is not None, "the deployments")
+        site.wait_for(lambda: site.deployment("digest") is not None, "the deployments")
         found = site.deployment("pipeline")
         assert found is not None
         assert found["entrypoint"] == "flows.pipeline.pipeline"
