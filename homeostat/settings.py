@@ -248,6 +248,11 @@ class Settings(BaseSettings):
         return self.gateway_address
 
     @property
+    def page_address(self) -> str:
+        """Where people reach the page of on-call."""
+        return (self.alerting.page_url or self.gateway_admin_address).rstrip("/")
+
+    @property
     def database(self) -> str:
         """The SQLAlchemy URL of the lifecycle database, given or embedded."""
         return self.database_url or f"sqlite:///{self.state_dir.resolve() / 'lifecycle.db'}"

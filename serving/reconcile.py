@@ -59,7 +59,7 @@ class Reconciler:
         self._parts = parts
         self._teller = teller
         self._stopping = stopping
-        self._writeback = Writeback(store, parts.settings.gateway_admin_address)
+        self._writeback = Writeback(store, parts.settings.page_address)
         self._pointers = Pointers(parts, store, lease)
         self._asked = Asked(parts, moves, teller, store, self._writeback, self._pointers)
         self._settled: dict[str, int] = {}  # generation whose aliases and tags are written

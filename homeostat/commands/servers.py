@@ -239,7 +239,7 @@ def _show_addresses(settings: Settings) -> None:
     show_table(
         ("part", "address"),
         [
-            ("page", f"{settings.gateway_admin_address}/"),
+            ("page", f"{settings.page_address}/"),
             ("gateway", settings.gateway_address),
             ("MLflow", settings.mlflow_address),
             ("Prefect", settings.prefect_address.removesuffix("/api")),
