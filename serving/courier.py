@@ -110,12 +110,15 @@ class Courier:
         self._parts.metrics.alerts_waiting.set(waiting)
         known = {(one.incident_id, one.url) for one in firing}
         self._sent = {key: at for key, at in self._sent.items() if key in known}
-        sent = 0
+        sent, away = 0, set()
         for one in firing:
             key = (one.incident_id, one.url)
-            if now - self._sent.get(key, float("-inf")) < AGAIN_SECONDS or not self._is_set(one):
+            is_new = now - self._sent.get(key, float("-inf")) < AGAIN_SECONDS
+            if is_new or one.url in away or not self._is_set(one):
                 continue
-            if not self._send(one):
+            if self._send(one):
+                away.add(one.url)
+            else:
                 self._sent[key] = now
                 sent += 1
         return sent

@@ -15,7 +15,7 @@ import serving.courier
 from homeostat.policy import Policy
 from homeostat.settings import AlertingSettings
 from monitoring import Signal, Triage
-from registry.incidents import acknowledge, raise_signal, resolve
+from registry.incidents import acknowledge, open_incidents, raise_signal, resolve
 from registry.outbox import undelivered
 from serving.courier import Courier
 from serving.gateway import Gateway
@@ -52,6 +52,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         event = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.calls += 1
+        if isinstance(event, list):  # Alertmanager's
+            event = {"id": "", "data": {"details": {"state": ""}}}
         if self.server.status == AWAY:
             return
         if self.server.status == 202:
@@ -181,3 +183,28 @@ def test_what_waits_for_a_key_that_was_changed_goes_to_the_new_one(
     assert [state for _, state in right.took] == STATES
     assert before.waiting() == 0
     assert wrong.calls == 1
+
+
+def test_what_fires_is_sent_again_each_minute_and_one_that_is_away_is_asked_once(
+    station: Callable[..., Station],
+    hand_clock: HandClock,
+    receivers: tuple[Receiver, Receiver],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    receiver, _ = receivers
+    address = f"alertmanager+{receiver.url}"
+    desk = Desk(station(Policy(alerts=(address,))), hand_clock)
+    with desk.gateway.parts.writing() as session:
+        for version in (1, 2, 3):
+            raise_signal(session, "digits", version, LOSS, PAGE, hand_clock(), "", (address,))
+    desk.courier.work_off()
+    assert (receiver.calls, desk.courier.remind()) == (3, 0)  # they were sent just now
+    monkeypatch.setattr(serving.courier, "AGAIN_SECONDS", 0.0)
+    assert (desk.courier.remind(), receiver.calls) == (3, 6)
+    receiver.status = 500
+    assert (desk.courier.remind(), receiver.calls) == (0, 7)
+    receiver.status = 202
+    with desk.gateway.parts.writing() as session:
+        for one in open_incidents(session, "digits")[1:]:
+            resolve(session, one.id, "Over.", hand_clock(), (address,))
+    assert desk.courier.remind() == 1  # and those that are over wait in the outbox
