@@ -19,7 +19,8 @@ from homeostat.cli import app
 from homeostat.commands.exits import MEANINGS, exit_code
 from homeostat.errors import HomeostatError
 from homeostat.policy import AlertRoute, Policy
-from homeostat.settings import PREFIX, AlertingSettings, LogSettings, Settings
+from homeostat.setting_tables import AlertingSettings, LogSettings
+from homeostat.settings import PREFIX, Settings
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 _ROOMS = ("homeostat", "models", "monitoring", "registry", "serving", "flows")

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 import serving.courier
 from homeostat.policy import Policy
-from homeostat.settings import AlertingSettings
+from homeostat.setting_tables import AlertingSettings
 from monitoring import Signal, Triage
 from registry.incidents import acknowledge, open_incidents, raise_signal, resolve
 from registry.outbox import undelivered

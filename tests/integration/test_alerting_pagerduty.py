@@ -13,7 +13,7 @@ import pytest
 
 from homeostat.clock import utc_now
 from homeostat.policy import MonitorPolicy, Policy
-from homeostat.settings import AlertingSettings
+from homeostat.setting_tables import AlertingSettings
 from monitoring import Alert, DeliveryFailed, deliver
 from monitoring.outbound import Guard, Sending
 from registry.outbox import undelivered

@@ -14,7 +14,7 @@ from uuid6 import uuid7
 
 from homeostat.errors import Refused
 from homeostat.policy import MonitorPolicy, Policy
-from homeostat.settings import LogSettings
+from homeostat.setting_tables import LogSettings
 from monitoring import Signal, Triage
 from registry import (
     LabelItem,

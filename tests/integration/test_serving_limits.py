@@ -12,7 +12,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from homeostat.errors import Unavailable
-from homeostat.settings import LogSettings
+from homeostat.setting_tables import LogSettings
 from registry import connect, count_predictions, find_predictions, sessions, transaction
 from registry.cache import ArtifactCache
 from registry.incidents import incident_history

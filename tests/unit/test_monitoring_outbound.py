@@ -6,7 +6,8 @@ import socket
 
 import pytest
 
-from homeostat.settings import AlertingSettings, Settings
+from homeostat.setting_tables import AlertingSettings
+from homeostat.settings import Settings
 from monitoring.outbound import Forbidden, Guard
 from serving.courier import sending_of
 

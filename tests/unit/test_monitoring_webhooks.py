@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 import pytest
 
 from homeostat.errors import SettingsError
-from homeostat.settings import AlertingSettings, load_settings
+from homeostat.setting_tables import AlertingSettings
+from homeostat.settings import load_settings
 from monitoring import Alert
 from monitoring.alerts import Status
 from monitoring.pagerduty import event, is_ours
