@@ -31,6 +31,7 @@ from serving.page.rendering import HEADERS, page, rendered
 from serving.page.reports import REPORT_POLICY, report_file, runbook_page
 from serving.page.sessions import COOKIE, Sessions
 from serving.page.signing import SIGN_IN, add_doors
+from serving.page.verdict import approve, version_view
 from serving.problems import problem, status_of
 
 Hours = Annotated[int, Query(ge=1, le=24 * 90)]
@@ -73,6 +74,7 @@ def routes(gateway: Gateway) -> APIRouter:
 
     _live(router, gateway)
     _models(router, gateway)
+    _versions(router, gateway)
     _incidents(router, gateway)
     _files(router, gateway)
     _changes(router, gateway)
@@ -175,6 +177,21 @@ def _models(router: APIRouter, gateway: Gateway) -> None:
     def versions(caller: Viewer, model: str) -> Response:
         """Likewise; MLflow is asked for it."""
         return page(rendered("versions.html.j2", **matrix_of(caller, model)))
+
+
+def _versions(router: APIRouter, gateway: Gateway) -> None:
+    @router.get("/page/models/{model}/versions/{version}")
+    def version(request: Request, caller: Viewer, model: str, version: str) -> Response:
+        """One version: its gates, approvals and roles."""
+        view = version_view(gateway, model, changes.version_of(version))
+        return shown(request, caller, "version.html.j2", view=view, now=view.now)
+
+    @router.post("/page/models/{model}/versions/{version}/approve")
+    def approved(caller: Viewer, fields: SignedForm, model: str, version: str) -> Response:
+        """Somebody approves what its gates said."""
+        number = changes.version_of(version)
+        approve(gateway, caller, model, number, fields)
+        return _seen(f"/page/models/{quote(model, safe='')}/versions/{number}")
 
 
 def _incidents(router: APIRouter, gateway: Gateway) -> None:

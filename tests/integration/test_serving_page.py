@@ -11,9 +11,18 @@ import pytest
 from fastapi.testclient import TestClient
 
 from homeostat.clock import utc_now
+from homeostat.policy import GatePolicy, Policy
 from homeostat.settings import ADMIN_PORT
 from monitoring.signals import Signal, triage
-from registry import connect, raise_signal, sessions, transaction
+from registry import (
+    GateFigure,
+    Verdict,
+    connect,
+    raise_signal,
+    record_verdict,
+    sessions,
+    transaction,
+)
 from registry.tokens import create_token
 from serving.app import create_app
 from serving.gateway import Gateway
@@ -333,3 +342,28 @@ def test_a_trial_is_paused_resumed_and_ended_by_name(here: Station) -> None:
         done = client.post(f"{place}/abort", data=fields | {"generation": generation})
         assert done.status_code == 303, done.text
         assert (here.routing().challenger, here.routing().actor) == (None, "kim")
+
+
+def test_a_verdict_is_shown_and_what_was_not_seen_is_not_approved(
+    station: Callable[..., Station],
+) -> None:
+    here = station(Policy(gates=GatePolicy(approvals=2)))
+    here.serve(1)
+    figure = GateFigure("accuracy", 0.91, 0.8, True, HOSTILE)
+    verdict = Verdict(True, (figure,), here.digests[2])
+    with transaction(sessions(connect(here.settings.database))) as session:
+        record_verdict(session, "digits", 2, verdict, utc_now())
+    token = token_of(here, "kim", "read", "promote")
+    with page_of(here) as client:
+        sign_in(client, token)
+        path = "/page/models/digits/versions/2"
+        text = client.get(path).text
+        assert "Every gate passed" in text
+        assert "0 of 2 that the policy wants" in text
+        assert HOSTILE not in text
+        form = {"form": form_of(text), "reason": "read its card"}
+        assert client.post(f"{path}/approve", data={"reason": "x"}).status_code == 403
+        # MLflow is away, and it alone knows what the version is now: nothing is approved.
+        assert client.post(f"{path}/approve", data=form | {"seen": "0" * 16}).status_code == 503
+        assert "No gate has judged it" in client.get("/page/models/digits/versions/3").text
+        assert client.get("/page/models/digits/versions/x").status_code == 400

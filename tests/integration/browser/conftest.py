@@ -54,6 +54,7 @@ class Served:
             "/",
             "/page/models/digits",
             f"/page/incidents/{self.incident}",
+            "/page/models/digits/versions/1",
             "/page/models/digits/promote?version=3",
             "/page/runbooks/loss",
         )
