@@ -4,7 +4,7 @@
 BIN := .venv/bin
 
 .PHONY: help setup demo test lint docs fuzz bench-serving bench-ledger bench-kill bench-replicas \
-	bench-overload bench-shadow bench-swap bench-drift bench-estimate bench-continual \
+	bench-overload bench-shadow bench-swap bench-rollback bench-drift bench-estimate bench-continual \
 	bench-page clean
 
 help:
@@ -18,6 +18,7 @@ help:
 	@echo "make bench-kill  30 kill -9 of a gateway under traffic: answered, logged, lost, twice"
 	@echo "make bench-replicas  two gateways on two cores beside one on one, about 3 minutes"
 	@echo "make bench-swap  200 swaps under 200 requests a second: failed, mixed, late, about 4 minutes"
+	@echo "make bench-rollback  labels and seconds until a bad version is taken back, about 12 minutes"
 	@echo "make bench-overload  five times the capacity: what is refused, how long the others take"
 	@echo "make bench-shadow  what versions in shadow cost the champion's callers, about 4 minutes"
 	@echo "make bench-page    the page of on-call with a million predictions: first paint, parts, 2 minutes"
@@ -76,6 +77,9 @@ bench-page: setup
 
 bench-report: setup
 	@$(BIN)/python -m benchmarks.report
+
+bench-rollback: setup
+	@$(BIN)/python -m benchmarks.rollback
 
 bench-drift-cost: setup
 	@$(BIN)/python -m benchmarks.drift_cost

@@ -223,6 +223,9 @@ def _worse(policy: Policy) -> list[str]:
         f"Traffic goes back to it when the champion is shown worse by more than "
         f"{rollback.tolerance:g}: at most one false rollback in {rollback.budget_labels:,} labels.",
         "Errors, and outputs that are not finite, send traffic back without labels.",
+        "Where accuracy fell and the standby does no better, the last versions that had all "
+        "traffic are measured on the newest labelled rows: traffic goes back to the newest that "
+        "does as well there as where it was judged, and better than the champion.",
         "What was withdrawn is quarantined: only a person's override lets it in again.",
     ]
 

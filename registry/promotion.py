@@ -240,30 +240,47 @@ def rollback(
     evidence: Mapping[str, Any],
     now: datetime,
     expected: int | None = None,
+    *,
+    target: int | None = None,
+    digest: str = "",
 ) -> Routing:
-    """Give the traffic back to the standby.
+    """Give the traffic back to the standby, or to another version that has good evidence.
 
     What was rolled back from is not kept as standby (nothing may go back to it), and a trial
     under way ends: it was measured against a champion that is gone.
 
+    Args:
+        session: Open transaction.
+        model: The registered model's name.
+        actor: Who does it.
+        reason: Why.
+        evidence: Plain JSON.
+        now: When.
+        expected: The generation that was decided on; the present one where not given.
+        target: The version that is to answer; None: the standby.
+        digest: Of the target.
+
     Raises:
-        NoTarget: there is no standby, or its artifact is in quarantine.
+        NoTarget: there is no standby, or its artifact (the target's) is in quarantine.
         StaleGeneration: somebody moved the routing first.
     """
     if expected is not None:
         expect(session, model, expected)  # who came late learns who won, not that nothing is left
     present = current_routing(session, model)
-    if present is None or present.standby is None:
+    back = target if target is not None or present is None else present.standby
+    if present is None or back is None:
         raise NoTarget(
             f"'{model}' has no standby to roll back to.",
             remedy="Promote a good version.",
             model=model,
         )
-    release = find_release(session, model, present.standby)
-    barred = quarantined(session, model, release.digest) if release and release.digest else None
+    release = find_release(session, model, back)
+    known = digest or (release.digest if release else "")
+    barred = quarantined(session, model, known) if known else None
     if barred is not None:
+        what = "standby" if target is None else "version"
         raise NoTarget(
-            f"The standby {present.standby} of '{model}' is in quarantine: {barred.reason}",
+            f"The {what} {back} of '{model}' is in quarantine: {barred.reason}",
             remedy="Promote a good version.",
             model=model,
         )
@@ -271,7 +288,7 @@ def rollback(
         session,
         model,
         present.generation if expected is None else expected,
-        champion=present.standby,
+        champion=back,
         challenger=None,
         standby=None,
         phase="steady",
@@ -280,6 +297,7 @@ def rollback(
         reason=reason,
         evidence=evidence,
         at=now,
+        digests={back: digest} if digest else None,
     )
 
 

@@ -36,6 +36,7 @@ from serving.recovering import Recoverer
 from serving.respond import Responder
 from serving.rollout import Rollout
 from serving.suspects import Suspects
+from serving.targets import Targets
 from serving.unlogged import Unlogged
 
 JITTER = 0.1  # of the poll interval
@@ -65,6 +66,7 @@ class Hands:
         deadman: Looks for what does not come.
         judge: Keeps the verdict of what is open.
         recoverer: Follows changes until they are learnt.
+        targets: Finds an older version that does well.
     """
 
     lease: Lease
@@ -81,6 +83,7 @@ class Hands:
     deadman: Deadman
     judge: Judge
     recoverer: Recoverer
+    targets: Targets
 
 
 class Controller:
@@ -201,6 +204,7 @@ class Controller:
         self._hands.rollout.step(model, routing)
         routing = self._parts.follow(model)
         if routing is not None:
+            self._hands.targets.run(model, routing)
             self._hands.recoverer.run(model, routing)
             self._hands.responder.retrain(model, routing)
 

@@ -50,6 +50,7 @@ from serving.rollout import Rollout
 from serving.shadows import Shadows
 from serving.steering import Steering
 from serving.suspects import Suspects
+from serving.targets import Targets
 from serving.telling import Teller
 from serving.token_watch import TokenWatch
 from serving.traces import Traces
@@ -240,6 +241,7 @@ class Gateway:
             suspects=Suspects(parts, teller, acting),
             responder=Responder(parts, guard, teller, acting, self._prefect, recoverer),
             recoverer=recoverer,
+            targets=Targets(parts, teller, acting),
             feedback=self.feedback,
             keeper=self.keeper,
             housekeeper=Housekeeper(parts, self.store),

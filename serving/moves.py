@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from homeostat.errors import GateRefused
+from homeostat.errors import GateRefused, NoTarget
 from registry.claims import MITIGATES, RESOLVES, UNDO, answered, claim
 from registry.promotion import (
     Decision,
@@ -30,6 +30,7 @@ from serving.lease import Acting
 from serving.parts import Parts
 from serving.runtime import Loaded, check_recent
 from serving.settling import settles
+from serving.targets import BEGINNING, find_target, go_back
 
 API_ACTOR = "API"
 MLFLOW_ACTOR = "unknown (MLflow)"  # MLflow does not say who moved an alias
@@ -245,19 +246,35 @@ class Moves:
     ) -> Routing:
         """Give traffic back to the standby because a person asked.
 
+        Where there is none that may answer, to the newest version that does well on the newest
+        labelled rows (`serving.targets`).
+
         Raises:
-            NoTarget: there is none.
+            NoTarget: there is none of these.
             StaleGeneration: another generation than `expected` serves.
         """
         parts = self._parts
         now = parts.clock()
-        with self._acting() as session:
-            before = current_routing(session, model)
-            evidence: dict[str, Any] = {}
-            if before is not None:
-                evidence[MITIGATES] = answered(session, model, before.champion)
-                evidence[UNDO] = promote_command(model, before.champion)
-            routing = rollback(session, model, actor, reason, evidence, now, expected)
+        try:
+            with self._acting() as session:
+                before = current_routing(session, model)
+                evidence: dict[str, Any] = {}
+                if before is not None:
+                    evidence[MITIGATES] = answered(session, model, before.champion)
+                    evidence[UNDO] = promote_command(model, before.champion)
+                routing = rollback(session, model, actor, reason, evidence, now, expected)
+        except NoTarget as error:
+            target = find_target(parts, model, BEGINNING, better=False)
+            if target is None:
+                raise NoTarget(
+                    f"{error.message} None of its last versions was shown to do well on the newest"
+                    " labelled rows.",
+                    remedy=error.remedy,
+                    model=model,
+                ) from error
+            return go_back(
+                parts, self._acting, target, actor, f"{reason} {target.said()}", expected
+            )
         parts.obey(routing)
         parts.metrics.rollbacks.labels(model).inc()
         parts.wake.set()

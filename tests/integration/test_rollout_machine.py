@@ -215,7 +215,7 @@ class RolloutMachine(RuleBasedStateMachine):
         for routing in history[self.generation :]:
             for version, before in self.states.items():
                 role = routing.role_of(version)
-                state = role or ("quarantined" if version in barred else "candidate")
+                state: str = role or ("quarantined" if version in barred else "candidate")
                 if role == "challenger":
                     state = routing.phase
                 if state != before:
@@ -266,7 +266,7 @@ def test_one_version_answers_and_goes_only_the_ways_that_are_drawn(
 
 def test_every_way_that_is_drawn_can_be_gone(machine: type[RolloutMachine]) -> None:
     run = machine()
-    for step in (
+    steps: tuple[Callable[[], None], ...] = (
         lambda: run.act("start", 2, 0),
         lambda: run.act("skip", 0, 0),
         lambda: run.act("skip", 0, 0),
@@ -282,7 +282,8 @@ def test_every_way_that_is_drawn_can_be_gone(machine: type[RolloutMachine]) -> N
         lambda: run.act("start", 2, 0),
         lambda: run.act("skip", 0, 0),
         lambda: run.act("abort", 0, 0),
-    ):
+    )
+    for step in steps:
         step()
         run.one_version_answers()
     run.teardown()
