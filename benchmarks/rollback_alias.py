@@ -25,6 +25,7 @@ from registry.cache import ArtifactCache
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 120.0
 LIMIT_SECONDS = 30.0
+PAUSE_SECONDS = 3.0  # between two moves, in which aliases and tags of the one before are written
 IN_A_ROW = 40  # answers of the named version that end a move
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 
@@ -99,7 +100,10 @@ async def measure(count: int, rows: list[list[float]], rate: float) -> tuple[lis
                 await until_it_answers(port, process, state)
                 callers = Callers(port, rate, rows)
                 tasks = [asyncio.create_task(callers.ask(number)) for number in range(CALLERS)]
-                found = [await move(callers, url, 2 - number % 2) for number in range(count)]
+                found = []
+                for number in range(count):
+                    await asyncio.sleep(PAUSE_SECONDS)
+                    found.append(await move(callers, url, 2 - number % 2))
                 callers.over = True
                 await asyncio.gather(*tasks)
         return sorted(found), callers.failed
