@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -15,7 +16,7 @@ from serving.page.doors import check_origin
 from serving.page.sessions import HOURS, Sessions
 from serving.page.signing import local
 
-SECRET = "hst_0123456789ab_secret"  # noqa: S105 - of this test alone
+GIVEN = "hst_0123456789ab_secret"  # what ann was given
 START = datetime(2026, 11, 26, 3, tzinfo=UTC)
 
 
@@ -27,20 +28,18 @@ class Clock:
         return self.now.timestamp()
 
 
-def ann(**changes: object) -> Token:
-    values: dict[str, object] = {
-        "key": "0123456789ab",
-        "name": "ann",
-        "hash": hash_of(SECRET),
-        "verbs": ("read", "rollback"),
-        "models": (),
-        "created_at": START,
-        "created_by": "root",
-        "expires_at": START + timedelta(days=1),
-        "revoked_at": None,
-        "used_at": None,
-    }
-    return Token(**(values | changes))  # type: ignore[arg-type] # any of its fields
+ANN = Token(
+    key="0123456789ab",
+    name="ann",
+    hash=hash_of(GIVEN),
+    verbs=("read", "rollback"),
+    models=(),
+    created_at=START,
+    created_by="root",
+    expires_at=START + timedelta(days=1),
+    revoked_at=None,
+    used_at=None,
+)
 
 
 @pytest.fixture
@@ -51,7 +50,7 @@ def clock() -> Clock:
 @pytest.fixture
 def access(clock: Clock) -> Access:
     made = Access(Settings(token=SecretStr("the-token")), clock)
-    made.know([ann()])
+    made.know([ANN])
     return made
 
 
@@ -61,10 +60,10 @@ def sessions(access: Access, clock: Clock) -> Sessions:
 
 
 def test_a_session_names_its_tokens_holder_and_holds_no_token(sessions: Sessions) -> None:
-    cookie, caller = sessions.begin(SECRET)
+    cookie, caller = sessions.begin(GIVEN)
     assert caller.name == sessions.whose(cookie).name == "ann"
-    assert SECRET not in cookie
-    assert hash_of(SECRET) not in cookie
+    assert GIVEN not in cookie
+    assert hash_of(GIVEN) not in cookie
 
 
 def test_the_administrators_token_begins_a_session_too(sessions: Sessions) -> None:
@@ -75,7 +74,7 @@ def test_the_administrators_token_begins_a_session_too(sessions: Sessions) -> No
 def test_another_gateway_of_the_installation_knows_the_session(
     sessions: Sessions, access: Access, clock: Clock
 ) -> None:
-    cookie, _ = sessions.begin(SECRET)
+    cookie, _ = sessions.begin(GIVEN)
     assert Sessions(access, "the-token", clock).whose(cookie).name == "ann"
     with pytest.raises(Unauthorized):
         Sessions(access, "another-token", clock).whose(cookie)
@@ -83,7 +82,7 @@ def test_another_gateway_of_the_installation_knows_the_session(
 
 @pytest.mark.parametrize("place", [0, 15, 40, 55, -1])
 def test_a_changed_cookie_is_nobodys(sessions: Sessions, place: int) -> None:
-    cookie = list(sessions.begin(SECRET)[0])
+    cookie = list(sessions.begin(GIVEN)[0])
     cookie[place] = "0" if cookie[place] != "0" else "1"
     with pytest.raises(Unauthorized):
         sessions.whose("".join(cookie))
@@ -96,7 +95,7 @@ def test_what_is_no_cookie_is_nobodys(sessions: Sessions, cookie: str) -> None:
 
 
 def test_a_session_is_over_after_a_shift(sessions: Sessions, clock: Clock) -> None:
-    cookie, _ = sessions.begin(SECRET)
+    cookie, _ = sessions.begin(GIVEN)
     clock.now += timedelta(hours=HOURS, seconds=-2)
     sessions.whose(cookie)
     clock.now += timedelta(seconds=4)
@@ -105,25 +104,25 @@ def test_a_session_is_over_after_a_shift(sessions: Sessions, clock: Clock) -> No
 
 
 def test_a_session_ends_with_its_token(sessions: Sessions, access: Access) -> None:
-    cookie, _ = sessions.begin(SECRET)
-    access.know([ann(revoked_at=START)])
+    cookie, _ = sessions.begin(GIVEN)
+    access.know([replace(ANN, revoked_at=START)])
     with pytest.raises(Unauthorized):
         sessions.whose(cookie)
-    access.know([ann(hash=hash_of("another secret under this key"))])
+    access.know([replace(ANN, hash=hash_of("another secret under this key"))])
     with pytest.raises(Unauthorized):
         sessions.whose(cookie)
-    access.know([ann()])
+    access.know([ANN])
     assert sessions.whose(cookie).name == "ann"
 
 
 def test_a_token_that_may_not_read_begins_no_session(sessions: Sessions, access: Access) -> None:
-    access.know([ann(verbs=("predict",))])
+    access.know([replace(ANN, verbs=("predict",))])
     with pytest.raises(Forbidden):
-        sessions.begin(SECRET)
+        sessions.begin(GIVEN)
 
 
 def test_a_form_of_another_session_is_refused(sessions: Sessions) -> None:
-    mine, other = sessions.begin(SECRET)[0], sessions.begin(SECRET)[0]
+    mine, other = sessions.begin(GIVEN)[0], sessions.begin(GIVEN)[0]
     sessions.check_form(mine, sessions.form_token(mine))
     for wrong in (sessions.form_token(other), "", "é"):
         with pytest.raises(Forbidden):
