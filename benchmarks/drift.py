@@ -1,6 +1,6 @@
 """Drift detectors: does the false-alarm budget hold, and who sees a change first at equal alarms?
 
-    python -m benchmarks.drift [--full] [--parts budget labels inputs]
+    python -m benchmarks.drift [--full] [--parts budget dependence labels inputs]
 
 All streams are seeded, so a second run prints the same. The default takes some minutes on two
 cores; `--full` adds budgets of a million, more streams and slower peers, and takes an hour or two.
@@ -15,7 +15,7 @@ import sys
 import time
 from concurrent.futures import Executor, ProcessPoolExecutor
 
-from benchmarks import drift_budget
+from benchmarks import drift_budget, drift_dependence
 from benchmarks.drift_delay import BUDGET, Amounts, print_table, tuned
 from benchmarks.drift_sides import Side
 from benchmarks.drift_streams import CONCEPT, INPUTS, LABELS, STILL_ERRORS, STILL_ROWS
@@ -35,6 +35,7 @@ ON_INPUTS = (
     Side("frouros KS, 1,000 rows", "frouros", "ks", (5e-4, 5e-5, 5e-6, 5e-7)),
     Side("Evidently, 1,000 rows", "evidently", "window", (0.1, 0.15, 0.2, 0.3), 0.1),
 )
+PARTS = ("budget", "dependence", "labels", "inputs")
 SLOW_ON_LABELS = (Side("river KSWIN", "river", "kswin", (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)),)
 
 
@@ -43,7 +44,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.drift", description=__doc__.split("\n")[0])
     parser.add_argument("--full", action="store_true", help="more of all; an hour or two")
     parser.add_argument("--quick", action="store_true", help="the default: some minutes")
-    parser.add_argument("--parts", nargs="+", default=["budget", "labels", "inputs"])
+    parser.add_argument("--parts", nargs="+", default=list(PARTS))
     parser.add_argument("--processes", type=int, default=2)
     given = parser.parse_args()
     kept = True
@@ -51,6 +52,8 @@ def main() -> int:
     with ProcessPoolExecutor(given.processes) as pool:
         if "budget" in given.parts:
             kept = drift_budget.print_table(pool, given.full)
+        if "dependence" in given.parts:
+            drift_dependence.print_table(pool)
         if "labels" in given.parts:
             on_labels(pool, given.full)
         if "inputs" in given.parts:

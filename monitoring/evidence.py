@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from homeostat.errors import ArtifactError, InputError
+from monitoring.dependence import Spacing
 
 Floats = NDArray[np.float64]
 
@@ -45,7 +46,8 @@ class MeanDetector:
     the number of values (and the head start) has no upward drift while the mean is at most
     :math:`\mu`, whatever the dependence on the past, and an average over bets has none either:
     with the alarm at R >= budget + head start, a false alarm takes at least `budget` values in
-    the mean, however often one looks.
+    the mean, however often one looks. That mean is the one given the past: where values that are
+    near in time are alike, only each `spacing.gap`-th is bet on (`monitoring.dependence`).
 
     Args:
         budget: At most one false alarm in so many values.
@@ -69,11 +71,12 @@ class MeanDetector:
         self.budget = budget
         self.bound = bound
         self._first_head_start = head_start
+        self.spacing = Spacing()
         self._stakes = fractions / max(bound - low, 1e-12)
         self.reset()
 
     def reset(self) -> None:
-        """Forget all values; the settings stay."""
+        """Forget all values; the settings stay, and how far apart values are to be."""
         self.rows = 0
         self.total = 0.0
         self.drift_detected = False
@@ -103,14 +106,18 @@ class MeanDetector:
         return self.rows - int(self._start[int(self._running.argmax())])
 
     def _take(self, values: Floats) -> None:
-        for value in values.tolist():
+        kept = self.spacing.keep(values[:, None]).tolist()
+        for value, bet_on in zip(values.tolist(), kept, strict=True):
+            self.rows += 1
+            self.total += value
+            if not bet_on:
+                self._price()
+                continue
             factor = 1.0 + self._stakes * (value - self.bound)
             self._running = np.minimum((self._running + 1.0) * factor, CAP)
             fresh = self._climb <= 0.0
-            self._start[fresh] = self.rows
+            self._start[fresh] = self.rows - 1
             self._climb = np.where(fresh, 0.0, self._climb) + np.log(factor)
-            self.rows += 1
-            self.total += value
             self._price()
             # Latched: the controller may look later than the value that decided.
             if not self.drift_detected and self.evidence >= self.threshold:
@@ -144,6 +151,7 @@ class MeanDetector:
         self._start = rows - behind
         self.rows = rows
         self.total += other.total
+        self.spacing.merge(other.spacing)
         self._price()
         self.drift_detected |= other.drift_detected or self.evidence >= self.threshold
 
@@ -158,6 +166,7 @@ class MeanDetector:
                 "total": self.total,
                 "head_start": self.head_start,
                 "drift_detected": self.drift_detected,
+                "spacing": self.spacing.to_json(),
                 "running": self._running.tolist(),
                 "climb": self._climb.tolist(),
                 "start": self._start.tolist(),
@@ -182,10 +191,12 @@ class MeanDetector:
             detector._start = np.array(data["start"], dtype=np.int64).reshape(shape)
             detector.rows = int(data["rows"])
             detector.total = float(data["total"])
+            if "spacing" in data:  # earlier releases kept none
+                detector.spacing = Spacing.from_json(data["spacing"])
             detector._price()
             detector.head_start = float(data["head_start"])
             detector.drift_detected = bool(data["drift_detected"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (IndexError, KeyError, TypeError, ValueError) as error:
             raise ArtifactError(
                 f"The state of a {cls.__name__} cannot be read: {error}.",
                 remedy="Start the detector afresh.",

@@ -65,9 +65,9 @@ class InputDetector:
     averaged with fixed weights over bets and columns. An average of e-detectors is one under any
     dependence between columns, so one budget serves all: a false alarm takes at least `budget`
     rows in the mean over what the reference leaves open, but for one reference in a hundred.
-    docs/monitoring.md derives it. Rows are taken as independent in time; strong autocorrelation
-    breaks the promise. Changes of the joint distribution alone are seen only as far as they move
-    predictions or confidence.
+    docs/monitoring.md derives it. Rows are taken as independent in time: thin them by
+    `monitoring.dependence` where they may not be. Changes of the joint distribution alone are seen
+    only as far as they move predictions or confidence.
 
     A detection stays until `reset`; evidence goes on, and falls when the change passes.
 

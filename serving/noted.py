@@ -16,9 +16,11 @@ from datetime import datetime
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from monitoring.columns import Floats
+from monitoring.dependence import Spacing
 from monitoring.profile import stack
 from registry.input_counts import InputCounts, window_of
 from serving.runtime import Loaded, Outputs
@@ -54,6 +56,12 @@ class Noted:
         self._folding = threading.Lock()
         self._windows = Windows()
         self._last_rows, self._last_digest = np.zeros((0, 0)), ""
+        self._spacing = Spacing()
+
+    @property
+    def gap(self) -> int:
+        """Every how many rows one is counted as evidence: 1 where they come independently."""
+        return self._spacing.gap
 
     def note(self, batch: Batch) -> None:
         """Take note of a batch; called by the answering thread."""
@@ -81,7 +89,7 @@ class Noted:
             by_digest.setdefault(batch.champion.digest, []).append(batch)
         for digest, own in by_digest.items():
             try:
-                counts, values = _count(self._model, own)
+                counts, values = self._count(own)
             except Exception:
                 # A user's observe may fail on anything; the predictions themselves are fine.
                 logger.exception("a batch of %s could not be watched", self._model)
@@ -93,26 +101,35 @@ class Noted:
             self._last_rows = np.vstack([before, values[-LAST_ROWS:]])[-LAST_ROWS:]
             self._last_digest = digest
 
+    def _count(self, batches: Sequence[Batch]) -> tuple[list[InputCounts], Floats]:
+        """What the batches of one version hold, by window, and the values (N, C) themselves.
 
-def _count(model: str, batches: Sequence[Batch]) -> tuple[list[InputCounts], Floats]:
-    """What the batches of one version hold, by window, and the values (N, C) themselves."""
-    champion = batches[0].champion
-    learner, profile = champion.learner, champion.profile
-    outputs = np.concatenate([batch.outputs for batch in batches])
-    observed = learner.observe(torch.cat([batch.x for batch in batches]))
-    values = stack(
-        observed, learner.predicted(outputs), learner.confidence(outputs), len(profile.features)
-    )
-    windows = [window_of(batch.at) for batch in batches]
-    known = sorted(set(windows))
-    place = {window: index for index, window in enumerate(known)}
-    sizes = [len(batch.x) for batch in batches]
-    part = np.repeat([place[window] for window in windows], sizes)
-    counts = profile.count_parts(values, part, len(known))
-    rows = np.bincount(part, minlength=len(known))
-    generation = max(batch.generation for batch in batches)
-    found = [
-        InputCounts(model, window, champion.digest, generation, int(n), own.ravel())
-        for window, n, own in zip(known, rows, counts, strict=True)
-    ]
-    return found, values
+        Where rows that are near in time are alike, only those go into the bins that are far
+        enough apart; `rows` has all of them.
+        """
+        champion = batches[0].champion
+        learner, profile = champion.learner, champion.profile
+        outputs = np.concatenate([batch.outputs for batch in batches])
+        observed = learner.observe(torch.cat([batch.x for batch in batches]))
+        values = stack(
+            observed, learner.predicted(outputs), learner.confidence(outputs), len(profile.features)
+        )
+        windows = [window_of(batch.at) for batch in batches]
+        known = sorted(set(windows))
+        place = {window: index for index, window in enumerate(known)}
+        sizes = [len(batch.x) for batch in batches]
+        part = np.repeat([place[window] for window in windows], sizes)
+        kept = self._kept(values)
+        counts = profile.count_parts(values[kept], part[kept], len(known))
+        rows = np.bincount(part, minlength=len(known))
+        generation = max(batch.generation for batch in batches)
+        found = [
+            InputCounts(self._model, window, champion.digest, generation, int(n), own.ravel())
+            for window, n, own in zip(known, rows, counts, strict=True)
+        ]
+        return found, values
+
+    def _kept(self, values: Floats) -> NDArray[np.bool_]:
+        if self._spacing.columns != values.shape[1]:  # another version's columns
+            self._spacing = Spacing(values.shape[1])
+        return self._spacing.keep(values)

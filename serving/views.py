@@ -108,6 +108,7 @@ def model(gateway: Gateway, name: str) -> dict[str, Any]:
         "versions": versions,
         "estimate": watch.estimate().to_json(),
         "evidence": [_moments(asdict(one)) for one in watch.samples()],
+        "spacing": watch.spacing(),
         "trial": trial_view(gateway, name),
         "overrides": overrides,
         "incidents": incidents,

