@@ -118,9 +118,9 @@ def steer_trial(
         raise no_trial(model)
     before = PAUSED if trial.paused_at is not None else RUNNING
     if before == state:
-        said = f"paused by {trial.by}: {trial.reason}" if trial.by else "running"
+        by = f", by {trial.by}: {trial.reason}" if trial.by else ""
         raise Refused(
-            f"The trial of version {trial.version} of '{model}' is {said} already.",
+            f"The trial of version {trial.version} of '{model}' is {state} already{by}.",
             remedy="See `homeostat status`.",
             model=model,
         )

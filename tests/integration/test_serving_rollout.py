@@ -113,7 +113,7 @@ def test_a_paused_trial_keeps_its_evidence_and_its_deadline_stands_still(
         here.look(5_000)
         assert here.roles() == (1, 2, "shadow")
         assert here.rows == 5
-        with pytest.raises(Refused, match="paused by ann: I want to look at it first already"):
+        with pytest.raises(Refused, match="paused already, by ann: I want to look at it first"):
             here.gateway.steering.pause(ANN)
         here.gateway.steering.resume(Wanted("digits", "bob", "seen"))
         here.look(290)
