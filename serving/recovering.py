@@ -35,7 +35,7 @@ from registry.recoveries import (
     retrains_that_learnt,
     standing_recovery,
 )
-from registry.routing import Routing
+from registry.routing import Routing, current_routing
 from serving.advice import recovery_step, retrain_command
 from serving.lease import Acting
 from serving.parts import Parts
@@ -126,6 +126,9 @@ class Recoverer:
         policy = self._parts.policy(model)
         tolerance = policy.monitor.tolerance_loss
         with self._parts.reading() as session:
+            present = current_routing(session, model)
+            if present is None or present.generation != routing.generation:
+                return  # the traffic has moved since: what was learnt goes with the next look
             incident = find_incident(session, record.incident_id)
             learnt = retrains_that_learnt(session, record)
             recovery = progress(session, record, tolerance, now)
