@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from monitoring.signals import Signal
-from monitoring.verdicts import Measured, rule
+from monitoring.verdicts import Measured, Ruling, rule
 from registry.incident_records import ASIDE, Incident, change_of
 from registry.incidents import open_incidents, record_ruling
 from registry.losses import mean_loss
@@ -14,6 +14,7 @@ from serving.lease import Acting
 from serving.parts import Parts
 
 EVERY = timedelta(seconds=10)
+WHOLE = timedelta(minutes=10)  # without a sign of a break, after which a feed counts as mended
 
 
 class Judge:
@@ -27,6 +28,7 @@ class Judge:
     def __init__(self, parts: Parts, acting: Acting) -> None:
         self._parts, self._acting = parts, acting
         self._due: dict[str, datetime] = {}
+        self._broken: dict[str, datetime] = {}  # by incident: when a break was last seen
 
     def run(self, model: str, routing: Routing) -> None:
         """Judge what is open about the champion, every few seconds.
@@ -59,5 +61,20 @@ class Judge:
         bound = self._parts.watches[model].loss_bound
         estimate = self._parts.watches[model].estimate(change_of(incident))
         ruling = rule(signals, None if bound is None else Measured(labels, mean, bound), estimate)
+        if self._holds(incident, ruling, now):
+            return
         with self._acting() as session:
             record_ruling(session, incident.id, ruling, now)
+
+    def _holds(self, incident: Incident, ruling: Ruling, now: datetime) -> bool:
+        """Whether a broken feed was seen too lately to call what is left of it harmless.
+
+        It is read from the last few rows, where a break that half of them have comes and goes.
+        """
+        if ruling.verdict == "data-break":
+            self._broken[incident.id] = now
+            return False
+        before = incident.details.get("verdict", {}).get("verdict")
+        if before != "data-break" or ruling.verdict not in ("harmless-drift", "immature"):
+            return False
+        return now - self._broken.setdefault(incident.id, now) < WHOLE
