@@ -6,15 +6,20 @@ first wins, and the other is told by whom.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from homeostat.errors import GateRefused, Refused
+from homeostat.errors import GateRefused, HomeostatError, Refused
+from registry.incident_signals import subject_of
+from registry.incidents import note, open_incidents
 from registry.routing import Routing, current_routing, expect
 from registry.trials import PAUSED, RUNNING, no_trial, steer_trial
 from serving.moves import Moves
 from serving.parts import Parts
 from serving.runtime import Loaded
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -153,3 +158,28 @@ ACTIONS: dict[str, Callable[[Steering, Wanted], Routing]] = {
     "skip": Steering.skip,
     "abort": Steering.abort,
 }
+DONE = {
+    "start": "began a trial",
+    "pause": "paused the trial",
+    "resume": "let the trial go on",
+    "skip": "skipped a step of the trial",
+    "abort": "ended the trial",
+}
+
+
+def steer(parts: Parts, steering: Steering, action: str, wanted: Wanted) -> Routing:
+    """Do what somebody wants of a trial, and say so in the story of what is open.
+
+    Raises:
+        HomeostatError: as the action.
+    """
+    routing = ACTIONS[action](steering, wanted)
+    text = f"{wanted.actor} {DONE[action]}: {wanted.reason}"
+    try:
+        with parts.writing() as session:
+            for incident in open_incidents(session, wanted.model):
+                if not subject_of(incident.details):
+                    note(session, incident.id, text, parts.clock())
+    except HomeostatError as error:  # it is done, and in the ledger
+        logger.warning("a note on %s was lost: %s", wanted.model, error)
+    return routing

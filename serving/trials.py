@@ -10,7 +10,7 @@ from fastapi.concurrency import run_in_threadpool
 from serving import requests, views
 from serving.admitting import OnCall, Promoter, at_admin_port, body_reader
 from serving.gateway import Gateway
-from serving.steering import ACTIONS, Wanted
+from serving.steering import Wanted, steer
 from serving.trial_view import trial_view
 
 
@@ -20,7 +20,7 @@ def routes(gateway: Gateway) -> APIRouter:
     body_of = body_reader(gateway.settings.max_body_bytes)
 
     def act(action: str, wanted: Wanted) -> dict[str, Any]:
-        routing = ACTIONS[action](gateway.steering, wanted)
+        routing = steer(gateway.parts, gateway.steering, action, wanted)
         if action not in ("pause", "resume"):
             gateway.prover.wait(routing)
         return views.routing(routing) | {"trial": trial_view(gateway, wanted.model)}
@@ -44,7 +44,7 @@ def routes(gateway: Gateway) -> APIRouter:
     @router.post(
         "/models/{model}/rollout/{action}", openapi_extra=requests.takes(requests.TrialBody)
     )
-    async def steer(
+    async def steered(
         model: str,
         action: Literal["pause", "resume", "abort"],
         request: Request,

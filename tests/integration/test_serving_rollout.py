@@ -17,7 +17,7 @@ from registry.permits import grant_override
 from registry.tables import OutboxRow
 from registry.trials import TRIAL
 from serving.gateway import Gateway
-from serving.steering import Wanted
+from serving.steering import Wanted, steer
 
 if TYPE_CHECKING:
     from tests.integration.conftest import HandClock, Station
@@ -206,6 +206,18 @@ def test_without_a_verdict_a_trial_is_held_where_the_policy_says_so(
         assert here.roles() == (1, 2, "canary")
         here.look(20)
         assert len(here.lines()) == 3
+
+
+def test_what_a_person_does_to_a_trial_is_in_the_story_of_what_is_open(
+    stage: Callable[..., Any],
+) -> None:
+    with stage() as here:
+        here.label({1: 1.0, 2: 1.0}, 60)
+        here.look()
+        steer(here.gateway.parts, here.gateway.steering, "pause", ANN)
+        with transaction(here.gateway.parts.maker) as session:
+            (incident,) = incident_history(session, "digits")
+        assert incident.events[-1].text == "ann paused the trial: I want to look at it first"
 
 
 def test_a_new_candidate_begins_the_analysis_anew(stage: Callable[..., Any]) -> None:
