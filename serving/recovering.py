@@ -12,7 +12,7 @@ import logging
 from sqlalchemy.orm import Session
 
 from monitoring.recovery import Recovery
-from registry.claims import RESOLVES
+from registry.claims import RECOVERS, RESOLVES
 from registry.incident_records import ASIDE, change_of
 from registry.incidents import (
     Incident,
@@ -144,6 +144,8 @@ class Recoverer:
             )
             self._say(incident, text)
             self._end(record, None, text, routing)
+        elif _is_unproven(incident, routing):
+            return  # that its version answers is told first
         elif recovery is None:
             last = learnt[-1]
             loss = last.loss if routing.champion == last.version else last.champion_loss
@@ -211,6 +213,12 @@ class Recoverer:
             command = retrain_command(record.model, self._parts.settings.prefect_address)
             step = f"the policy leaves the retrain to you: {command}"
             inform(session, incident.id, text, now, policy.alerts, next_step=step)
+
+
+def _is_unproven(incident: Incident, routing: Routing) -> bool:
+    """Whether the routing has yet to be seen in the answers, and told of (`registry.claims`)."""
+    waits = incident.state in ("open", "acknowledged")
+    return waits and incident.id in routing.evidence.get(RECOVERS, [])
 
 
 def _measured(measured: str, record: RecoveryRecord) -> str:
