@@ -196,6 +196,7 @@ def _learns(retrain: RetrainPolicy) -> str:
         "ewc": f"{alone}, with the weights held back that matter to a memory of "
         f"{retrain.memory_rows:,} old ones (EWC)",
         "weight-averaging": f"{both}, then takes the average of the champion's weights and its own",
+        "full": f"begins from new weights, and {both}",
     }[retrain.strategy]
 
 

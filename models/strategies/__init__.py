@@ -11,6 +11,7 @@ from models.strategies.distillation import distillation
 from models.strategies.er_ace import er_ace
 from models.strategies.ewc import ewc
 from models.strategies.fine_tune import fine_tune
+from models.strategies.full import full
 from models.strategies.replay import replay
 from models.strategies.weight_averaging import weight_averaging
 
@@ -25,5 +26,6 @@ STRATEGIES: Mapping[str, Strategy] = MappingProxyType(
         "distillation": distillation,
         "ewc": ewc,
         "weight-averaging": weight_averaging,
+        "full": full,
     }
 )
