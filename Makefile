@@ -36,10 +36,10 @@ setup:
 demo: setup
 	@$(BIN)/homeostat demo
 
-# Most tests wait for a real server most of the time: three at once keep two cores busy. The two
+# Most tests wait for a real server most of the time: four at once keep two cores busy. The two
 # long ones, which use the whole machine as a user does, begin first.
 test: setup
-	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder \
+	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder \
 		tests/e2e tests/unit tests/integration
 
 lint: setup

@@ -151,7 +151,7 @@ def images(count: int) -> Any:  # noqa: ANN401 - a table
 def test_every_row_of_a_table_is_a_prediction_that_is_logged_and_watched(
     client: TestClient, gateway: Gateway, here: Station
 ) -> None:
-    table = images(600)
+    table = images(600).take(np.random.default_rng(0).permutation(600))  # near ones not alike
     rows = table["pixels"].to_pylist()
     asked = client.post(
         f"{PATH}?entity=who", content=as_arrow(table), headers={"Content-Type": ARROW}
@@ -167,7 +167,7 @@ def test_every_row_of_a_table_is_a_prediction_that_is_logged_and_watched(
     with transaction(sessions(connect(here.settings.database))) as session:
         logged = find_predictions(session, ids)
     assert [(logged[one].row, logged[one].entity) for one in ids] == [
-        (row, f"u{n}") for n, row in enumerate(rows)
+        *zip(rows, table["who"].to_pylist(), strict=True)
     ]
     metrics = client.get("/metrics").text
     assert 'homeostat_predictions_total{arm="champion",model="digits",version="1"} 600.0' in metrics
