@@ -26,6 +26,7 @@ FURTHEST = 50  # rows apart, where even the longest lag is correlated
 BLOCK = 200  # rows of one look
 FIRST = 100  # rows of each of the first two: until then every row is bet on
 BLOCKS = 15  # whose median counts
+REST = 600  # rows between two looks, once there are so many: a look costs 3 us a row at 60 columns
 CORRELATED = 0.07  # less breaks no promise that could be seen
 DOUBT = 0.001  # chance that independent rows are taken for dependent ones, at each look and lag
 OF_MEDIAN = 1.253  # standard error of a median, against that of the mean
@@ -54,6 +55,7 @@ class Spacing:
     def __init__(self, columns: int = 1) -> None:
         self.gap = 1
         self._since = 0
+        self._rest = 0
         self._block = np.zeros((0, columns))
         self._found = deque[Floats](maxlen=BLOCKS)  # (lags, C) of each block
         self._sure = NormalDist().inv_cdf(1.0 - DOUBT / columns)
@@ -76,14 +78,18 @@ class Spacing:
         start = 0
         while start < len(given):
             size = self._size()
-            end = min(len(given), start + size - len(self._block))
+            end = min(len(given), start + (self._rest or size - len(self._block)))
             places = np.arange(start + max(0, self.gap - 1 - self._since), end, self.gap)
             kept[places] = True
             self._since = int(end - 1 - places[-1]) if len(places) else self._since + end - start
-            self._block = np.concatenate([self._block, given[start:end]])
+            if self._rest:
+                self._rest -= end - start
+            else:
+                self._block = np.concatenate([self._block, given[start:end]])
             if len(self._block) == size:
                 self._found.append(_autocorrelations(self._block))
                 self._block = self._block[:0]
+                self._rest = REST if len(self._found) == BLOCKS else 0
                 self.gap = self._judge()
             start = end
         return kept
@@ -115,6 +121,7 @@ class Spacing:
         return {
             "gap": self.gap,
             "since": self._since,
+            "rest": self._rest,
             "block": self._block.tolist(),
             "found": [one.tolist() for one in self._found],
         }
@@ -128,6 +135,7 @@ class Spacing:
         """
         spacing = cls(columns)
         spacing.gap, spacing._since = int(value["gap"]), int(value["since"])
+        spacing._rest = int(value["rest"])
         spacing._block = np.array(value["block"], dtype=np.float64).reshape(-1, columns)
         shape = (len(LAGS), columns)
         spacing._found.extend(np.array(one, np.float64).reshape(shape) for one in value["found"])
