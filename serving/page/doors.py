@@ -48,7 +48,7 @@ Viewer = Annotated[Caller, Depends(reader)]
 
 
 async def signed_form(request: Request) -> Mapping[str, str]:
-    """The fields of a form of this session, sent by this page.
+    """The fields of a form of who is signed in, sent by this page.
 
     Raises:
         Forbidden: another site sent it, or it is of another session.

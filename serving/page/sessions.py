@@ -78,14 +78,15 @@ class Sessions:
         return self._sign("form", cookie)
 
     def check_form(self, cookie: str, given: str) -> None:
-        """Refuse a form that is not of this session.
+        """Refuse a form that is not of the one who is signed in.
 
         Raises:
             Forbidden: it is not.
         """
         if not hmac.compare_digest(given.encode(), self.form_token(cookie).encode()):
             raise Forbidden(
-                "The form is not of this session.", remedy="Open the page again and send it anew."
+                "The form is not of the one who is signed in.",
+                remedy="Open the page again and send it anew.",
             )
 
     def _sign(self, purpose: str, said: str) -> str:
