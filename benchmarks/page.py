@@ -79,7 +79,7 @@ def wait_for(address: str) -> None:
                 return
         except httpx.HTTPError:
             pass
-        time.sleep(0.1)
+        time.sleep(0.1)  # until the next look, which the deadline bounds
     raise SystemExit("The gateway did not start.")
 
 

@@ -168,7 +168,7 @@ class Client(_Asking):
             else:
                 if answer.is_success or (wait := tries.after(answer)) is None:
                     return _taken(answer)
-            time.sleep(wait)
+            time.sleep(wait)  # what the gateway asked for, or the back-off: see `retrying`
 
 
 class AsyncClient(_Asking):
