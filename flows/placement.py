@@ -11,6 +11,7 @@ from homeostat.errors import StaleGeneration
 from homeostat.policy import Policy
 from registry.alias_moves import note_made
 from registry.approvals import approvals_of, waiting
+from registry.pauses import standing_pause
 from registry.promotion import promote, rollback, wanted_aliases
 from registry.routing import Routing, current_routing
 from registry.verdicts import Verdict
@@ -63,8 +64,11 @@ def place(
     """
     with site.session() as session:
         routing = current_routing(session, model)
+        pause = standing_pause(session, model, now)
         approvals = approvals_of(session, model, version, verdict)
     missing = waiting([each.person for each in approvals], policy.gates.approvals)
+    if not missing and pause is not None:
+        missing = f"{pause.actor} has paused automation: {pause.reason}"
     where = decide_place(policy, version, verdict, routing, missing)
     if where == "champion" and routing is None:
         where = _first_champion(site, policy, model, version, verdict, actor, reason, now)
@@ -85,7 +89,7 @@ def decide_place(
 ) -> Place:
     """The place that a version's verdict, the policy and the present routing give it.
 
-    `missing` says which approvals it waits for; empty: none.
+    `missing` says what else it waits for, approvals or the end of a pause; empty: nothing.
     """
     if routing is not None and routing.champion == version:
         return "champion"

@@ -10,6 +10,7 @@ import typer
 from homeostat.commands import (
     adopt,
     alerts,
+    automation,
     backtest,
     custody,
     database,
@@ -72,6 +73,7 @@ for group in (
     loop,
     release,
     rollout,
+    automation,
     ledger,
     custody,
     versions,

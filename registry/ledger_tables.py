@@ -141,6 +141,18 @@ class QuarantineRow(Table):
     released_at: Mapped[datetime | None]
 
 
+class PauseRow(Table):
+    """A model whose automation is paused; one whose `until` has passed is no more."""
+
+    __tablename__ = "pauses"
+
+    model: Mapped[str] = mapped_column(Model, primary_key=True)
+    actor: Mapped[str]
+    reason: Mapped[str]
+    at: Mapped[datetime]
+    until: Mapped[datetime | None]
+
+
 class TokenRow(Table):
     """One secret of a named holder, as its hash; while it is rotated a name has two."""
 

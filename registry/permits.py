@@ -11,7 +11,9 @@ from sqlalchemy.orm import Session
 from homeostat.errors import Refused
 from registry.columns import spell
 from registry.ledger import hold, record
-from registry.tables import OverrideRow, QuarantineRow
+from registry.tables import LedgerRow, OverrideRow, QuarantineRow
+
+QUARANTINE = "quarantine"  # the kind of its lines of the ledger
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,17 @@ class Quarantined:
     model: str
     digest: str
     reason: str
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Barred:
+    """An artifact in quarantine: of which version, as far as the ledger knows, and by whom."""
+
+    version: int | None
+    digest: str
+    reason: str
+    actor: str
     at: datetime
 
 
@@ -63,7 +76,7 @@ def quarantine(
     record(
         session,
         model,
-        "quarantine",
+        QUARANTINE,
         actor=actor,
         reason=reason,
         at=now,
@@ -93,7 +106,7 @@ def release_quarantine(
     record(
         session,
         model,
-        "quarantine",
+        QUARANTINE,
         actor=actor,
         reason=reason,
         at=now,
@@ -124,6 +137,29 @@ def quarantined(session: Session, model: str, digest: str) -> Quarantined | None
     )
     row = session.execute(query).one_or_none()
     return None if row is None else Quarantined(*row)
+
+
+def barred(session: Session, model: str) -> list[Barred]:
+    """Every artifact of a model in quarantine, the newest first."""
+    query = (
+        select(QuarantineRow.digest, QuarantineRow.reason, QuarantineRow.at)
+        .where(QuarantineRow.model == model, QuarantineRow.released_at.is_(None))
+        .order_by(QuarantineRow.at.desc(), QuarantineRow.id.desc())
+    )
+    lines = select(LedgerRow.digest, LedgerRow.version, LedgerRow.actor).where(
+        LedgerRow.model == model,
+        LedgerRow.kind == QUARANTINE,
+        LedgerRow.after.is_not(None),
+    )
+    known = {
+        digest: (version, actor)
+        for digest, version, actor in session.execute(lines.order_by(LedgerRow.line))
+    }
+    return [
+        Barred(version, digest, reason, actor, at)
+        for digest, reason, at in session.execute(query)
+        for version, actor in [known.get(digest, (None, ""))]
+    ]
 
 
 def grant_override(

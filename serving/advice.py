@@ -62,13 +62,13 @@ def next_step(
     if signal.kind in ("worse-than-standby", "hard-failure"):
         if blocked:
             return f"somebody has to promote a good version. {blocked}"
-        return f"the policy leaves the rollback to you: {rollback_command(model)}"
+        return f"the rollback is left to you: {rollback_command(model)}"
     if triage.action == "page" and signal.kind == "input-drift":
         return "somebody has to look at the feed; nothing is learnt from it."
     if signal.kind == "loss":
         if policy.mode == "recommend":
             command = retrain_command(model, prefect_api)
-            return f"the policy leaves the retrain to you: {command}"
+            return f"the retrain is left to you: {command}"
         count = policy.retrain.min_labels
         return f"a retrain starts by itself once {count} labels have come since the change."
     if policy.mode == "recommend":

@@ -20,6 +20,7 @@ from homeostat.settings import Settings
 from registry.labels import LabelItem
 from serving import (
     acting,
+    automation,
     handlers,
     held,
     oip,
@@ -94,6 +95,7 @@ def create_app(settings: Settings, gateway: Gateway | None = None) -> GatewayApp
     app.include_router(acting.routes(parts))
     app.include_router(held.routes(parts))
     app.include_router(trials.routes(parts))
+    app.include_router(automation.routes(parts))
     install_page(app, parts)
     handlers.install(app)
     return app

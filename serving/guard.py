@@ -16,6 +16,7 @@ from monitoring.signals import Signal, triage
 from registry.claims import MITIGATES, UNDO
 from registry.incidents import raise_signal
 from registry.ledger import hold
+from registry.pauses import standing_pause
 from registry.promotion import quarantine, rollback
 from registry.routing import Routing
 from serving.advice import promote_command
@@ -23,8 +24,13 @@ from serving.fleet import Split
 from serving.parts import Parts
 
 ACTOR = "guard"
+HARD_FAILURE = "hard-failure"
 
 logger = logging.getLogger(__name__)
+
+
+class Paused(Exception):
+    """Somebody has paused automation since this gateway last looked."""
 
 
 class Guard:
@@ -47,17 +53,19 @@ class Guard:
         """
         parts = self._parts
         watch = parts.watches[model]
-        if parts.policy(model).mode != "act" or watch.rollback_signal() is None:
+        if not self._may_act(model, watch.rollback_signal()):
             self.blocked.pop(model, None)
             return None
         with parts.steering(model):
             signal = watch.rollback_signal()  # another thread may have acted meanwhile
             split = parts.fleet.get(model)
-            if signal is None or split is None or split.standby is None:
+            if signal is None or not self._may_act(model, signal):
+                return None
+            if split is None or split.standby is None:
                 return None
             try:
                 routing = self._write(split, signal)
-            except StaleGeneration as error:
+            except (StaleGeneration, Paused) as error:
                 logger.info("no rollback of %s: %s", model, error)
                 parts.wake.set()  # the controller follows whoever was first
                 return None
@@ -70,6 +78,14 @@ class Guard:
         parts.metrics.rollbacks.labels(model).inc()
         parts.wake.set()
         return routing
+
+    def _may_act(self, model: str, signal: Signal | None) -> bool:
+        """By the policy. While automation is paused only what fails its callers is taken out."""
+        if signal is None:
+            return False
+        if signal.kind == HARD_FAILURE:
+            return self._parts.acts_on_failure(model)
+        return self._parts.policy(model).mode == "act"
 
     def _swap(self, split: Split, routing: Routing) -> None:
         assert split.standby is not None
@@ -90,6 +106,10 @@ class Guard:
             # The ledger before any incident, as every writer of both: else two of them may each
             # hold what the other waits for.
             hold(session, model)
+            pause = standing_pause(session, model, now)
+            if pause is not None and signal.kind != HARD_FAILURE:  # by another gateway, just now
+                parts.know_pause(model, pause)
+                raise Paused(f"{pause.actor} has paused automation: {pause.reason}")
             # Then the incident: its cause is the release that ends here. Its alert goes out once
             # the answers show that traffic went back (`registry.claims`).
             incident = raise_signal(session, model, bad.version, signal, triage(signal), now, "")
@@ -117,7 +137,7 @@ def reason_of(signal: Signal, bad: int, standby: int) -> str:
     """Why traffic went back, in a sentence."""
     if told := signal.details.get("reason"):
         return f"Version {bad} was started again and is another model now: {told}"
-    if signal.kind == "hard-failure":
+    if signal.kind == HARD_FAILURE:
         return (
             f"Version {bad} failed {signal.rows} batches within seconds that version "
             f"{standby} could answer."

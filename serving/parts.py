@@ -16,6 +16,7 @@ from homeostat.errors import Unavailable
 from homeostat.policy import Policy
 from homeostat.settings import Settings
 from registry.database import transaction
+from registry.pauses import Pause, standing_pause
 from registry.release_history import find_release
 from registry.routing import Routing, current_routing
 from serving.fleet import Fleet, Split
@@ -61,10 +62,33 @@ class Parts:
 
     def __post_init__(self) -> None:
         self._steering = {model: threading.RLock() for model in self.watches}
+        self._paused: dict[str, tuple[Pause, Policy]] = {}
 
     def policy(self, model: str) -> Policy:
-        """The policy of a model."""
+        """The policy of a model; while its automation is paused it recommends and does not act."""
+        held = self._paused.get(model)
+        if held is not None and held[0].stands(self.clock()):
+            return held[1]
         return self.settings.policy(model)
+
+    def pause(self, model: str) -> Pause | None:
+        """The pause of a model's automation, as last read, or None."""
+        held = self._paused.get(model)
+        return held[0] if held is not None and held[0].stands(self.clock()) else None
+
+    def know_pause(self, model: str, pause: Pause | None) -> None:
+        """Go by a pause from now on; None: by the policy alone."""
+        if pause is None:
+            self._paused.pop(model, None)
+            return
+        policy = self.settings.policy(model)
+        if policy.mode == "act":
+            policy = policy.model_copy(update={"mode": "recommend"})
+        self._paused[model] = (pause, policy)
+
+    def acts_on_failure(self, model: str) -> bool:
+        """Whether what fails its callers is taken out by itself: a pause does not keep it in."""
+        return self.settings.policy(model).mode == "act"
 
     def steering(self, model: str) -> threading.RLock:
         """Held while the routing of a model is changed here, from the database to memory."""
@@ -145,6 +169,7 @@ class Parts:
             Unavailable: the database is away.
         """
         with self.reading() as session:
+            self.know_pause(model, standing_pause(session, model, self.clock()))
             routing = current_routing(session, model)
             if routing is None:
                 return None, {}

@@ -211,7 +211,7 @@ class Recoverer:
             if incident is None or any(event.text == text for event in incident.events):
                 return
             command = retrain_command(record.model, self._parts.settings.prefect_address)
-            step = f"the policy leaves the retrain to you: {command}"
+            step = f"the retrain is left to you: {command}"
             inform(session, incident.id, text, now, policy.alerts, next_step=step)
 
 

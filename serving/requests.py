@@ -79,6 +79,22 @@ class StartTrialBody(TrialBody, kw_only=True):
     version: Number
 
 
+class AutomationBody(Strict):
+    """Pause all automation, for some `hours` or until somebody ends it; or let it act again."""
+
+    reason: Text
+    hours: Hours | None = None
+    actor: Text = "API"
+
+
+class ReleaseBody(Strict):
+    """Let a version out of quarantine; it gets no traffic by that."""
+
+    version: Number
+    reason: Text
+    actor: Text = "API"
+
+
 class OverrideBody(Strict):
     """Let a version pass the gates until it expires; its alias may then be moved in MLflow."""
 
@@ -136,6 +152,8 @@ BODIES = (
     RollbackBody,
     TrialBody,
     StartTrialBody,
+    AutomationBody,
+    ReleaseBody,
     OverrideBody,
     ApprovalBody,
     RestoreBody,

@@ -69,7 +69,7 @@ class Rollout:
         assert split.challenger is not None
         failures = watch.challenger_failures
         if failures >= TOLERATED_FAILURES:
-            self._abort(routing, f"The challenger failed {failures} requests.", trial)
+            self._abort(routing, f"The challenger failed {failures} requests.", trial, failed=True)
             return
         if trial.decision == "worse":
             self._abort(routing, f"The challenger is worse than the champion{_said(trial)}.", trial)
@@ -77,7 +77,9 @@ class Rollout:
         course = self._course(routing)
         if course.paused_at is not None:
             return
-        if course.took > timedelta(seconds=rules.deadline_seconds):
+        # While automation is paused its deadline waits, as what follows it would.
+        late = course.took > timedelta(seconds=rules.deadline_seconds)
+        if late and self._parts.pause(model) is None:
             text = f"No verdict after {course.took.total_seconds():.0f} s{_said(trial)}."
             if rules.inconclusive == "hold":
                 self._hold(routing, text)
@@ -103,10 +105,14 @@ class Rollout:
             )
             self._moves.finish_trial(split.challenger, routing, reason, _figures(trial, answered))
 
-    def _abort(self, routing: Routing, reason: str, trial: Trial | None) -> None:
+    def _abort(
+        self, routing: Routing, reason: str, trial: Trial | None, *, failed: bool = False
+    ) -> None:
+        """End a trial, if that may be; `failed`: it harms callers, so that no pause keeps it."""
         model, version = routing.model, routing.challenger
         assert version is not None
-        if self._parts.policy(model).mode != "act":
+        parts = self._parts
+        if not (parts.acts_on_failure(model) if failed else parts.policy(model).mode == "act"):
             wish = f"take the alias challenger of {model} away in MLflow"
             self._recommend(routing, f"The trial of version {version} should end: {reason}", wish)
             return
@@ -174,7 +180,7 @@ class Rollout:
             return
         self._recommended.add(key)
         assert routing.challenger is not None
-        step = f"the policy leaves it to you: {wish}"
+        step = f"it is left to you: {wish}"
         self._teller.tell(model, routing.challenger, text, next_step=step)
 
 

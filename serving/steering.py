@@ -174,12 +174,16 @@ def steer(parts: Parts, steering: Steering, action: str, wanted: Wanted) -> Rout
         HomeostatError: as the action.
     """
     routing = ACTIONS[action](steering, wanted)
-    text = f"{wanted.actor} {DONE[action]}: {wanted.reason}"
+    tell_story(parts, wanted.model, f"{wanted.actor} {DONE[action]}: {wanted.reason}")
+    return routing
+
+
+def tell_story(parts: Parts, model: str, text: str) -> None:
+    """A line in the story of every open incident of a model; what was done stands without it."""
     try:
         with parts.writing() as session:
-            for incident in open_incidents(session, wanted.model):
+            for incident in open_incidents(session, model):
                 if not subject_of(incident.details):
                     note(session, incident.id, text, parts.clock())
-    except HomeostatError as error:  # it is done, and in the ledger
-        logger.warning("a note on %s was lost: %s", wanted.model, error)
-    return routing
+    except HomeostatError as error:  # it is in the ledger
+        logger.warning("a note on %s was lost: %s", model, error)

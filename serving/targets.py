@@ -216,7 +216,7 @@ class Targets:
             return
         self._told.add(key)
         wish = promote_command(routing.model, target.loaded.version)
-        step = f"the policy leaves it to you: {wish}"
+        step = f"it is left to you: {wish}"
         self._teller.tell(routing.model, routing.champion, target.said(), next_step=step)
 
 

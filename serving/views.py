@@ -21,6 +21,7 @@ from registry.incidents import (
 from registry.label_report import label_report
 from registry.log import count_predictions
 from registry.losses import mean_loss
+from registry.pauses import Pause, standing_pause
 from registry.promotion import active_overrides
 from registry.release_history import releases
 from registry.retrains import Retrain, retrain_history
@@ -67,6 +68,7 @@ def models(gateway: Gateway, names: Sequence[str]) -> dict[str, Any]:
                 "routing": _split(split) if (split := splits.get(name)) else None,
                 "agreement": agreement(gateway, name),
                 "trial": trial_view(gateway, name),
+                "pause": pause_view(gateway.parts.pause(name)),
             }
             for name in names
         ]
@@ -101,6 +103,7 @@ def model(gateway: Gateway, name: str) -> dict[str, Any]:
         overrides = [_moments(asdict(one)) for one in active_overrides(session, name, now)]
         incidents = [_incident(gateway, one) for one in open_incidents(session, name)]
         retrains = [_retrain(one) for one in retrain_history(session, name)]
+        pause = standing_pause(session, name, now)
     return {
         "model": name,
         "routing": _split(split) if split else None,
@@ -111,8 +114,21 @@ def model(gateway: Gateway, name: str) -> dict[str, Any]:
         "spacing": watch.spacing(),
         "trial": trial_view(gateway, name),
         "overrides": overrides,
+        "pause": pause_view(pause),
         "incidents": incidents,
         "retrains": retrains,
+    }
+
+
+def pause_view(found: Pause | None) -> dict[str, Any] | None:
+    """A pause of all automation; None: it may act."""
+    if found is None:
+        return None
+    return {
+        "by": found.actor,
+        "reason": found.reason,
+        "since": found.at.isoformat(),
+        "until": found.until.isoformat() if found.until else None,
     }
 
 

@@ -247,6 +247,22 @@ class Gateway:
             body["expected_generation"] = expected
         return self._act(f"/v1/models/{model}/rollout/{action}", body)
 
+    def automation(
+        self, model: str, action: str, reason: str, *, hours: float | None = None
+    ) -> Json:
+        """`pause` all automation of a model, for some hours or without end, or `resume` it."""
+        body: Json = {"reason": reason} | ({"hours": hours} if hours is not None else {})
+        return self._act(f"/v1/models/{model}/automation/{action}", body)
+
+    def quarantine(self, model: str) -> list[Json]:
+        """What may not answer, and why."""
+        return list(self._get(f"/v1/models/{model}/quarantine")["quarantine"])
+
+    def release(self, model: str, version: int, reason: str) -> Json:
+        """Let a version out of quarantine, without giving it traffic."""
+        body: Json = {"version": version, "reason": reason}
+        return self._act(f"/v1/models/{model}/quarantine/release", body)
+
     def restore(self, model: str, version: int | None, reason: str) -> Json:
         """Register what MLflow lost again from the pinned copies of the gateway."""
         body: Json = {"reason": reason} | ({} if version is None else {"version": version})

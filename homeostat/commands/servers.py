@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from homeostat.commands.automation import said_of_pause
 from homeostat.commands.output import AsJson, say, show_json, show_table, when
 from homeostat.commands.rollout import said_of_trial
 
@@ -181,7 +182,8 @@ def _agreements(settings: Settings) -> list[dict[str, Any]]:
     except HomeostatError:
         return []
     return [
-        {"model": each["model"], **(each["agreement"] or {}), "trial": each.get("trial")}
+        {"model": each["model"], **(each["agreement"] or {})}
+        | {name: each.get(name) for name in ("trial", "pause")}
         for each in found
     ]
 
@@ -231,6 +233,8 @@ def _show_agreements(models: list[dict[str, Any]]) -> None:
         ],
     )
     for each in models:
+        if pause := each.get("pause"):
+            say(said_of_pause(each["model"], pause))
         if trial := each.get("trial"):
             say(f"TRIAL  {each['model']} {said_of_trial(trial)}")
 

@@ -34,8 +34,8 @@ class Change:
         title: What is asked.
         button: What does it.
         told: What it would do, in sentences.
-        routing: In force.
-        version: That it is about.
+        routing: In force; None: it is about no routing.
+        version: That it is about; 0: about none.
         decision: Whether its gates let it; None where none are asked.
         overridable: Whether gates can be set aside for it.
         may_override: Whether who asks may do that.
@@ -47,12 +47,14 @@ class Change:
     title: str
     button: str
     told: tuple[str, ...]
-    routing: Routing
+    routing: Routing | None
     version: int
     decision: Decision | None
     overridable: bool
     may_override: bool
     command: str
+    lasts: bool = False
+    """Whether it is asked how long."""
 
     @property
     def held(self) -> bool:

@@ -15,6 +15,7 @@ from monitoring.estimates import Estimate
 from registry.evidence import EvidenceSample
 from registry.explanations import signal_notes
 from registry.incidents import Incident, open_incidents
+from registry.pauses import Pause, standing_pause
 from registry.release_history import Release, open_releases
 from registry.retrains import retrain_running
 from registry.routing import Routing, current_routing
@@ -52,6 +53,7 @@ class ModelLine:
         estimate: The champion's mean loss of the last hour, without labels.
         evidence: Of its detectors, now.
         agreement: Whether what answers is what was ordered; None: not known yet.
+        pause: Of all its automation; None: it acts by its policy.
     """
 
     name: str
@@ -64,6 +66,7 @@ class ModelLine:
     estimate: Estimate
     evidence: tuple[EvidenceSample, ...]
     agreement: dict[str, Any] | None
+    pause: Pause | None
 
 
 @dataclass(frozen=True)
@@ -134,6 +137,7 @@ def model_line(gateway: Gateway, session: Session, name: str) -> ModelLine:
         estimate=watch.estimate(),
         evidence=tuple(watch.samples()),
         agreement=views.agreement(gateway, name),
+        pause=standing_pause(session, name, gateway.parts.clock()),
     )
 
 
@@ -183,5 +187,15 @@ def _blind(gateway: Gateway, name: str) -> ModelLine:
     evidence = tuple(watch.samples())
     said = ("Not known while the database is away.",)
     return ModelLine(
-        name, None, tuple(parts), None, None, (), said, watch.estimate(), evidence, None
+        name,
+        None,
+        tuple(parts),
+        None,
+        None,
+        (),
+        said,
+        watch.estimate(),
+        evidence,
+        None,
+        gateway.parts.pause(name),
     )

@@ -52,7 +52,13 @@ def next_of_model(
         steps.append(
             f"If labels show version {routing.standby} to do better, traffic goes back to it."
         )
-    if policy.mode != "act":
+    pause = gateway.parts.pause(model)
+    if pause is not None:
+        steps.append(
+            "Automation is paused: retrains, rollbacks and promotions are recommended to you, and"
+            " only a version that fails its callers is taken out by itself."
+        )
+    elif policy.mode != "act":
         steps.append(f"The policy's mode is '{policy.mode}': nothing moves by itself.")
     return steps or [SILENT]
 

@@ -18,7 +18,7 @@ from serving import views
 from serving.access import Caller
 from serving.admitting import at_admin_port
 from serving.gateway import Gateway
-from serving.page import changes
+from serving.page import acts, changes
 from serving.page.course import Courses
 from serving.page.doors import SignedForm, Viewer, sessions_of
 from serving.page.evidence import Looks
@@ -78,6 +78,7 @@ def routes(gateway: Gateway) -> APIRouter:
     _incidents(router, gateway)
     _files(router, gateway)
     _changes(router, gateway)
+    _acts(router, gateway)
     return router
 
 
@@ -262,6 +263,35 @@ def _changes(router: APIRouter, gateway: Gateway) -> None:
         """It is."""
         changes.steer(gateway, caller, model, action, fields)
         return _seen(f"/page/models/{quote(model, safe='')}")
+
+
+def _acts(router: APIRouter, gateway: Gateway) -> None:
+    """What a person does to automation, likewise."""
+
+    @router.get("/page/models/{model}/automation/{action}")
+    def ask_automation(request: Request, caller: Viewer, model: str, action: str) -> Response:
+        """Whether automation is really to be paused, or to act again."""
+        change = acts.automation(gateway, caller, model, action)
+        return shown(request, caller, "confirm.html.j2", change=change, hours=acts.HOURS)
+
+    @router.post("/page/models/{model}/automation/{action}")
+    def automate(caller: Viewer, fields: SignedForm, model: str, action: str) -> Response:
+        """It is."""
+        acts.automate(gateway, caller, model, action, fields)
+        return _seen(f"/page/models/{quote(model, safe='')}")
+
+    @router.get("/page/models/{model}/versions/{version}/release")
+    def ask_release(request: Request, caller: Viewer, model: str, version: str) -> Response:
+        """Whether a version is really to be let out of quarantine."""
+        change = acts.freeing(gateway, caller, model, changes.version_of(version))
+        return shown(request, caller, "confirm.html.j2", change=change)
+
+    @router.post("/page/models/{model}/versions/{version}/release")
+    def release(caller: Viewer, fields: SignedForm, model: str, version: str) -> Response:
+        """It is."""
+        number = changes.version_of(version)
+        acts.let_go(gateway, caller, model, number, fields)
+        return _seen(f"/page/models/{quote(model, safe='')}/versions/{number}")
 
 
 def _seen(address: str) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from homeostat.errors import HomeostatError
+from homeostat.errors import HomeostatError, Refused
 from homeostat.policy import Policy, RollbackPolicy, RolloutPolicy
 from registry import (
     Routing,
@@ -33,6 +34,7 @@ from registry.losses import LabelledLoss
 from registry.release_history import releases
 from registry.trials import trial_of
 from registry.verdicts import Verdict, record_verdict
+from serving.automation import free, pause, resume
 from serving.gateway import Gateway
 from serving.steering import ACTIONS, Wanted
 
@@ -104,6 +106,8 @@ class RolloutMachine(RuleBasedStateMachine):
         rows = [LabelledLoss(self.clock(), losses) for _ in range(count)]
         self.gateway.watches["digits"].label(rows)
         self.gateway.controller._hands.guard.check("digits")
+        if self.gateway.parts.pause("digits") and not self.gateway.watches["digits"]._failing:
+            assert self.here.routing() == routing
 
     @rule(version=VERSIONS, passed=st.booleans())
     def gates_judge(self, version: int, passed: bool) -> None:
@@ -135,6 +139,16 @@ class RolloutMachine(RuleBasedStateMachine):
         killed._engine.dispose()
         self.clock.advance(16)  # the lease of the dead one runs out
         self.gateway = self.open()
+
+    @rule(act=st.sampled_from([pause, resume]))
+    def automation_is_paused_or_not(self, act: Callable[..., object]) -> None:
+        with contextlib.suppress(Refused):  # it acts already
+            act(self.gateway.parts, "digits", "ann", WHY)
+
+    @rule(version=VERSIONS)
+    def a_person_frees(self, version: int) -> None:
+        with contextlib.suppress(Refused):  # it is not barred
+            free(self.gateway.parts, "digits", version, "ann", WHY)
 
     @precondition(lambda self: not self.is_on_trial)
     @rule(version=VERSIONS, stale=STALE)
@@ -282,6 +296,10 @@ def test_every_way_that_is_drawn_can_be_gone(machine: type[RolloutMachine]) -> N
         lambda: run.act("start", 2, 0),
         lambda: run.act("skip", 0, 0),
         lambda: run.act("abort", 0, 0),
+        lambda: run.act("promote", 2, 0),
+        lambda: run.labels_come("champion", 600),  # and barred again
+        lambda: run.a_person_frees(2),
+        lambda: run.act("start", 3, 0),
     )
     for step in steps:
         step()

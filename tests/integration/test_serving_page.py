@@ -18,6 +18,7 @@ from registry import (
     GateFigure,
     Verdict,
     connect,
+    quarantine,
     raise_signal,
     record_verdict,
     sessions,
@@ -367,3 +368,39 @@ def test_a_verdict_is_shown_and_what_was_not_seen_is_not_approved(
         assert client.post(f"{path}/approve", data=form | {"seen": "0" * 16}).status_code == 503
         assert "No gate has judged it" in client.get("/page/models/digits/versions/3").text
         assert client.get("/page/models/digits/versions/x").status_code == 400
+
+
+def test_automation_is_paused_and_resumed_behind_a_confirmation(here: Station) -> None:
+    with page_of(here) as client:
+        sign_in(client)
+        path = "/page/models/digits/automation"
+        asked = client.get(f"{path}/pause").text
+        assert "Pause all automation of digits?" in asked
+        assert "homeostat automation pause digits --hours 8" in asked
+        wish = {"form": form_of(asked), "reason": HOSTILE, "hours": "8"}
+        assert client.post(f"{path}/pause", data=wish | {"hours": "9"}).status_code == 400
+        assert client.post(f"{path}/pause", data=wish).status_code == 303
+        for shown in ("/page/models/digits", "/"):
+            text = client.get(shown).text
+            assert "paused" in text
+            assert HOSTILE not in text
+        assert "Resume automation" in client.get("/page/models/digits").text
+        assert client.post(f"{path}/resume", data=wish).status_code == 303
+        assert "Pause automation" in client.get("/page/models/digits").text
+        assert client.get(f"{path}/stop").status_code == 404
+
+
+def test_a_version_is_let_out_of_quarantine_behind_a_confirmation(here: Station) -> None:
+    with transaction(sessions(connect(here.settings.database))) as session:
+        digest = here.digests[1]
+        quarantine(session, "digits", digest, "it was bad", utc_now(), actor="t", version=1)
+    with page_of(here) as client:
+        sign_in(client)
+        path = "/page/models/digits/versions/1"
+        assert f'href="{path}/release"' in client.get(path).text
+        asked = client.get(f"{path}/release").text
+        assert "it was bad" in asked
+        wish = {"form": form_of(asked), "reason": "it is good"}
+        assert client.post(f"{path}/release", data=wish).status_code == 303
+        assert "quarantine" not in client.get(path).text
+        assert client.get(f"{path}/release").status_code == 409
