@@ -151,6 +151,10 @@ class RolloutPolicy(_Table):
     """How often the test between challenger and champion may err."""
     canary_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
     """Of the traffic that a challenger answers in canary."""
+    allocation: Literal["fixed", "thompson"] = "fixed"
+    """Who answers in a canary: `canary_share` throughout, or, beginning there, the better version
+    the more the surer it is (Thompson sampling on the trial's posterior). It changes no verdict.
+    """
     canary_predictions: Count = 200
     """Answers that a challenger must give in canary before it may take all."""
     deadline_seconds: Seconds = 86_400.0

@@ -119,6 +119,15 @@ def _candidate(policy: Policy) -> list[str]:
     return found
 
 
+_ALLOCATION = {
+    "fixed": (),
+    "thompson": (
+        "That share then follows the probability that it is the better one, from 5 % to 95 % and "
+        "at most twofold at once; the verdict is the same test's.",
+    ),
+}
+
+
 def _rollout(policy: Policy) -> list[str]:
     rollout = policy.rollout
     ends = "aborted" if rollout.inconclusive == "abort" else "held for a person to decide"
@@ -129,6 +138,7 @@ def _rollout(policy: Policy) -> list[str]:
         f"{_percent(rollout.error_rate)}, however often one looks.",
         f"In canary it answers {_percent(rollout.canary_share)} of the traffic and must give "
         f"{rollout.canary_predictions:,} answers.",
+        *_ALLOCATION[rollout.allocation],
         f"Without a verdict in {_time(rollout.deadline_seconds)} it is {ends}, and told so: "
         "lack of data is never success.",
         "A person may pause it, skip a step or end it: `homeostat rollout`.",

@@ -138,6 +138,11 @@ class PairedTest:
         return self.total / self.n if self.n else 0.0
 
     @property
+    def squares(self) -> float:
+        """Sum of the squares of the differences so far."""
+        return sum(count * (key / _GRID) ** 2 for key, count in self._seen.items())
+
+    @property
     def threshold(self) -> float:
         """The log evidence at which either decision falls."""
         return -math.log(self.error_rate)

@@ -185,13 +185,14 @@ class Moves:
         reason: str,
         figures: Mapping[str, Any],
         actor: str = ROLLOUT_ACTOR,
+        share: float | None = None,
     ) -> Routing:
-        """Let the challenger answer its share of callers.
+        """Let the challenger answer its share of callers: the policy's, or another one.
 
         Raises:
             StaleGeneration: somebody moved the routing since `before`.
         """
-        return self._trial(loaded, before, "canary", actor, reason, figures)
+        return self._trial(loaded, before, "canary", actor, reason, figures, share)
 
     def abort_trial(
         self, before: Routing, actor: str, reason: str, figures: Mapping[str, Any], *, bar: bool
@@ -316,9 +317,10 @@ class Moves:
         actor: str,
         reason: str,
         figures: Mapping[str, Any],
+        share: float | None = None,
     ) -> Routing:
         parts, model = self._parts, loaded.model
-        canary = phase == "canary"
+        given = parts.policy(model).rollout.canary_share if share is None else share
         with self._acting() as session:
             routing = write_routing(
                 session,
@@ -328,7 +330,7 @@ class Moves:
                 challenger=loaded.version,
                 standby=before.standby if before.standby != loaded.version else None,
                 phase=phase,
-                canary_share=parts.policy(model).rollout.canary_share if canary else 0.0,
+                canary_share=given if phase == "canary" else 0.0,
                 actor=actor,
                 reason=reason,
                 evidence=figures,

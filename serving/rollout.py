@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 from homeostat.errors import HomeostatError, StaleGeneration
+from monitoring.allocation import next_share
 from registry.incidents import note, open_incidents
 from registry.routing import Routing
 from registry.trials import PAUSED, TrialRecord, steer_trial, trial_of
@@ -24,6 +25,8 @@ from serving.telling import Teller
 from serving.watch import Trial
 
 TOLERATED_FAILURES = 3  # requests that a challenger may fail before its trial ends
+
+SHARE_REST = timedelta(seconds=60)  # between two moves of a canary's share
 
 logger = logging.getLogger(__name__)
 
@@ -86,6 +89,8 @@ class Rollout:
             else:
                 self._abort(routing, text, trial)
             return
+        if routing.phase == "canary" and self._reshare(routing, split, trial):
+            return
         if trial.decision != "not-worse":
             return
         if self._parts.policy(model).mode != "act":
@@ -104,6 +109,25 @@ class Rollout:
                 "answered in canary."
             )
             self._moves.finish_trial(split.challenger, routing, reason, _figures(trial, answered))
+
+    def _reshare(self, routing: Routing, split: Split, trial: Trial) -> bool:
+        """Let the share of a canary follow what is known, where the policy says so."""
+        policy, now = self._parts.policy(routing.model), self._parts.clock()
+        if policy.mode != "act" or policy.rollout.allocation != "thompson":
+            return False
+        if now - routing.at < SHARE_REST:
+            return False
+        share = round(next_share(routing.canary_share, trial.better), 2)
+        if share == routing.canary_share:
+            return False
+        assert split.challenger is not None
+        reason = (
+            f"It gets {share:.0%} of the traffic: the better one with a probability of "
+            f"{trial.better:.1%}{_said(trial)}."
+        )
+        figures = _figures(trial, self._parts.watches[routing.model].challenger_answers)
+        self._moves.start_canary(split.challenger, routing, reason, figures, share=share)
+        return True
 
     def _abort(
         self, routing: Routing, reason: str, trial: Trial | None, *, failed: bool = False
@@ -194,5 +218,6 @@ def _figures(trial: Trial, answered: int) -> dict[str, Any]:
         "rows": trial.rows,
         "low": trial.low,
         "high": trial.high,
+        "better": trial.better,
         "canary_rows": answered,
     }

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from homeostat.errors import Unavailable
+from registry.regret import regret_of
 from registry.routing import current_routing
 from registry.trials import PAUSED, RUNNING, TrialRecord, trial_of
 from serving.gateway import Gateway
@@ -26,6 +27,9 @@ def trial_view(gateway: Gateway, name: str) -> dict[str, Any] | None:
         with gateway.parts.reading() as session:
             routing, now = current_routing(session, name), gateway.parts.clock()
             course = trial_of(session, routing, now) if routing is not None else None
+            if course is not None and routing is not None and routing.phase == "canary":
+                cost = regret_of(session, name, routing.champion, course.version, course.begun_at)
+                shown["regret"] = {"rows": cost.rows, "total": cost.total, "even": cost.even}
     except Unavailable:
         return shown
     return shown | _course(gateway, name, course)

@@ -21,6 +21,7 @@ from homeostat.clock import Clock
 from homeostat.errors import HomeostatError
 from homeostat.policy import Policy
 from models.learner import Row
+from monitoring.allocation import chance_better
 from monitoring.breaks import find_breaks
 from monitoring.estimates import Estimate
 from monitoring.inputs import FeatureEvidence, InputDetector
@@ -54,12 +55,16 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Trial:
-    """How the challenger does against the champion on the rows that both answered."""
+    """How the challenger does against the champion on the rows that both answered.
+
+    `better` is the posterior probability that it is the better one (`monitoring.allocation`).
+    """
 
     decision: Literal["continue", "not-worse", "worse"]
     rows: int
     low: float
     high: float
+    better: float = 0.5
 
 
 class Watch:
@@ -217,8 +222,9 @@ class Watch:
         with self._lock:
             if self._trial is None:
                 return None
-            low, high = self._trial.interval()
-            return Trial(self._trial.decision, self._trial.n, low, high)
+            test = self._trial
+            better = chance_better(test.n, test.total, test.squares)
+            return Trial(test.decision, test.n, *test.interval(), better)
 
     @property
     def challenger_failures(self) -> int:

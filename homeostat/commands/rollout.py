@@ -69,6 +69,8 @@ def said_of_trial(trial: Mapping[str, Any]) -> str:
     low, high = trial.get("low"), trial.get("high")
     figures = f", loss difference {low:+.3f} to {high:+.3f}" if rows and low is not None else ""
     line = f"version {trial['version']} in {trial['phase']}: {rows:,} labelled rows{figures}"
+    if cost := trial.get("regret"):
+        line += f"; regret {cost['total']:.1f}, of an even split {cost['even']:.1f}"
     if trial.get("state") == "paused":
         since = when(trial["paused_at"])
         return f"{line}; PAUSED by {trial['paused_by']} since {since} UTC: {trial['paused_why']}"

@@ -12,9 +12,11 @@ from sqlalchemy import select
 from homeostat.policy import Policy, RolloutPolicy
 from registry import (
     Incident,
+    Verdict,
     connect,
     incident_history,
     quarantine,
+    record_verdict,
     retrain_history,
     routing_history,
     sessions,
@@ -23,6 +25,7 @@ from registry import (
 from registry.losses import LabelledLoss
 from registry.tables import OutboxRow
 from serving.gateway import Gateway
+from serving.steering import Wanted
 
 if TYPE_CHECKING:
     from tests.integration.conftest import HandClock, Station
@@ -56,6 +59,10 @@ class Stage:
     def alerts(self) -> list[dict[str, Any]]:
         with transaction(self.gateway.parts.maker) as session:
             return list(session.scalars(select(OutboxRow.alert).order_by(OutboxRow.id)))
+
+    def reasons(self) -> str:
+        with transaction(self.gateway.parts.maker) as session:
+            return " ".join(one.reason for one in routing_history(session, "digits"))
 
     def actors(self) -> list[str]:
         with transaction(self.gateway.parts.maker) as session:
@@ -168,6 +175,31 @@ def test_a_challenger_that_earned_it_is_recommended_with_the_command(
         assert here.station.routing().phase == "shadow"
         (alert,) = [one for one in here.alerts() if "earned" in one["text"]]
         assert "homeostat promote digits --version 3 --reason 'why'" in alert["text"]
+
+
+def test_the_share_of_a_canary_follows_who_is_better_where_the_policy_says_so(
+    stage: Callable[..., Any],
+) -> None:
+    rollout = RolloutPolicy(allocation="thompson", margin=0.0, canary_share=0.1)
+    with stage(Policy(rollout=rollout)) as here:
+        here.station.put_on_trial(3, here.clock.now)
+        here.look()
+        verdict = Verdict(True, (), here.station.digests[3])
+        with transaction(here.gateway.parts.maker) as session:
+            record_verdict(session, "digits", 3, verdict, here.clock())
+        here.gateway.steering.skip(Wanted("digits", "ann", "known"))
+        shares = []
+        for wins in (12, 12, 12, 0):
+            here.label({2: 1.0, 3: 0.0}, wins)
+            here.label({2: 0.0, 3: 1.0}, 0 if wins else 60)
+            here.clock.advance(61)
+            here.look()
+            here.look()  # no sooner than a minute later it moves again
+            shares.append(here.station.routing().canary_share)
+            if here.station.routing().phase != "canary":
+                break
+        assert shares[:2] == [0.2, 0.4]
+        assert "the better one with a probability of" in here.reasons()
 
 
 def test_a_trial_without_a_verdict_is_ended_at_its_deadline_and_on_call_hears_of_it(

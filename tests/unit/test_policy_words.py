@@ -20,6 +20,7 @@ OTHER: dict[str, Any] = {
     "gates.slices": {"age": {"cuts": [30.0, 60.0]}},
     "gates.extra": ("house:gate",),
     "retrain.strategy": "fine-tune",
+    "rollout.allocation": "thompson",
     "rollout.inconclusive": "hold",
     "card.tags": ("vision",),
     "gates.class_budget": 0.25,
