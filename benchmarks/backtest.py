@@ -3,10 +3,10 @@
     python -m benchmarks.backtest --data FOLDER [--processes 2] [--streams NAME,NAME]
     python -m benchmarks.backtest --speed
 
-FOLDER holds the streams of `STREAMS` as NAME.parquet: labelled rows in the order of time. One
-policy for all of them, `POLICY`. ADWIN is river's, installed once in an environment of its own; where it
-cannot be, it is left out and so are the aims that are about it. `--speed` replays 100,000 rows of
-a stream that is made here, whose concept changes 10 times.
+FOLDER holds the streams of `STREAMS` as NAME.parquet: labelled rows in the order of time. All have
+one policy, `POLICY`. ADWIN is river's, installed once in an environment of its own; where it cannot
+be, it is left out and so are the aims that are about it. `--speed` replays 100,000 rows of a stream
+that is made here, whose concept changes 10 times.
 
 Seeded: a second run prints the same accuracy. Exit code 1 where an aim is missed: on an abrupt
 stream at least ADWIN's accuracy, on a gradual one at least that of a retrain every 1,000 rows, on
