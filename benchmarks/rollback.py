@@ -21,6 +21,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from benchmarks import rollback_alias as alias
+from benchmarks import rollback_delays as delays
 from benchmarks import rollback_drills as drills
 from benchmarks import rollback_theory as theory
 from benchmarks.gateway import prepare, running, until_it_answers
@@ -84,6 +85,25 @@ def simulate(pool: ProcessPoolExecutor, seeds: int, days: int) -> bool:
         ("drop", "share", "median labels"),
         [(name, f"{share:.3f}", f"{middle:.0f}") for name, (share, middle) in shares.items()],
     )
+    late = [
+        (
+            name,
+            hours,
+            pool.submit(delays.drill, one[: theory.PROMISED + 500], hours, seeds, wait=False),
+        )
+        for name, one in kinds_of_drop.items()
+        for hours in delays.HOURS
+    ]
+    drilled = [(name, hours, one.result()) for name, hours, one in late]
+    show(
+        f"The same where labels come up to so many hours late, {theory.DAY:,} predictions a day",
+        ("drop", "hours", "share", "median labels", "median hours", "false"),
+        [
+            (n, f"{h:g}", f"{d.share:.3f}", f"{d.labels:.0f}", f"{d.hours:.1f}", d.early)
+            for n, h, d in drilled
+        ],
+    )
+    shares |= {f"{name}, {hours:g} h": (one.share, 0.0) for name, hours, one in drilled}
     quiet = not any(one.rollbacks for one in rows)
     return quiet and all(share >= POWER for share, _ in shares.values())
 
