@@ -153,6 +153,15 @@ class PauseRow(Table):
     until: Mapped[datetime | None]
 
 
+class EndedSessionRow(Table):
+    """A session of the page that was signed out before its cookie ends."""
+
+    __tablename__ = "ended_sessions"
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    until: Mapped[datetime]
+
+
 class TokenRow(Table):
     """One secret of a named holder, as its hash; while it is rotated a name has two."""
 

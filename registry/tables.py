@@ -26,6 +26,7 @@ from registry.incident_tables import (
 )
 from registry.ledger_tables import (
     ApprovalRow,
+    EndedSessionRow,
     LedgerRow,
     OverrideRow,
     PauseRow,
@@ -52,6 +53,7 @@ __all__ = [
     "BlockRow",
     "DetectorStateRow",
     "EdgeRow",
+    "EndedSessionRow",
     "EvidenceRow",
     "GatewayRow",
     "HeldLabelRow",

@@ -100,6 +100,8 @@ class Access:
         self._blind = True
         self.used: dict[str, float] = {}
         """When keys were last used, in seconds since 1970; `serving.token_watch` takes them."""
+        self.ended: frozenset[str] = frozenset()
+        """Sessions of the page that were signed out, by their ids."""
         self.refused: Counter[tuple[str, str]] = Counter()
         """How often names were refused which verb of those that act; taken likewise."""
 

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from sqlalchemy.exc import SQLAlchemyError
 
 from homeostat.errors import HomeostatError
+from registry.ended_sessions import ended_sessions
 from registry.tokens import mark_used, note_refused, tokens
 from serving.access import Access
 from serving.parts import Parts
@@ -76,7 +77,9 @@ class TokenWatch:
     def _copy(self) -> None:
         with self._parts.reading() as session:
             found = tokens(session)
+            ended = ended_sessions(session, self._parts.clock())
         self._access.know(found)
+        self._access.ended |= ended
 
     def _note_use(self) -> None:
         used = {key: at for key, at in self._access.used.copy().items() if key}

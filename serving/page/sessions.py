@@ -1,8 +1,9 @@
 """Who is signed in: a signed cookie that names a token, and never holds it.
 
 Any gateway of an installation can check it, as all of them know the administrator's token, which
-the signature is made with; none keeps anything. A session ends after some hours, with the token
-that it was begun with, or when that is revoked.
+the signature is made with. A session ends after some hours, with the token that it was begun with,
+when that is revoked, or when somebody signs out: the database keeps that until the cookie would
+have ended, and every gateway knows it as soon as it knows of a revoked token.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import hmac
 import secrets
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 from homeostat.errors import Forbidden, Unauthorized
 from serving.access import Access, Caller
@@ -55,15 +57,30 @@ class Sessions:
         """
         said, _, signature = cookie.rpartition(".")
         if hmac.compare_digest(signature.encode(), self._sign("session", said).encode()):
-            key, fingerprint, until, _ = said.split(".")
+            key, fingerprint, until, session = said.split(".")
             caller = self._access.holder(key)
             if (
                 caller is not None
+                and session not in self._access.ended
                 and self._clock() < int(until)
                 and hmac.compare_digest(fingerprint, _print(caller))
             ):
                 return caller
         raise Unauthorized("Nobody is signed in.", remedy="Sign in with a token.")
+
+    def end(self, cookie: str) -> tuple[str, datetime]:
+        """Let a session be over here at once, whoever has a copy of its cookie.
+
+        Returns:
+            Its id, and until when the other gateways have to know.
+
+        Raises:
+            Unauthorized: it is nobody's.
+        """
+        self.whose(cookie)
+        *_, until, session, _ = cookie.split(".")
+        self._access.ended |= {session}
+        return session, datetime.fromtimestamp(int(until), UTC)
 
     def lasts(self, cookie: str) -> bool:
         """Whether a session is still somebody's."""

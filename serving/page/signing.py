@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse
 
 from homeostat.errors import HomeostatError, Unauthorized
+from registry.ended_sessions import end_session
 from serving.handlers import NotFound
 from serving.page.doors import OpenForm, SignedForm, sessions_of
 from serving.page.rendering import ASSETS, HEADERS, asset, page, rendered
@@ -15,6 +18,8 @@ from serving.page.sessions import COOKIE, HOURS
 from serving.problems import status_of
 
 SIGN_IN = "/page/sign-in"
+
+logger = logging.getLogger(__name__)
 
 
 def add_doors(router: APIRouter) -> None:
@@ -48,8 +53,9 @@ def add_doors(router: APIRouter) -> None:
         return answer
 
     @router.post("/page/sign-out")
-    async def sign_out(_: SignedForm) -> Response:
-        """End the session of this browser."""
+    async def sign_out(request: Request, _: SignedForm) -> Response:
+        """End the session of this browser, and of whoever copied its cookie."""
+        await run_in_threadpool(_end, request)
         answer = RedirectResponse(SIGN_IN, 303, HEADERS)
         answer.delete_cookie(COOKIE, httponly=True, samesite="strict")
         return answer
@@ -60,6 +66,16 @@ def add_doors(router: APIRouter) -> None:
         if name not in ASSETS:
             raise NotFound("There is no such file.", remedy="Open the page at /.")
         return asset(name)
+
+
+def _end(request: Request) -> None:
+    parts = request.app.gateway.parts
+    try:
+        key, until = sessions_of(request).end(request.cookies.get(COOKIE, ""))
+        with parts.writing() as session:
+            end_session(session, key, until, parts.clock())
+    except HomeostatError as error:  # over already; or the other gateways are not told of it
+        logger.warning("a session was signed out here alone: %s", error)
 
 
 def local(address: str) -> str:

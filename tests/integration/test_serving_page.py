@@ -145,8 +145,14 @@ def test_signing_out_ends_the_session_and_needs_the_pages_own_form(here: Station
         )
         assert other.status_code == 403
         assert client.get("/").status_code == 200
+        copied = client.cookies["homeostat-session"]
         assert client.post("/page/sign-out", data={"form": form}).status_code == 303
         assert client.get("/").status_code == 303
+        client.cookies.set("homeostat-session", copied, domain="127.0.0.1")
+        assert client.get("/").status_code == 303
+    with page_of(here) as another:  # gateway of this database
+        another.cookies.set("homeostat-session", copied, domain="127.0.0.1")
+        assert another.get("/").status_code == 303
 
 
 def test_the_page_is_at_the_port_of_the_routes_that_act_alone(
