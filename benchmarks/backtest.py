@@ -98,7 +98,7 @@ def missed(name: str, found: dict[str, Replayed]) -> list[str]:
     """Which aims a stream misses, in words."""
     ours, calendar = found["homeostat"], found[f"every {CALENDARS[0]:,}"]
     rival = calendar if name.endswith("_gradual") else found.get("adwin")
-    told = []
+    told = list[str]()
     if not name.endswith(("_gradual", "_abrupt")) or rival is None:
         return told
     if round(ours.accuracy, 3) < round(rival.accuracy, 3):

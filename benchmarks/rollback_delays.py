@@ -76,7 +76,7 @@ def _decided(differences: Floats, came: Floats) -> tuple[float, NDArray[np.int64
     order = np.lexsort((np.arange(len(came)), looks))
     ends = np.flatnonzero(np.diff(looks[order], append=looks.max() + 1)) + 1
     start = 0
-    for end in ends:
+    for end in ends.tolist():
         guard.update(differences[order[start:end]])
         if guard.drift_detected:
             return float(looks[order[end - 1]]) * LOOK, order[:end]

@@ -113,7 +113,15 @@ class RetrainPolicy(_Table):
     """When and how to learn from what changed."""
 
     strategy: Literal[
-        "replay", "fine-tune", "er-ace", "der++", "distillation", "ewc", "weight-averaging", "full"
+        "replay",
+        "fine-tune",
+        "er-ace",
+        "der++",
+        "distillation",
+        "ewc",
+        "weight-averaging",
+        "full",
+        "renewal",
     ] = "replay"
     """How a retrain learns without losing what was learnt: docs/continual.md compares them."""
     min_labels: Count = 300

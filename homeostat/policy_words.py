@@ -207,6 +207,8 @@ def _learns(retrain: RetrainPolicy) -> str:
         f"{retrain.memory_rows:,} old ones (EWC)",
         "weight-averaging": f"{both}, then takes the average of the champion's weights and its own",
         "full": f"begins from new weights, and {both}",
+        "renewal": f"{alone}, going on from its weights or from new ones, whichever does better; "
+        f"{keeps}",
     }[retrain.strategy]
 
 

@@ -84,7 +84,7 @@ def downgrade() -> None:
     op.drop_column("verdicts", "document")
 
 
-def _document(digest: str, passed: bool, figures: object) -> str:
+def _document(digest: str, passed: bool, figures: list[dict[str, object]]) -> str:
     """A verdict of before in canonical JSON; by which policy it was reached nobody wrote down."""
     said = {
         "schema": 2,

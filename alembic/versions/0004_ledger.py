@@ -104,7 +104,7 @@ def _lines() -> Iterator[dict[str, Any]]:
                 yield _taken_over(line, old, whole)
             line, old, whole = None, FIRST_HASH, True
         at = row["at"] if row["at"].tzinfo else row["at"].replace(tzinfo=UTC)
-        whole = whole and row["previous_hash"] == old and row["hash"] == _old_hash(row, at)
+        whole = whole and row["previous_hash"] == old and row["hash"] == _old_hash(dict(row), at)
         old = row["hash"]
         roles = [row[role] for role in SPLIT[:3] if row[role] is not None]
         held = {str(v): known[row["model"], v] for v in roles if (row["model"], v) in known}
@@ -179,7 +179,7 @@ def _old_hash(row: Mapping[str, Any], at: datetime) -> str:
 
 
 def _routings_table() -> sa.Table:
-    columns = [sa.Column(name) for name in (*OLD, "hash")]
+    columns: list[sa.Column[Any]] = [sa.Column(name) for name in (*OLD, "hash")]
     return sa.Table("routings", sa.MetaData(), *columns, sa.Column("at", MOMENT))
 
 

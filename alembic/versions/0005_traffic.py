@@ -40,7 +40,7 @@ def upgrade() -> None:
     )
     names = ("model", "generation", "version", "arm")
     log = sa.table("predictions", *map(sa.column, (*names, "at")))
-    hour = sa.literal_column(HOURS[op.get_bind().dialect.name]).label("hour")
+    hour: sa.Label[int] = sa.literal_column(HOURS[op.get_bind().dialect.name]).label("hour")
     key = (log.c.model, hour, log.c.generation, log.c.version, log.c.arm)
     query = sa.select(*key, sa.func.min(log.c.at), sa.func.max(log.c.at)).group_by(*key)
     op.execute(sa.insert(traffic).from_select(list(traffic.c.keys()), query))

@@ -12,6 +12,7 @@ from models.strategies.er_ace import er_ace
 from models.strategies.ewc import ewc
 from models.strategies.fine_tune import fine_tune
 from models.strategies.full import full
+from models.strategies.renewal import renewal
 from models.strategies.replay import replay
 from models.strategies.weight_averaging import weight_averaging
 
@@ -27,5 +28,6 @@ STRATEGIES: Mapping[str, Strategy] = MappingProxyType(
         "ewc": ewc,
         "weight-averaging": weight_averaging,
         "full": full,
+        "renewal": renewal,
     }
 )

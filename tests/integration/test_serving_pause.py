@@ -137,7 +137,9 @@ def test_a_trial_waits_while_paused_unless_its_version_fails(stage: Stage) -> No
     assert stage.station.routing().challenger == 3
     stage.label({2: 0.0, 3: 1.0}, 60)
     stage.look()
-    assert stage.gateway.watches["digits"].trial.decision == "worse"
+    trial = stage.gateway.watches["digits"].trial
+    assert trial is not None
+    assert trial.decision == "worse"
     assert stage.station.routing().challenger == 3
     assert "The trial of version 3 should end" in stage.told()
     for _ in range(3):

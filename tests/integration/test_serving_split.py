@@ -44,13 +44,11 @@ def two(
     here.serve(1, hand_clock())
     here.serve(2, hand_clock())
     with ExitStack() as stack:
-        pair = []
-        for _ in range(2):
-            gateway = Gateway(here.settings, hand_clock)
+        acting, other = (Gateway(here.settings, hand_clock) for _ in range(2))
+        for gateway in (acting, other):
             stack.callback(gateway.stop)
             gateway.controller.look()
-            pair.append(gateway)
-        yield here, *pair
+        yield here, acting, other
 
 
 def served(gateway: Gateway) -> int:

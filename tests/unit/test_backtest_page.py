@@ -36,9 +36,9 @@ def test_the_page_needs_nothing_from_elsewhere_and_names_every_rule(tmp_path: Pa
 def test_a_curve_spans_the_rows_after_the_warmup_from_top_to_bottom() -> None:
     picture = picture_of(STREAM, FOUND)
     never = picture.curves[1]
-    first, last = (tuple(map(float, one.split(","))) for one in never.points.split(" ")[::99])
+    first, last = ([float(one) for one in at.split(",")] for at in never.points.split(" ")[::99])
     assert first[1] == 0.0  # all were right
-    assert (last[0], last[1]) == (960.0, pytest.approx(300 * 0.42 / 0.5, abs=0.1))
+    assert last == pytest.approx([960.0, 300 * 0.42 / 0.5], abs=0.1)
     assert never.retrains == (600.0,)
     assert picture.levels[0] == (300.0, "0.5")
     assert picture.rows[0] == (0.0, "200")

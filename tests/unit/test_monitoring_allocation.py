@@ -13,7 +13,7 @@ ROWS, LOOK, SEEDS, START = 2_000, 50, 60, 0.2
 def differences(seed: int, gap: float) -> NDArray[np.float64]:
     """loss(challenger) - loss(champion), whose 0/1 errors are independent; 10 % of the champion."""
     draw = np.random.default_rng(seed).random((2, ROWS))
-    return (draw[0] < 0.1 + gap).astype(float) - (draw[1] < 0.1).astype(float)
+    return np.asarray((draw[0] < 0.1 + gap).astype(float) - (draw[1] < 0.1).astype(float))
 
 
 def shares(d: NDArray[np.float64]) -> NDArray[np.float64]:
