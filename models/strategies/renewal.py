@@ -1,8 +1,8 @@
 """Going on or beginning anew, whichever does better: for changes that turn the truth round.
 
 Three candidates learn four fifths of the new rows: the champion's copy; weights drawn anew; and
-weights drawn anew with the memory's rows of the same regime, which are those that the retrain before
-learnt. The one with the least loss on the last fifth is trained once more, on all of them.
+weights drawn anew with the memory's rows of the same regime, which are those that the retrain
+before learnt. The one with the least loss on the last fifth is trained once more, on all of them.
 
 objective = loss(f(x), y)
 
@@ -24,7 +24,7 @@ from models.learner import Examples, FitReport
 from models.strategies.contract import Training
 from models.torch_learner import guarded
 
-HELD = 5  # every so manieth row judges
+HELD = 5  # of so many rows one judges
 
 
 def renewal(training: Training) -> FitReport:

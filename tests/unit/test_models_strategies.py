@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 from typing import cast, get_args
 
@@ -23,7 +24,7 @@ from models.strategies.weight_averaging import average
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-READS_MEMORY = sorted(set(STRATEGIES) - {"fine-tune", "distillation"})
+READS_MEMORY = sorted(set(STRATEGIES) - {"fine-tune", "distillation", "renewal"})
 
 
 LEARNER = Digits(classes=(0, 1, 2, 3), channels=0, hidden=8)
@@ -243,3 +244,38 @@ def test_weight_averaging_is_half_way_to_what_replay_alone_gives() -> None:
     )
     three = zip(averaged.parameters(), before.parameters(), replayed.parameters(), strict=True)
     assert all(torch.equal(a, 0.5 * b + 0.5 * c) for a, b, c in three)
+
+
+def renewed(before: nn.Module, new: Examples, kept: Memory | None = None) -> nn.Module:
+    return retrain(LEARNER, before, new, kept, "renewal", Budget(epochs=40), seed=0)[0]
+
+
+def fitted(model: nn.Module, new: Examples, state: Tensor) -> nn.Module:
+    generator = torch.Generator()
+    generator.set_state(state)
+    LEARNER.fit(model, new, None, Budget(epochs=40), generator)
+    return model
+
+
+def test_renewal_goes_on_where_the_champion_knows_the_new_rows_already() -> None:
+    before, new = champion(), rows((0, 1), seed=1)
+    generator = torch.Generator().manual_seed(0)
+    LEARNER.fit(before, rows((0, 1), 200), None, Budget(epochs=30), generator)
+    begun = torch.Generator().manual_seed(0).get_state()
+    assert same(renewed(before, new), fitted(copy.deepcopy(before), new, begun))
+
+
+def test_renewal_begins_anew_where_the_champion_is_a_bad_place_to_go_on_from() -> None:
+    before, new = champion(), rows((0, 1), 100, seed=1)
+    with torch.no_grad():
+        for weights in before.parameters():
+            weights.fill_(0.0)  # dead: no step changes what it says of one row beside another
+    generator = torch.Generator().manual_seed(0)
+    fresh = LEARNER.build(generator)
+    assert same(renewed(before, new), fitted(fresh, new, generator.get_state()))
+
+
+def test_renewal_reads_the_memory_of_its_own_regime_alone() -> None:
+    new = dataclasses.replace(rows((0, 1), seed=1), regime=torch.full((40,), 3))
+    other = dataclasses.replace(rows((1, 0), seed=2), regime=torch.full((40,), 2))
+    assert same(renewed(champion(), new, memory(other)), renewed(champion(), new))
