@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 FOLDER = "docs/runbooks"  # in the repository: what is told where no address is set
+INSTALLED = "share/homeostat/runbooks"  # below the environment, where a wheel was installed
 
 # Of a kind whose incidents have more than one cause, `kind-cause` where such a page is listed.
 RUNBOOKS = frozenset(
@@ -55,7 +57,7 @@ def runbook_of(kind: str, details: Mapping[str, Any]) -> str:
 
 
 def runbook_text(name: str) -> str | None:
-    """A runbook's Markdown; None where the repository is not on this machine.
+    """A runbook's Markdown, of the repository or as it was installed; None where there is neither.
 
     Args:
         name: Of `RUNBOOKS`.
@@ -65,8 +67,9 @@ def runbook_text(name: str) -> str | None:
     """
     if name not in RUNBOOKS:
         raise KeyError(name)
-    path = Path(__file__).resolve().parent.parent / FOLDER / f"{name}.md"
-    return path.read_text() if path.is_file() else None
+    places = (Path(__file__).resolve().parent.parent / FOLDER, Path(sys.prefix) / INSTALLED)
+    found = next((path for place in places if (path := place / f"{name}.md").is_file()), None)
+    return found.read_text() if found is not None else None
 
 
 def runbook_address(name: str, base: str = "") -> str:

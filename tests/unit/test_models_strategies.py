@@ -247,7 +247,9 @@ def test_weight_averaging_is_half_way_to_what_replay_alone_gives() -> None:
 
 
 def renewed(before: nn.Module, new: Examples, kept: Memory | None = None) -> nn.Module:
-    return retrain(LEARNER, before, new, kept, "renewal", Budget(epochs=40, learning_rate=0.02), seed=0)[0]
+    return retrain(
+        LEARNER, before, new, kept, "renewal", Budget(epochs=40, learning_rate=0.02), seed=0
+    )[0]
 
 
 def fitted(model: nn.Module, new: Examples, state: Tensor) -> nn.Module:
