@@ -27,6 +27,7 @@ from registry.documents import BOM_FILE, CARD_FILE
 from registry.gate_evidence import Contender, Evidence, Measured
 from registry.gates import judge
 from registry.lineage import open_regime, record_edge
+from registry.lineage_record import Cost
 from registry.lineage_records import bind_lineage, keep_lineage
 from registry.verdicts import Verdict, record_verdict, verdict_for, verdict_tags
 from registry.version_info import NUMBER_TAG, SCAN_TAG
@@ -107,13 +108,17 @@ def assemble(
         "epochs": trained.fit.epochs,
         "steps": trained.fit.steps,
         "stopped": trained.fit.stopped,
+        "resumed_at_step": trained.fit.resumed_at,
         "regime": lesson.regime,
         **{f"config.{name}": value for name, value in policy.learner_config.items()},
         **origin.facts,
     }
     curves = {"train_loss": trained.fit.losses}
+    if trained.fit.watched:
+        curves["watched_loss"] = trained.fit.watched
     metrics = {
         **figures(trained, judged),
+        **cost(story.lineage.cost),
         **measures(measured),
         "parameters": float(story.lineage.weights),
     }
@@ -135,6 +140,23 @@ def _contender(champion: Champion | None, judged: Judged) -> Contender | None:
     return Contender(champion.digest, judged.champion, champion.folder)
 
 
+def cost(spent: Cost) -> dict[str, float]:
+    """The metrics of what the training took, and of a full retrain's share where it was none.
+
+    `full_cpu_seconds` is an estimate: what a step took here, times the steps of the pipeline's
+    passes over all rows that were ever learnt.
+    """
+    known = {
+        "train_cpu_seconds": spent.cpu_seconds,
+        "train_rows_read": float(spent.rows_read),
+        "train_steps": float(spent.steps),
+        "full_cpu_seconds": spent.full_cpu_seconds,
+        "full_share": spent.share,
+        "train_cost": spent.money,
+    }
+    return {name: value for name, value in known.items() if value is not None}
+
+
 def figures(trained: Trained, judged: Judged) -> dict[str, float]:
     """The metrics of a candidate: accuracies by regime, what was gained and what forgotten.
 
@@ -152,6 +174,9 @@ def figures(trained: Trained, judged: Judged) -> dict[str, float]:
         found["unseen_share"] = trained.unseen
     for number, losses in judged.candidate.items():
         found[f"regime_{number}_accuracy"] = 1.0 - float(losses.mean())
+    for number, own in judged.measures.items():
+        found |= {f"regime_{number}_{name}": value for name, value in own.items()}
+    found |= judged.measures.get(judged.regime, {})
     if judged.champion is None:
         return found
     worse = {}

@@ -16,7 +16,7 @@ import yaml
 
 from homeostat.policy import CardPolicy
 from registry.documents import SECTIONS
-from registry.lineage_record import Lineage
+from registry.lineage_record import Cost, Lineage
 from registry.verdicts import GateFigure, Verdict
 
 UNSAID = "The owner has not said."
@@ -167,7 +167,29 @@ def _figures(story: Story) -> list[str]:
         "| regime | accuracy |",
         "|---|---|",
         *(f"| {number} | {value:.4f} |" for number, value in sorted(story.accuracy.items())),
+        "",
+        f"Its training took {spent(story.lineage.cost)}.",
     ]
+
+
+def spent(cost: Cost) -> str:
+    """What a training took, and what a full retrain would, in words."""
+    ended = {
+        "settled": "; it ended when the loss on rows set apart had settled",
+        "seconds": "; its time ran out",
+        "rows": "; its budget of rows ran out",
+    }.get(cost.stopped, "")
+    parts = [f"{cost.cpu_seconds:.1f} processor seconds, {cost.steps:,} steps"]
+    if cost.rows_read:
+        parts.append(f", {cost.rows_read:,} rows read")
+    if cost.money is not None:
+        parts.append(f", {cost.money:.2g} in money")
+    if cost.share is not None and cost.full_cpu_seconds is not None:
+        parts.append(
+            f"; a full retrain would take about {cost.full_cpu_seconds:.1f}, by its"
+            f" {cost.full_steps:,} steps, of which this is {cost.share:.0%}"
+        )
+    return "".join([*parts, ended])
 
 
 def _limits(story: Story) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,9 +10,10 @@ from datetime import datetime
 from flows.learning import Champion, Trained
 from flows.lessons import Lesson, next_lesson
 from flows.origin import Origin
-from flows.rows import as_dataset, read_incident, rows_since_change
+from flows.rows import as_dataset, read_incident, rows_again, rows_since_change
 from flows.runs import Tried
 from flows.site import Site
+from flows.trainings import Training
 from homeostat.errors import NoTarget
 from homeostat.policy import Policy
 from models.learner import Label, Learner
@@ -90,8 +92,12 @@ def read(
     regime_key: str,
     champion: Champion | None,
     now: datetime,
+    training: Training | None = None,
 ) -> Change:
     """The change that an incident is about, from the log.
+
+    A training that was killed goes on with the rows that it began with, unless one of them is not
+    to be learnt any more.
 
     Raises:
         NoTarget: there is no champion to go on from.
@@ -107,11 +113,17 @@ def read(
         )
     with site.session() as session:
         incident = read_incident(session, model, incident_id)
-        rows, held = rows_since_change(session, model, incident, policy.retrain, now)
+        ids, held = training.rows() if training is not None else ((), 0)
+        rows = rows_again(session, model, incident, policy.retrain, ids, now)
+        if not rows:
+            rows, held = rows_since_change(session, model, incident, policy.retrain, now)
         if incident is not None and held:
             text = f"{held} labels are held back from the retrain: see `homeostat held {model}`."
             note(session, incident.id, text, now)
         known = regimes(session, model)
+    if training is not None:
+        with contextlib.suppress(OSError):  # where the disk takes nothing, it goes without
+            training.keep_rows([row.id for row in rows], held)
     number = regime_number(known, regime_key, champion.regimes.numbers)
     return change_of(model, rows, policy, champion, incident, regime_key, number, held)
 

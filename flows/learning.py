@@ -5,6 +5,7 @@ N rows, D encoded columns, C classes.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from torch import nn
 from flows.golden import GOLDEN_FILE, golden
 from flows.lessons import Lesson
 from homeostat.errors import Refused
-from homeostat.policy import Policy
+from homeostat.policy import Policy, RetrainPolicy
 from models.artifact import save_model, write_manifest
 from models.catalog import find_learner, known_learners
 from models.continual import retrain
@@ -61,9 +62,10 @@ class Trained:
         module: The trained one.
         lesson: What it learnt.
         fit: What the training did.
-        cpu_seconds: What the training took.
+        cpu_seconds: What the training took, that of processes that were killed meanwhile with it.
         unseen: Share of the lesson's labels that name a class which the champion does not have;
             None where no champion went on.
+        full_steps: Steps that a full retrain would take; None where it was none that goes on.
     """
 
     reference: str
@@ -73,6 +75,7 @@ class Trained:
     fit: FitReport
     cpu_seconds: float
     unseen: float | None = None
+    full_steps: int | None = None
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,7 @@ class Judged:
         learnt: The accuracy on earlier regimes of the version that learnt each, where known.
         untrained: The accuracy on the newest regime of a module that nothing has learnt; None
             where there is no champion.
+        measures: The learner's own figures of the candidate by regime.
     """
 
     regime: int
@@ -97,6 +101,7 @@ class Judged:
     champion: Losses | None
     learnt: Mapping[int, float] = field(default_factory=dict)
     untrained: float | None = None
+    measures: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
 
 
 def load_champion(version: int, folder: Path, replay: Path, policy: Policy) -> Champion:
@@ -129,6 +134,15 @@ def load_champion(version: int, folder: Path, replay: Path, policy: Policy) -> C
         folder,
         replay,
     )
+
+
+def retrain_budget(rules: RetrainPolicy) -> Budget:
+    """What a retrain may spend; its money is time at the rate of an hour."""
+    seconds = rules.seconds
+    if rules.max_cost is not None and rules.hourly_cost:
+        seconds = min(seconds, 3600.0 * rules.max_cost / rules.hourly_cost)
+    patience = rules.patience or None
+    return Budget(epochs=rules.epochs, seconds=seconds, rows=rules.rows_read, patience=patience)
 
 
 def train_afresh(
@@ -165,7 +179,7 @@ def train_afresh(
     budget = budget or Budget(epochs=policy.epochs)
     started = time.process_time()
     fit = guarded(learner.fit, module, data, None, budget, generator)
-    spent = time.process_time() - started
+    spent = time.process_time() - started + fit.cpu_before
     return Trained(policy.learner, learner, module, lesson, fit, spent)
 
 
@@ -204,17 +218,13 @@ def train_further(
     if learner is not known:
         generator = torch.Generator().manual_seed(policy.seed)
         module = guarded(known.grow, module, learner, generator)
+    budget, new = budget or retrain_budget(rules), _to_learn(learner, lesson)
     module, fit = retrain(
-        learner,
-        module,
-        _to_learn(learner, lesson),
-        champion.memory,
-        rules.strategy,
-        budget or Budget(epochs=rules.epochs, seconds=rules.seconds),
-        policy.seed,
+        learner, module, new, champion.memory, rules.strategy, budget, policy.seed
     )
-    spent = time.process_time() - started
-    return Trained(champion.reference, learner, module, lesson, fit, spent, unseen)
+    spent = time.process_time() - started + fit.cpu_before
+    full = policy.epochs * math.ceil((champion.memory.seen + len(new)) / budget.batch_size)
+    return Trained(champion.reference, learner, module, lesson, fit, spent, unseen, full)
 
 
 def judge_regimes(trained: Trained, champion: Champion | None) -> Judged:
@@ -247,6 +257,7 @@ def judge_regimes(trained: Trained, champion: Champion | None) -> Judged:
         if champion is not None
         else {},
         _untrained(learner, frozen[newest]) if champion is not None else None,
+        {number: guarded(learner.measures, one.outputs) for number, one in after.items()},
     )
 
 

@@ -33,7 +33,16 @@ DECIDING: dict[str, Any] = {
     "label": True,
     "seed": True,
     "epochs": True,
-    "retrain": {"strategy", "memory_rows", "epochs", "seconds", "holdout", "new_class_rows"},
+    "retrain": {
+        "strategy",
+        "memory_rows",
+        "epochs",
+        "seconds",
+        "rows_read",
+        "patience",
+        "holdout",
+        "new_class_rows",
+    },
 }
 
 
@@ -91,6 +100,9 @@ def trace(
             epochs=fit.epochs,
             steps=fit.steps,
             stopped=fit.stopped,
+            rows_read=fit.rows_read,
+            full_steps=trained.full_steps,
+            hourly=policy.retrain.hourly_cost or None,
         ),
         make=_make(trained, policy),
         weights=sum(weight.numel() for weight in trained.module.parameters()),

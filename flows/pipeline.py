@@ -4,8 +4,8 @@
 
 The work has a key made of the model, the data, the configuration and the caller's own key. A run
 that was killed and is started again looks for what the first one left under that key: a finished
-MLflow run is registered without training, a registered version is only placed. So one piece of
-work never makes two versions.
+MLflow run is registered without training, a registered version is only placed, and a training goes
+on from its checkpoint. So one piece of work never makes two versions.
 """
 
 # No postponed annotations here: Prefect sends a flow to its process by value, without the names
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from flows.learning import Champion, Trained
     from flows.runs import Tried
     from flows.site import Site
+    from flows.trainings import Training
     from models import Dataset
 
 
@@ -92,6 +93,7 @@ def _make(
 ) -> "Tried":
     """Train, judge and log a candidate that nobody made yet."""
     from flows.origin import Origin
+    from flows.trainings import under
 
     champion = steps.fetch_champion(site, model, policy)
     origin = Origin(
@@ -103,9 +105,12 @@ def _make(
         source=source,
         facts={"data": source, "data_digest": dataset.digest},
     )
-    trained = train(whole(dataset), policy, whole(champion))
+    training = under(site.settings.state_dir, work)
+    trained = train(whole(dataset), policy, whole(champion), whole(training))
     with tempfile.TemporaryDirectory() as folder:
-        return steps.judge_and_log(site, Path(folder), origin, trained, champion, policy)
+        tried = steps.judge_and_log(site, Path(folder), origin, trained, champion, policy)
+    training.end()
+    return tried
 
 
 @task(**LOCAL)
@@ -117,9 +122,13 @@ def read(source: str, label: str) -> "Dataset":
 
 
 @task(**LOCAL)
-def train(dataset: "Dataset", policy: Policy, champion: "Champion | None") -> "Trained":
-    """Train a new module on the data set."""
+def train(
+    dataset: "Dataset", policy: Policy, champion: "Champion | None", training: "Training"
+) -> "Trained":
+    """Train a new module on the data set; where a training of it was killed, go on with it."""
     from flows.learning import train_afresh
     from flows.lessons import first_lesson
+    from models import Budget
 
-    return train_afresh(first_lesson(dataset, policy), policy, champion)
+    budget = Budget(epochs=policy.epochs, checkpoint=training.checkpoint())
+    return train_afresh(first_lesson(dataset, policy), policy, champion, budget)

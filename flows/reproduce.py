@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from flows.learning import (
     build_profile,
     judge_regimes,
     load_champion,
+    retrain_budget,
     save,
     train_afresh,
     train_further,
@@ -164,7 +165,8 @@ def _policy(site: Site, record: Lineage) -> Policy:
             remedy=f"Set it as the learner of [models.{record.model}] to make the version again.",
             learner=reference,
         )
-    return Policy.model_validate(record.parameters)
+    retrain = {"patience": 0, **record.parameters["retrain"]}  # earlier releases had none
+    return Policy.model_validate({**record.parameters, "retrain": retrain})
 
 
 def _data(site: Site, record: Lineage, version: int) -> tuple[Dataset, tuple[str, ...]]:
@@ -206,11 +208,11 @@ def _train(
     lesson = _lesson(record, policy, dataset, ids)
     # By steps where time ran out then: the clock of another day stops it elsewhere.
     steps = record.cost.steps if record.cost.stopped == "seconds" else None
-    epochs = policy.epochs if record.parent is None else policy.retrain.epochs
-    budget = Budget(epochs=epochs, seconds=math.inf, steps=steps)
     if record.parent is None:
+        budget = Budget(epochs=policy.epochs, seconds=math.inf, steps=steps)
         return train_afresh(lesson, policy, champion, budget)
     assert champion is not None  # what a retrain goes on from is what it was judged beside
+    budget = replace(retrain_budget(policy.retrain), seconds=math.inf, steps=steps)
     return train_further(lesson, policy, champion, budget)
 
 

@@ -10,6 +10,7 @@ ends, however it ends, and by time if nobody is left to free it.
 # No postponed annotations here: Prefect sends a flow to its process by value, without the names
 # that its annotations would need there.
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +22,7 @@ from flows import steps
 from flows.showing import LOCAL, SERVED, whole
 from flows.work import work_key
 from homeostat.clock import utc_now
+from homeostat.errors import HomeostatError
 from homeostat.policy import Policy
 from homeostat.settings import get_settings
 
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from flows.learning import Champion, Trained
     from flows.runs import Tried
     from flows.site import Site
+    from flows.trainings import Training
 
 
 def free_lock(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001 - the signature is Prefect's
@@ -99,12 +102,22 @@ def _make(
     site: "Site", policy: Policy, model: str, regime_key: str, incident_id: str, work: str
 ) -> "Tried":
     """Train, judge and log a candidate that nobody made yet."""
+    from flows.trainings import under
+
     champion = steps.fetch_champion(site, model, policy)
-    change = read_change(site, policy, model, incident_id, regime_key, whole(champion))
-    trained = train(whole(change), policy)
+    # Not by the request: one that was killed has ended, and the next of the same change goes on.
+    goes_on = champion.digest if champion is not None else ""
+    key = work_key(flow="training", model=model, change=regime_key, champion=goes_on)
+    training = under(site.settings.state_dir, key)
+    change = read_change(
+        site, policy, model, incident_id, regime_key, whole(champion), whole(training)
+    )
+    trained = train(whole(change), policy, whole(training))
     origin = change.origin(work, policy, trained, utc_now())
     with tempfile.TemporaryDirectory() as folder:
-        return steps.judge_and_log(site, Path(folder), origin, trained, champion, policy)
+        tried = steps.judge_and_log(site, Path(folder), origin, trained, champion, policy)
+    training.end()
+    return tried
 
 
 @task(**SERVED)
@@ -115,16 +128,22 @@ def read_change(
     incident_id: str,
     regime_key: str,
     champion: "Champion | None",
+    training: "Training",
 ) -> "Change":
     """Read the labelled rows since the change, split into a lesson."""
     from flows.changes import read
 
-    return read(site, policy, model, incident_id, regime_key, champion, utc_now())
+    return read(site, policy, model, incident_id, regime_key, champion, utc_now(), training)
 
 
 @task(**LOCAL)
-def train(change: "Change", policy: Policy) -> "Trained":
-    """Train a copy of the champion on the change."""
-    from flows.learning import train_further
+def train(change: "Change", policy: Policy, training: "Training") -> "Trained":
+    """Train a copy of the champion on the change; where one was killed, go on with it."""
+    from flows.learning import retrain_budget, train_further
 
-    return train_further(change.lesson, policy, change.champion)
+    budget = replace(retrain_budget(policy.retrain), checkpoint=training.checkpoint())
+    try:
+        return train_further(change.lesson, policy, change.champion, budget)
+    except HomeostatError:
+        training.end()  # the same rows would fail again: the next one reads them anew
+        raise

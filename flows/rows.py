@@ -12,7 +12,7 @@ from homeostat.policy import RetrainPolicy
 from models import Dataset
 from registry.held_labels import screen
 from registry.incidents import Incident, find_incident
-from registry.labels import LabelledRow, labelled_rows
+from registry.labels import LabelledRow, labelled_rows, labelled_rows_of
 from registry.recoveries import learnt_until, recovery_of
 
 MAX_ROWS = 50_000  # the newest so many: beyond, more rows teach little and cost minutes
@@ -81,6 +81,22 @@ def rows_since_change(
             rows=len(rows),
         )
     return rows, held
+
+
+def rows_again(
+    session: Session,
+    model: str,
+    incident: Incident | None,
+    policy: RetrainPolicy,
+    ids: Sequence[str],
+    now: datetime,
+) -> list[LabelledRow]:
+    """The rows of these predictions; none where one is gone, or is not to be learnt any more."""
+    rows = found = labelled_rows_of(session, ids)
+    if policy.screen_labels and found:
+        since = change_point(incident) if incident else found[0].at
+        rows = screen(session, model, found, since, now)
+    return rows if len(rows) == len(ids) else []
 
 
 def change_point(incident: Incident) -> datetime:

@@ -132,6 +132,18 @@ class RetrainPolicy(_Table):
     """Passes of a retrain over the new rows, at most."""
     seconds: Seconds = 300.0
     """Wall time of a retrain's training, at most."""
+    rows_read: Count | None = None
+    """Rows that a retrain's training reads, new and replayed, each as often as it is read, at most.
+    Not set: as many as its passes and its time allow.
+    """
+    patience: Annotated[int, Field(ge=0)] = 3
+    """A retrain of 500 new rows to learn, or more, sets a tenth of them apart, and ends after so
+    many passes in a row without a new lowest loss on those; 0: it makes all its passes.
+    """
+    hourly_cost: Annotated[float, Field(ge=0.0)] = 0.0
+    """What an hour of training costs, in your money; each version then says what it cost."""
+    max_cost: Annotated[float, Field(gt=0.0)] | None = None
+    """What one retrain's training may cost by `hourly_cost`, at most."""
     cool_down_seconds: Annotated[float, Field(ge=0.0)] = 300.0
     """Rest between the end of one retrain and the start of the next."""
     max_per_day: Count = 12
@@ -254,7 +266,9 @@ class Policy(_Table):
     somebody else logged (`homeostat adopt`), whose code then runs in a process of its own.
     """
     data: str = "builtin:digits"
-    """`builtin:digits`, or the path of a Parquet or CSV file."""
+    """`builtin:digits`, `builtin:stdlib/json,email` (source of the standard library, for the
+    learner `code`), or the path of a Parquet or CSV file.
+    """
     label: str = "label"
     """The column of the data that holds the truth."""
     seed: int = 0

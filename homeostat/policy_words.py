@@ -174,6 +174,7 @@ def _accuracy(policy: Policy) -> list[str]:
         f"{_percent(retrain.holdout)} of the new rows are kept apart to judge by.",
         f"A class never seen before is taken up once {retrain.new_class_rows:,} of the new rows "
         "are of it; rows of a rarer one are left out.",
+        *_spends(retrain),
         _screened(retrain),
         "The mean loss of before the change stays the measure: until it is reached again, within "
         f"{monitor.tolerance_loss:g}, another retrain follows each time the labels since the "
@@ -182,6 +183,25 @@ def _accuracy(policy: Policy) -> list[str]:
         f"{_time(retrain.cool_down_seconds)} after the one before has ended. After "
         f"{retrain.max_in_vain} in vain none starts for 24 hours, or until somebody retrains.",
     ]
+
+
+def _spends(retrain: RetrainPolicy) -> list[str]:
+    passes = f"{retrain.patience} passes in a row bring"
+    found = [
+        f"It ends sooner once {'a pass brings' if retrain.patience == 1 else passes} no lower loss "
+        "on a tenth of the new rows, set apart for that where 500 or more are to be learnt."
+        if retrain.patience
+        else "It makes all its passes, whether or not they still bring something."
+    ]
+    if retrain.rows_read is not None:
+        found.append(f"It ends once its training has read {retrain.rows_read:,} rows.")
+    if retrain.hourly_cost:
+        found.append(f"An hour of its training costs {retrain.hourly_cost:g} of your money.")
+    if retrain.max_cost is not None:
+        bound = f"One may cost at most {retrain.max_cost:g}"
+        unpriced = "that binds nothing while `hourly_cost` is 0"
+        found.append(f"{bound}{'.' if retrain.hourly_cost else f': {unpriced}.'}")
+    return found
 
 
 def _screened(retrain: RetrainPolicy) -> str:

@@ -2,6 +2,7 @@
 
 from models.artifact import LoadedModel, load_model, save_model, verify, write_manifest
 from models.catalog import find_learner, known_learners
+from models.code import Code
 from models.continual import retrain
 from models.data import Dataset, read_dataset, split
 from models.digits import Digits
@@ -22,6 +23,7 @@ from models.torch_learner import (
 __all__ = [
     "STRATEGIES",
     "Budget",
+    "Code",
     "Dataset",
     "Digits",
     "Evaluation",

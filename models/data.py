@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from homeostat.errors import DataError
 from models.learner import Label, Row
+from models.stdlib import USUAL, windows
 
 if TYPE_CHECKING:
     import pandas as pd
 
 BUILTIN_DIGITS = "builtin:digits"
+BUILTIN_STDLIB = "builtin:stdlib"
 _FORMATS = {".csv": "CSV", ".parquet": "Parquet", ".pq": "Parquet"}
 
 
@@ -53,7 +55,8 @@ def read_dataset(source: str, label: str) -> Dataset:
     """Read a data set.
 
     Args:
-        source: `builtin:digits`, or the path of a Parquet or CSV file.
+        source: `builtin:digits`, `builtin:stdlib/json,email` (the source of these packages), or
+            the path of a Parquet or CSV file.
         label: The column that holds the truth; of no meaning for a built-in.
 
     Raises:
@@ -62,8 +65,12 @@ def read_dataset(source: str, label: str) -> Dataset:
     """
     if source == BUILTIN_DIGITS:
         return _digits()
+    name, _, packages = source.partition("/")
+    if name == BUILTIN_STDLIB:
+        return Dataset.of(*windows((packages or USUAL).split(",")))
     if source.startswith("builtin:"):
-        raise DataError(f"There is no data set '{source}'.", remedy=f"Use '{BUILTIN_DIGITS}'.")
+        remedy = f"Use '{BUILTIN_DIGITS}', or '{BUILTIN_STDLIB}/PACKAGE'."
+        raise DataError(f"There is no data set '{source}'.", remedy=remedy)
     path = Path(source)
     frame = _read_frame(path)
     present = [str(name) for name in frame.columns]

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from homeostat.errors import LearnerError
 from homeostat.schema import Feature, Named, Task
+from models.checkpoint import Checkpoint
 
 Row = Any  # one input as JSON carries it: a list of numbers, or an object of named values
 Label = Any  # one truth as JSON carries it: a string, a number, a truth value
@@ -34,6 +35,14 @@ class Budget:
         learning_rate: Of AdamW.
         steps: Steps of the optimiser, at most; None: as many as the rest allows. A training
             that its time cut short is repeated to the bit by its count of steps.
+        rows: Rows read, new and replayed, each as often as it is read, at most; training ends
+            after the batch that crosses it. None: as many as the rest allows.
+        patience: Passes in a row without a new lowest loss on rows set apart, after which the
+            training has settled and ends; None: it does not look (`models.settling`).
+        replayed: Share of each step's rows that come from the memory, where there is one.
+        checkpoint: Where it is kept how far the training has come; None: nowhere.
+
+    A learner with a training loop of its own may leave what is below `steps` unread.
     """
 
     epochs: int = 30
@@ -41,6 +50,10 @@ class Budget:
     batch_size: int = 32
     learning_rate: float = 1e-3
     steps: int | None = None
+    rows: int | None = None
+    patience: int | None = None
+    replayed: float = 0.5
+    checkpoint: Checkpoint | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -75,8 +88,12 @@ class FitReport:
         steps: Steps of the optimiser.
         seconds: Wall time.
         losses: The mean training loss of each epoch.
-        stopped: Why it ended: `epochs`, `seconds` or `steps`.
+        stopped: Why it ended: `epochs`, `seconds`, `steps`, `rows` or `settled`.
         skipped: Rows left out because their truth is a class that the model does not have.
+        rows_read: Rows read, new and replayed, each as often as it was read.
+        watched: The mean loss on the rows set apart after each pass, where there were any.
+        resumed_at: The step that it went on from, where an earlier process had been killed.
+        cpu_before: Processor seconds that earlier processes had spent by then.
     """
 
     epochs: int
@@ -85,6 +102,10 @@ class FitReport:
     losses: tuple[float, ...]
     stopped: str
     skipped: int = 0
+    rows_read: int = 0
+    watched: tuple[float, ...] = ()
+    resumed_at: int = 0
+    cpu_before: float = 0.0
 
 
 class Learner(ABC):
@@ -271,6 +292,13 @@ class Learner(ABC):
         Raises:
             InvalidLabel: as `targets`.
         """
+
+    def measures(
+        self,
+        outputs: NDArray[np.float32],  # noqa: ARG002 - read by learners that have more to say
+    ) -> dict[str, float]:
+        """More figures of a version by its outputs on held-out rows, by name: by default none."""
+        return {}
 
     def observe(self, batch: Tensor) -> Floats:
         """What the monitors watch of encoded rows, (N, F); NaN is a missing value."""

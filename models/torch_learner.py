@@ -31,9 +31,11 @@ from homeostat.schema import Kind, Named
 from models.growing import new_classes, widen
 from models.learner import Budget, Examples, FitReport, Floats, Label, Learner
 from models.objectives import Ground, Recipe, usual
+from models.settling import part
 from models.training import prior_shift, train
 
 TEMPERATURE = 2.0  # softens both sides of the distillation (Hinton et al. 2015, section 2)
+_CHUNK = 1024  # rows of one forward pass
 UNSEEN = "(unseen)"  # stands for a class that was not in the training data
 
 P = ParamSpec("P")
@@ -240,18 +242,34 @@ class TorchLearner(Learner):
                 remedy=f"Its classes: {', '.join(map(str, self.classes))}.",
             )
         old = self._known(replay) if replay is not None else None
+        share = budget.replayed
+        parted = part(known, budget.patience, generator)
+        taught, apart = parted.learnt, parted.apart
         ground = Ground(
             model,
-            known,
+            taught,
             old,
-            loss=self._loss(known, old),
-            plain=self._loss(known, None),
+            loss=self._loss(taught, old, share),
+            plain=self._loss(taught, None, share),
             distil=self._distil,
             scale=self.scale,
             generator=generator,
         )
-        report = train(model, known, old, budget, generator, objective=recipe(ground))
+        report = train(
+            model,
+            taught,
+            old,
+            budget,
+            generator,
+            objective=recipe(ground),
+            watch=functools.partial(self.watch, rows=apart) if apart is not None else None,
+        )
         return dataclasses.replace(report, skipped=len(data) - len(known))
+
+    def watch(self, model: nn.Module, rows: Examples) -> float:
+        """The mean loss of rows that were set apart, as the gates judge."""
+        outputs = [self.predict(model, x) for x in torch.split(rows.x, _CHUNK)]
+        return float(self.score(np.concatenate(outputs), self.truths(rows.y)).mean())
 
     def predict(self, model: nn.Module, batch: Tensor) -> NDArray[np.float32]:
         """As `Learner.predict`."""
@@ -289,11 +307,13 @@ class TorchLearner(Learner):
         # Which row came from where is of no use to a training.
         return Examples(data.x[keep], data.y[keep], weight=weight)
 
-    def _loss(self, data: Examples, replay: Examples | None) -> Callable[[Tensor, Tensor], Tensor]:
+    def _loss(
+        self, data: Examples, replay: Examples | None, replayed: float = 0.5
+    ) -> Callable[[Tensor, Tensor], Tensor]:
         if self.task == "regression":
             # Quadratic near the truth, linear far from it: one wild label cannot rule a step.
             return lambda out, y: functional.smooth_l1_loss(out[:, 0] / self.scale, y / self.scale)
-        shift = prior_shift(data, replay, len(self.classes))
+        shift = prior_shift(data, replay, len(self.classes), replayed)
         return lambda out, y: functional.cross_entropy(out + shift, y)
 
     def _distil(self, outputs: Tensor, before: Tensor) -> Tensor:

@@ -2,7 +2,8 @@
 
 Shapes: N new rows, M replayed rows, B rows of a step, C classes (or 1 value).
 
-With replay each step takes half of its rows from the new data and half from the memory (ER:
+With replay each step takes half of its rows from the new data and half from the memory, or what
+the budget says (ER:
 Chaudhry et al. 2019, *On tiny episodic memories in continual learning*, section 3), drawn so
 that every class is equally likely. What a step lowers is the strategy's: `models.objectives`.
 """
@@ -11,14 +12,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from homeostat.errors import DataError, LearnerError
+from homeostat.errors import DataError
+from models.course import Course, fingerprint, restore, stand
 from models.learner import Budget, Examples, FitReport
 from models.objectives import Objective, Step, said
+from models.settling import has_settled
 
 
 def train(
@@ -29,20 +32,23 @@ def train(
     generator: torch.Generator,
     *,
     objective: Objective,
+    watch: Callable[[nn.Module], float] | None = None,
     timer: Callable[[], float] = time.monotonic,
 ) -> FitReport:
     """Train `model` in place with AdamW; the same generator state gives the same weights.
 
     Bit for bit on the same machine with the same number of torch threads, which decides the
-    order of sums.
+    order of sums. So does a training that was killed at any step and goes on from the budget's
+    checkpoint, unless its seconds end it.
 
     Args:
         model: Takes (B, D), gives raw outputs (B, C).
         data: The N new rows; an epoch is one pass over them.
         replay: The M rows of the memory, or None.
-        budget: Epochs, seconds, steps, batch size, learning rate.
+        budget: What the training may spend, and where its checkpoint is kept.
         generator: The only source of randomness.
         objective: What each step lowers.
+        watch: The mean loss of the module on rows set apart, for the budget's patience.
         timer: Seconds that only grow; the wall clock's budget is taken by it.
 
     Raises:
@@ -51,47 +57,88 @@ def train(
     """
     if not len(data):
         raise DataError("There is no row to learn from.", remedy="Give labelled rows.")
-    started = timer()
+    started, cpu_started = timer(), time.process_time()
     optimiser = torch.optim.AdamW(model.parameters(), lr=budget.learning_rate)
     memory = _Memory(model, replay) if replay is not None and len(replay) else None
-    fresh = budget.batch_size if memory is None else max(1, budget.batch_size // 2)
+    size, share = budget.batch_size, budget.replayed
+    fresh = size if memory is None else max(1, round(size * (1.0 - share)))
+    course, checkpoint = Course(), budget.checkpoint
+    if checkpoint is not None:
+        named = fingerprint(model, data, replay, budget, generator)
+        if (kept := checkpoint.begin(named)) is not None:
+            course = restore(kept, model, optimiser, generator)
+    before, resumed_at = course.seconds, course.steps
+    cpu_before = course.cpu_seconds
+
+    def keep() -> None:
+        if checkpoint is not None and math.isfinite(course.total):
+            course.seconds = before + timer() - started
+            course.cpu_seconds = cpu_before + time.process_time() - cpu_started
+            checkpoint.keep(course.steps, *stand(course, model, optimiser, generator))
+
     model.train()
-    steps, losses, stopped = 0, list[float](), "epochs"
-    for _ in range(budget.epochs):
-        total = 0.0
-        batches = torch.split(torch.randperm(len(data), generator=generator), fresh)
-        if len(batches) > 1 and len(batches[-1]) == 1:
-            batches = batches[:-1]  # batch normalisation cannot learn from one row alone
-        for done, rows in enumerate(batches, start=1):  # noqa: B007 - read after the loop
+    while not course.has_ended():
+        if not len(course.order):
+            course.order = torch.randperm(len(data), generator=generator)
+        for rows in _batches(course.order, fresh)[course.done :]:
             x, y = data.x[rows], data.y[rows]
             if memory is None:
                 outputs = model(x)
                 step = Step(outputs, y, rows, outputs[:0])
             else:
-                old_x, old_y, before = memory.draw(len(rows), generator)
-                step = Step(model(torch.cat([x, old_x])), torch.cat([y, old_y]), rows, before)
+                beside = max(1, round(len(rows) * share / (1.0 - share)))
+                old_x, old_y, said_before = memory.draw(beside, generator)
+                outputs = model(torch.cat([x, old_x]))
+                step = Step(outputs, torch.cat([y, old_y]), rows, said_before)
             lowered = objective(step)
             optimiser.zero_grad(set_to_none=True)
             torch.autograd.backward(lowered)
             optimiser.step()
-            steps += 1
-            total += lowered.item()
-            if steps == budget.steps:
-                stopped = "steps"
-            elif timer() - started > budget.seconds:
-                stopped = "seconds"
-            if stopped != "epochs":
+            course.steps += 1
+            course.done += 1
+            course.rows_read += len(step.y)
+            course.total += lowered.item()
+            if course.steps == budget.steps:
+                course.stopped = "steps"
+            elif budget.rows is not None and course.rows_read >= budget.rows:
+                course.stopped = "rows"
+            elif before + timer() - started > budget.seconds:
+                course.stopped = "seconds"
+            if course.has_ended():
                 break
-        losses.append(total / done)
-        if not math.isfinite(losses[-1]):
-            raise LearnerError(
-                f"The training diverged: the mean loss of epoch {len(losses)} is {losses[-1]}.",
-                remedy="Lower the learning rate, or look for extreme values in the data.",
-            )
-        if stopped != "epochs":
+            if checkpoint is not None and checkpoint.due:
+                keep()
+        course.end_pass()
+        if course.has_ended():
             break
+        if watch is not None and budget.patience is not None:
+            course.watched.append(watch(model))
+            model.train()
+            if has_settled(course.watched, budget.patience):
+                course.stopped = "settled"
+        if len(course.losses) >= budget.epochs:
+            course.stopped = "epochs"
+    if course.steps > resumed_at:
+        keep()
     model.eval()
-    return FitReport(len(losses), steps, timer() - started, tuple(losses), stopped)
+    return FitReport(
+        len(course.losses),
+        course.steps,
+        before + timer() - started,
+        tuple(course.losses),
+        course.stopped,
+        rows_read=course.rows_read,
+        watched=tuple(course.watched),
+        resumed_at=resumed_at,
+        cpu_before=cpu_before,
+    )
+
+
+def _batches(order: Tensor, size: int) -> Sequence[Tensor]:
+    batches = torch.split(order, size)
+    if len(batches) > 1 and len(batches[-1]) == 1:
+        return batches[:-1]  # batch normalisation cannot learn from one row alone
+    return batches
 
 
 class _Memory:
@@ -117,7 +164,9 @@ def _balanced(y: Tensor) -> Tensor:
     return chance
 
 
-def prior_shift(data: Examples, replay: Examples | None, classes: int) -> Tensor:
+def prior_shift(
+    data: Examples, replay: Examples | None, classes: int, replayed: float = 0.5
+) -> Tensor:
     """What to add to the logits (C,) while training on the mixed stream.
 
     Class-balanced replay makes rare classes frequent, and a net fitted to the mixture would
@@ -133,6 +182,6 @@ def prior_shift(data: Examples, replay: Examples | None, classes: int) -> Tensor
     kept = torch.bincount(replay.y, minlength=classes).double()
     stands_for = replay.weight.double() if len(replay.weight) else torch.ones(len(replay)).double()
     stream = new + torch.bincount(replay.y, weights=stands_for, minlength=classes)
-    mixed = 0.5 * new / new.sum() + 0.5 * (kept > 0) / (kept > 0).sum()
+    mixed = (1.0 - replayed) * new / new.sum() + replayed * (kept > 0) / (kept > 0).sum()
     shift = torch.log(mixed) - torch.log(stream / stream.sum())
     return torch.where(stream > 0, shift, torch.zeros_like(shift)).float()

@@ -6,7 +6,7 @@ the replay memory, does not see them. Who releases a source's labels trusts it f
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -15,8 +15,8 @@ from sqlalchemy import and_, delete, func, select, update
 from sqlalchemy.orm import Session, aliased
 
 from homeostat.errors import Refused
-from monitoring.hygiene import Sourced, suspicions
-from registry.labels import LabelledRow
+from monitoring.hygiene import Sourced, Suspicion, suspicions
+from registry.labels import LabelledRow, labels_since
 from registry.ledger import record
 from registry.statements import insert_new, parts_of
 from registry.tables import HeldLabelRow, LabelRow
@@ -67,14 +67,8 @@ def screen(
     decided = _decisions(session, [row.id for row in rows])
     open_ids = {key for key, decision in decided.items() if decision == HELD}
     rows = [row for row in rows if decided.get(row.id) != "dropped"]
-    contested = _contested(session, [row.id for row in rows])
-    judged = [
-        Sourced(row.id, row.source, row.loss, row.id in contested)
-        for row in rows
-        if decided.get(row.id) != "released"
-    ]
-    known = _sources_before(session, model, since)
-    found = suspicions(judged, known, _trusted(session, model))
+    labels = [(row.id, row.source, row.loss) for row in rows]
+    found = _suspicious(session, model, labels, decided, since)
     for part in parts_of(open_ids - found.keys()):
         session.execute(delete(HeldLabelRow).where(HeldLabelRow.prediction_id.in_(part)))
     sources = {row.id: row.source for row in rows}
@@ -94,6 +88,20 @@ def screen(
     if new:
         session.execute(insert_new(session, HeldLabelRow), new)
     return [row for row in rows if row.id not in found]
+
+
+def count_learnable(session: Session, model: str, since: datetime) -> int:
+    """How many labelled rows since a change a retrain would learn from; nothing is held back here.
+
+    Args:
+        session: Open transaction.
+        model: The registered model's name.
+        since: The change.
+    """
+    labels = labels_since(session, model, since)
+    decided = _decisions(session, [key for key, _, _ in labels])
+    labels = [label for label in labels if decided.get(label[0]) != "dropped"]
+    return len(labels) - len(_suspicious(session, model, labels, decided, since))
 
 
 def held_labels(session: Session, model: str) -> list[HeldLabels]:
@@ -182,6 +190,24 @@ def decide(
         evidence={"source": source, "named": bool(ids), "labels": len(keys)},
     )
     return len(keys)
+
+
+def _suspicious(
+    session: Session,
+    model: str,
+    labels: Sequence[tuple[str, str, float | None]],
+    decided: Mapping[str, str],
+    since: datetime,
+) -> dict[str, Suspicion]:
+    """Of labels that nobody has released, those to be held back, by prediction."""
+    contested = _contested(session, [key for key, _, _ in labels])
+    judged = [
+        Sourced(key, source, loss, key in contested)
+        for key, source, loss in labels
+        if decided.get(key) != "released"
+    ]
+    known = _sources_before(session, model, since)
+    return suspicions(judged, known, _trusted(session, model))
 
 
 def _decisions(session: Session, ids: Collection[str]) -> dict[str, str]:

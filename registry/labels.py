@@ -162,6 +162,29 @@ def count_labelled(session: Session, model: str, since: datetime) -> int:
     return session.scalar(query) or 0
 
 
+def labels_since(
+    session: Session, model: str, since: datetime
+) -> list[tuple[str, str, float | None]]:
+    """Labels of rows predicted at or after `since`: prediction, source and loss, oldest first."""
+    later = revisions()
+    query = (
+        select(PredictionRow.id, LabelRow.source, known(later))
+        .join(
+            LabelRow,
+            (LabelRow.prediction_id == PredictionRow.id) & (LabelRow.status == "accepted"),
+        )
+        .outerjoin(
+            LossRow,
+            (LossRow.prediction_id == PredictionRow.id)
+            & (LossRow.version == PredictionRow.version),
+        )
+        .outerjoin(later, revised(later))
+        .where(PredictionRow.model == model, PredictionRow.at >= since)
+        .order_by(PredictionRow.at, PredictionRow.id)
+    )
+    return [(key, source, loss) for key, source, loss in session.execute(query)]
+
+
 def labelled_rows_of(session: Session, ids: Collection[str]) -> list[LabelledRow]:
     """The labelled rows of these predictions, oldest first; those that are gone are left out."""
     found = [

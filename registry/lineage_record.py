@@ -108,9 +108,19 @@ class MemoryFacts:
 
 @dataclass(frozen=True)
 class Cost:
-    """What the training took: wall and processor seconds, passes, steps, rows per pass.
+    """What the training took.
 
-    `stopped` is `epochs`, or `seconds` where its time ran out.
+    Args:
+        seconds: Wall time.
+        cpu_seconds: Processor time.
+        rows: Of one pass.
+        epochs: Passes that were begun.
+        steps: Of the optimiser.
+        stopped: `epochs`, or what ended it before: `seconds`, `rows`, `settled`.
+        rows_read: New and replayed, each as often as it was read; 0: it was not counted.
+        full_steps: What a full retrain would take, by the pipeline's passes over all rows ever
+            learnt; None where this was one.
+        hourly: What an hour of training costs, in the owner's money; None: not said.
     """
 
     seconds: float
@@ -119,6 +129,24 @@ class Cost:
     epochs: int
     steps: int
     stopped: str
+    rows_read: int = 0
+    full_steps: int | None = None
+    hourly: float | None = None
+
+    @property
+    def share(self) -> float | None:
+        """Of a full retrain's cost, step for step; None where there is nothing to compare."""
+        return self.steps / self.full_steps if self.full_steps else None
+
+    @property
+    def full_cpu_seconds(self) -> float | None:
+        """What a full retrain is estimated to take, by what a step took here."""
+        return self.cpu_seconds / self.share if self.share else None
+
+    @property
+    def money(self) -> float | None:
+        """What it cost, by the rate of an hour."""
+        return None if self.hourly is None else self.hourly * self.seconds / 3600.0
 
 
 @dataclass(frozen=True)

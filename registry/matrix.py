@@ -13,6 +13,7 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
+from registry.lineage_record import Cost
 from registry.lineage_records import Kept, lineages
 from registry.permits import quarantined
 from registry.routing import Routing, current_routing
@@ -45,6 +46,7 @@ class Standing:
         memory_bytes: Resident memory that it adds.
         accuracy: 1 - mean loss on each regime's held-out rows, by its number.
         created_at: When it was registered.
+        cost: What its training took; None where no lineage says.
     """
 
     version: int
@@ -63,6 +65,7 @@ class Standing:
     memory_bytes: int | None = None
     accuracy: Mapping[int, float] = field(default_factory=dict)
     created_at: datetime | None = None
+    cost: Cost | None = None
 
 
 def matrix(
@@ -105,6 +108,7 @@ def matrix(
                 memory_bytes=_whole(figures.get("memory_mb"), 1024 * 1024),
                 accuracy=accuracy.get(info.version, {}),
                 created_at=info.created_at,
+                cost=mine.record.cost if mine else None,
             )
         )
     return rows

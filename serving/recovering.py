@@ -8,11 +8,13 @@ lines of the incident that the change opened, and that stays unresolved meanwhil
 from __future__ import annotations
 
 import logging
+from datetime import datetime, timedelta
 
 from sqlalchemy.orm import Session
 
 from monitoring.recovery import Recovery
 from registry.claims import RECOVERS, RESOLVES
+from registry.held_labels import count_learnable
 from registry.incident_records import ASIDE, change_of
 from registry.incidents import (
     Incident,
@@ -41,6 +43,7 @@ from serving.lease import Acting
 from serving.parts import Parts
 
 OVER = "The incident that began it is over."
+SCREENED_EVERY = timedelta(seconds=10)
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +59,7 @@ class Recoverer:
     def __init__(self, parts: Parts, acting: Acting) -> None:
         self._parts = parts
         self._acting = acting
+        self._waits_until: dict[str, datetime] = {}  # by model: enough labels, too few to learn
         self._opened: set[str] = set()  # incidents whose recovery is in the database
 
     def run(self, model: str, routing: Routing) -> None:
@@ -95,8 +99,20 @@ class Recoverer:
             return find_incident(session, record.incident_id)
 
     def _has_come(self, session: Session, record: RecoveryRecord, recovery: Recovery) -> bool:
-        labels = count_labelled(session, record.model, record.change_at)
-        return recovery.due(labels, self._parts.policy(record.model).retrain.min_labels)
+        """Whether there are labels enough to learn from; what is held back teaches nothing."""
+        model, rules = record.model, self._parts.policy(record.model).retrain
+        if not recovery.due(count_labelled(session, model, record.change_at), rules.min_labels):
+            return False
+        if not rules.screen_labels:
+            return True
+        now = self._parts.clock()
+        if now < self._waits_until.get(model, now):
+            return False
+        learnable = count_learnable(session, model, record.change_at)
+        if recovery.due(learnable, rules.min_labels):
+            return True
+        self._waits_until[model] = now + SCREENED_EVERY  # each look reads all labels since
+        return False
 
     def _open(self, model: str, routing: Routing) -> None:
         """Begin with the loss signal of a champion, once its incident is there."""

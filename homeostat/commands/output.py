@@ -27,13 +27,15 @@ def say(text: str) -> None:
     sys.stdout.write(text + "\n")
 
 
-def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], empty: str = "") -> None:
-    """Print rows under their headings; `empty` where there are none."""
+def show_table(
+    columns: Sequence[str], rows: Iterable[Sequence[object]], empty: str = "", gap: int = 2
+) -> None:
+    """Print rows under their headings, `gap` spaces apart; `empty` where there are none."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, gap, 0, 0))
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:

@@ -15,6 +15,7 @@ from homeostat.commands.output import AsJson, ModelName, say, show_json, show_ta
 
 if TYPE_CHECKING:
     from registry.choosing import Choice
+    from registry.lineage_record import Cost
     from registry.matrix import Standing
     from registry.routing import Routing
 
@@ -48,10 +49,12 @@ def versions(model: ModelName, as_json: AsJson = False) -> None:
         return
     known = sorted({number for row in rows for number in row.accuracy})
     shown_regimes = known[-MOST_REGIMES:]
-    show_table(headings(shown_regimes), [cells(row, shown_regimes, utc_now()) for row in rows])
+    shown_rows = [cells(row, shown_regimes, utc_now()) for row in rows]
+    show_table(headings(shown_regimes), shown_rows, gap=1)
     newest = f", the newest {MOST_REGIMES} of {len(known)}" if len(known) > MOST_REGIMES else ""
     say(
         "v: version in MLflow; p50, p99: milliseconds of one row;"
+        " cost: processor seconds of a training, and a retrain's share of a full one's;"
         f" rN: accuracy on regime N's held-out rows{newest}."
     )
     if routing:
@@ -119,7 +122,7 @@ def told(model: str, choice: Choice, rows: dict[int, Standing]) -> list[str]:
 
 def headings(regimes: Sequence[int]) -> list[str]:
     """Of the matrix: they fit a hundred columns with three regimes."""
-    measured = ["params", "size", "p50", "p99", "rows/s", "memory"]
+    measured = ["params", "size", "p50", "p99", "rows/s", "memory", "cost"]
     return ["number", "v", "role", "gates", *measured, *(f"r{each}" for each in regimes), "age"]
 
 
@@ -137,6 +140,7 @@ def cells(row: Standing, regimes: Sequence[int], now: datetime) -> list[str]:
         _figure(row.latency_p99_ms),
         _scaled(row.throughput_rows_s),
         _bytes(row.memory_bytes),
+        _cost(row.cost),
         *(f"{row.accuracy[each]:.3f}" if each in row.accuracy else "" for each in regimes),
         "" if row.created_at is None else _age((now - row.created_at).total_seconds()),
     ]
@@ -147,6 +151,7 @@ def standing(row: Standing) -> dict[str, Any]:
     plain = asdict(row) | {
         "verdict": row.verdict.to_json() if row.verdict else None,
         "accuracy": {str(number): value for number, value in row.accuracy.items()},
+        "cost": row.cost and asdict(row.cost) | {"share": row.cost.share, "money": row.cost.money},
     }
     return _moments(plain)
 
@@ -189,6 +194,13 @@ def _scaled(value: float | None) -> str:
 
 def _bytes(value: float | None) -> str:
     return f"{_scaled(value)}B" if value is not None else ""
+
+
+def _cost(cost: Cost | None) -> str:
+    """A retrain's share of a full one's, of any other training its processor seconds."""
+    if cost is None:
+        return ""
+    return f"{_figure(cost.cpu_seconds)}s" if cost.share is None else f"{cost.share:.0%}"
 
 
 def _age(seconds: float) -> str:

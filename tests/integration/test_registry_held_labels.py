@@ -22,7 +22,8 @@ from registry import (
     record_losses,
 )
 from registry.forgetting import count_rows, remove_rows
-from registry.held_labels import Decision, decide, held_labels, screen
+from registry.held_labels import Decision, count_learnable, decide, held_labels, screen
+from registry.labels import count_labelled
 from registry.ledger import lines_of
 
 CHANGE = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -159,3 +160,16 @@ def test_forgetting_a_subject_takes_its_held_labels_too(
     assert count_rows(session, "digits", gone)["held labels"] == 3
     assert remove_rows(session, "digits", gone)["held labels"] == 3
     assert [each.count for each in held_labels(session, "digits")] == [57]
+
+
+def test_labels_that_are_held_back_are_none_to_learn_from(
+    session: Session, ids: dict[str, list[str]]
+) -> None:
+    assert count_labelled(session, "digits", CHANGE) == 120
+    assert count_learnable(session, "digits", CHANGE) == 60
+    assert held_labels(session, "digits") == []  # counting holds nothing back
+    screened(session)
+    assert count_learnable(session, "digits", CHANGE) == 60
+    let(session, "dropped", ids=ids["bot"][:20])
+    let(session, "released", source="bot")
+    assert count_learnable(session, "digits", CHANGE) == 100

@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Literal
 
 import pytest
@@ -52,14 +53,18 @@ class Stage:
         self.station, self.gateway, self.client, self.runs = station, gateway, client, runs
         self._asked = 0
 
-    def stream(self, count: int, wrong: float) -> None:
+    def stream(self, count: int, wrong: float, source: str = "clinic") -> None:
         """Predictions whose labels say that so large a share of the answers was wrong."""
         for _ in range(count // 20):
             rows = [ROWS[(self._asked + n) % len(ROWS)] for n in range(20)]
             answer = self.client.post("/v1/models/digits/predict", json={"rows": rows})
             given = answer.json()["predictions"]
             labels = [
-                {"id": one["id"], "label": (one["prediction"] + (n < 20 * wrong)) % 10}
+                {
+                    "id": one["id"],
+                    "label": (one["prediction"] + (n < 20 * wrong)) % 10,
+                    "source": source,
+                }
                 for n, one in enumerate(given)
             ]
             assert self.client.post("/v1/labels", json={"labels": labels}).status_code == 200
@@ -187,6 +192,25 @@ def test_after_retrains_in_vain_none_starts_before_somebody_has_retrained_by_han
         stage.retrain_by_hand()
 
         wait_for(lambda: len(runs.keys) == 3)
+
+
+def test_labels_that_are_held_back_do_not_make_a_retrain_due(
+    station: Callable[..., Station], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.recovering.SCREENED_EVERY", timedelta(0))
+    here, runs = station(Policy(retrain=RULES)), Runs()
+    here.serve(1)
+    with running(here, runs) as stage:
+        stage.stream(120, wrong=0.0)
+        stage.stream(140, wrong=1.0, source="bot")  # new, and alone: nothing bears it out
+        wait_for(stage.is_learning)
+        for _ in range(3):
+            stage.gateway.controller.look()
+        assert runs.keys == []
+
+        stage.stream(60, wrong=1.0)  # those who have always labelled say the same
+
+        wait_for(lambda: len(runs.keys) == 1)
 
 
 @pytest.mark.parametrize("mode", ["observe", "recommend"])

@@ -11,6 +11,7 @@ import pytest
 from homeostat.commands.output import show_table
 from homeostat.commands.versions import cells, headings, standing, told
 from registry.choosing import Bounds, choose
+from registry.lineage_record import Cost
 from registry.matrix import Standing
 from registry.verdicts import Verdict
 
@@ -30,20 +31,26 @@ ROW = Standing(
     memory_bytes=20_971_520,
     accuracy={0: 0.98391, 1: 0.9, 2: 1.0},
     created_at=MADE,
+    cost=Cost(1.5, 1.25, 210, 15, 210, "settled", 6720, 1500, 3.6),
 )
 
 
 def test_a_row_tells_figures_with_three_digits_and_their_units() -> None:
     assert cells(ROW, [0, 1, 2], MADE + timedelta(days=3)) == [
         *("1.12.3", "12", "challenger", "passed", "21.4k", "112kB", "0.432", "12.3"),
-        *("123k", "21MB", "0.984", "0.900", "1.000", "3 d"),
+        *("123k", "21MB", "14%", "0.984", "0.900", "1.000", "3 d"),
     ]
+
+
+def test_of_a_training_that_was_no_retrain_the_cost_is_its_processor_seconds() -> None:
+    full = replace(ROW, cost=Cost(21.0, 20.06, 1238, 30, 1170, "epochs"))
+    assert cells(full, [], MADE)[10] == "20.1s"
 
 
 def test_what_was_never_measured_stays_blank() -> None:
     row = cells(Standing(version=1, number="", digest=""), [0], MADE)
 
-    assert row == ["", "1", *[""] * 10]
+    assert row == ["", "1", *[""] * 11]
 
 
 def test_a_version_without_a_role_shows_what_became_of_it_and_quarantine_above_all() -> None:
@@ -55,7 +62,7 @@ def test_the_matrix_fits_a_hundred_columns(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "100")
-    show_table(headings([0, 1, 2]), [cells(ROW, [0, 1, 2], MADE)])
+    show_table(headings([0, 1, 2]), [cells(ROW, [0, 1, 2], MADE)], gap=1)
 
     heading, line = capsys.readouterr().out.splitlines()
     assert max(len(heading.rstrip()), len(line.rstrip())) <= 100
@@ -67,6 +74,8 @@ def test_a_row_is_plain_json() -> None:
 
     assert plain["accuracy"] == {"0": 0.98391, "1": 0.9, "2": 1.0}
     assert plain["verdict"]["passed"] is True
+    assert plain["cost"]["rows_read"] == 6720
+    assert (plain["cost"]["share"], plain["cost"]["money"]) == (0.14, 0.0015)
     assert plain["created_at"] == "2026-11-22T00:00:00+00:00"
 
 

@@ -13,7 +13,7 @@ from cyclonedx.validation.json import JsonStrictValidator
 
 from flows.bom import bom, licences
 from flows.candidates import documents_of
-from flows.cards import UNSAID, Story, card, describe, gate_rows
+from flows.cards import UNSAID, Story, card, describe, gate_rows, spent
 from flows.runs import as_text
 from homeostat.policy import CardPolicy, GatePolicy
 from registry.documents import BOM_FILE, CARD_FILE, bom_faults, card_faults
@@ -253,3 +253,13 @@ def test_the_table_of_gates_has_a_row_for_each() -> None:
 
     assert [row["gate"] for row in rows] == ["accuracy", "regime-0"]
     assert [row["passed"] for row in rows] == ["yes", "NO"]
+
+
+def test_the_card_says_what_a_training_took_and_what_a_full_one_would() -> None:
+    assert "Its training took 1.2 processor seconds, 90 steps." in card(STORY)
+    short = Cost(1.5, 1.25, 500, 4, 200, "settled", 6400, 1000, 3.6)
+    assert spent(short) == (
+        "1.2 processor seconds, 200 steps, 6,400 rows read, 0.0015 in money; a full retrain would"
+        " take about 6.2, by its 1,000 steps, of which this is 20%; it ended when the loss on rows"
+        " set apart had settled"
+    )

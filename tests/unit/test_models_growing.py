@@ -11,14 +11,16 @@ import torch
 from torch import nn
 
 from homeostat.errors import InvalidLabel, LearnerError
-from models import Digits, Label, Row, Table, TorchLearner, initialise
+from models import Digits, Label, Row, Table, Text, TorchLearner, initialise
 
 SHOWN = [[float((place * image) % 17) for place in range(64)] for image in range(40)]
 ROWS: list[Row] = [{"age": 20 + n, "town": ("Ulm", "Bonn", None)[n % 3]} for n in range(30)]
+TEXTS: list[Row] = [{"text": f"the {n}th of {n * n} words"} for n in range(30)]
 LEARNERS: list[tuple[TorchLearner, list[Row]]] = [
     (Digits(classes=(0, 1, 2), channels=2, hidden=8), list(SHOWN)),
     (Digits(classes=(0, 1, 2), channels=0, hidden=8), list(SHOWN)),
     (Table.from_data(ROWS, [n % 3 for n in range(30)], {"hidden": 8}), ROWS),
+    (Text.from_data(TEXTS, [n % 3 for n in range(30)], {"hidden": 8, "buckets": 64}), TEXTS),
 ]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
 from sqlalchemy import delete, select
 
 from flows.pipeline import pipeline
@@ -96,3 +97,64 @@ def test_other_libraries_and_other_bytes_are_named_and_no_other_learner_is_impor
 def test_a_version_without_lineage_cannot_be_made_again(site: Site, tmp_path: Path) -> None:
     with pytest.raises(UnknownVersion, match="No lineage"):
         made_again(site, 1, tmp_path)
+
+
+class Killed(BaseException):
+    """No error that anything mends, as a kill is none."""
+
+
+def test_a_retrain_killed_in_its_training_is_gone_on_with_and_makes_the_same_version(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline(site.model)
+    site.log_digits(400, 0.7, CHANGED, start=700)
+    incident = site.open_incident(CHANGED)
+    trainings = site.settings.state_dir / "trainings"
+    with monkeypatch.context() as patched:
+        patched.setattr("models.checkpoint.EVERY", 0.0)
+        steps, usual = iter(range(1, 100)), torch.optim.AdamW.step
+
+        def step(optimiser: torch.optim.AdamW) -> None:
+            usual(optimiser)
+            if next(steps) == 31:
+                raise Killed
+
+        patched.setattr("torch.optim.AdamW.step", step)
+        with pytest.raises(Killed):
+            retrain(site.model, incident.id, "first")
+    assert len(list(trainings.iterdir())) == 1
+    site.log_digits(50, 0.7, CHANGED + timedelta(seconds=9))  # labels that came since
+
+    answer = retrain(site.model, incident.id, "second")
+
+    run = site.mlflow("runs/get", run_id=answer["run_id"])["run"]["data"]
+    params = {item["key"]: item["value"] for item in run["params"]}
+    metrics = {item["key"]: item["value"] for item in run["metrics"]}
+    assert (params["resumed_at_step"], params["rows"]) == ("30", "400")
+    assert made_again(site, 2, tmp_path).same
+    assert list(trainings.iterdir()) == []
+    assert metrics["train_rows_read"] > 2 * 10 * 270  # half of each step is replayed
+    assert metrics["full_share"] == pytest.approx(metrics["train_steps"] / (10 * 48), rel=0.1)
+
+
+def test_a_training_that_was_killed_does_not_go_on_with_rows_whose_labels_are_gone(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline(site.model)
+    site.log_digits(100, 0.7, CHANGED, start=700)
+    incident = site.open_incident(CHANGED)
+    with monkeypatch.context() as patched:
+        patched.setattr("flows.learning.retrain", killed)
+        with pytest.raises(Killed):
+            retrain(site.model, incident.id, "first")
+    lose_labels(site, 3)
+
+    answer = retrain(site.model, incident.id, "second")
+
+    run = site.mlflow("runs/get", run_id=answer["run_id"])["run"]["data"]
+    params = {item["key"]: item["value"] for item in run["params"]}
+    assert (params["resumed_at_step"], params["rows"]) == ("0", "97")
+
+
+def killed(*_: object) -> None:
+    raise Killed
