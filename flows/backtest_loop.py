@@ -19,10 +19,10 @@ from flows.learning import (
     judge_regimes,
     remember,
     train_afresh,
-    train_further,
 )
 from flows.lessons import FIRST_REGIME, Lesson, first_lesson, next_lesson
 from flows.rows import MAX_ROWS
+from flows.trials import stricter, train_by_policy
 from homeostat.errors import DataError
 from homeostat.policy import Policy
 from models.data import Dataset
@@ -111,7 +111,7 @@ class Homeostat:
         self._ended.append(stop)
         try:
             lesson = self._lesson(max(recovery.first_row(), stop - MAX_ROWS), stop)
-            trained = train_further(lesson, self._policy, self._champion)
+            trained = train_by_policy(lesson, self._policy, self._champion)
             judged = judge_regimes(trained, self._champion)
         except DataError:  # too few different rows: more will come
             self.tally.refused.append(stop)
@@ -120,7 +120,7 @@ class Homeostat:
         self.tally.rows_learnt += len(lesson.train) + len(lesson.held_out)
         assert judged.champion is not None
         ours, theirs = judged.candidate[judged.regime], judged.champion[judged.regime]
-        better = gained(ours, theirs, self._policy.gates.error_rate)
+        better = gained(ours, theirs, stricter(self._policy.gates, trained).error_rate)
         passed = self._passes(trained, judged)
         if passed:
             self.tally.retrains.append(stop)
@@ -149,7 +149,7 @@ class Homeostat:
         evidence = Evidence(
             Contender("candidate", judged.candidate),
             Contender("champion", judged.champion) if judged.champion is not None else None,
-            self._policy.gates,
+            stricter(self._policy.gates, trained),
             documents=None,
             task=trained.learner.task,
             regime=trained.lesson.regime,

@@ -20,6 +20,7 @@ from flows.placement import Place, place
 from flows.probing import FIGURES
 from flows.runs import LINEAGE_FILE, ROWS_FILE, SUMMARY_FILE, VERDICT_FILE, Tried, as_text
 from flows.site import Site
+from flows.trials import stricter
 from homeostat.policy import Policy
 from models.scan import scan
 from monitoring.recovery import gained
@@ -82,7 +83,7 @@ def assemble(
         champion: What it was compared with, or None.
         policy: Of the model.
     """
-    lesson = trained.lesson
+    lesson, bounds = trained.lesson, stricter(policy.gates, trained)
     story = Story(
         lineage=trace(folder, origin, trained, judged, champion, policy, saved),
         task=trained.learner.task,
@@ -92,7 +93,7 @@ def assemble(
     evidence = Evidence(
         candidate=Contender(saved, judged.candidate, folder / "model"),
         champion=_contender(champion, judged),
-        policy=policy.gates,
+        policy=bounds,
         task=trained.learner.task,
         regime=lesson.regime,
         rows=lesson.held_out.rows,
@@ -124,7 +125,7 @@ def assemble(
     }
     ids = (*lesson.train_ids, *lesson.held_out_ids)
     better = judged.champion is not None and gained(
-        judged.candidate[judged.regime], judged.champion[judged.regime], policy.gates.error_rate
+        judged.candidate[judged.regime], judged.champion[judged.regime], bounds.error_rate
     )
     return Candidate(folder, origin, ids, story, verdict, params, metrics, curves, better)
 

@@ -47,10 +47,11 @@ class Change:
     last: datetime
     held_back: int = 0
 
-    def origin(self, work: str, policy: Policy, trained: Trained, at: datetime) -> Origin:
+    def origin(self, work: str, trained: Trained, at: datetime) -> Origin:
         """Which work a candidate trained on this change comes from."""
         count = len(self.lesson.train) + len(self.lesson.held_out)
-        strategy = policy.retrain.strategy
+        strategy, tried = trained.strategy, len(trained.trials)
+        chosen = f"{strategy}, the best of {tried}," if tried else strategy
         why = f" ({self.incident.title})" if self.incident else ""
         new = _classes(trained.learner)[len(_classes(self.champion.learner)) :]
         taken_up = f" New classes: {', '.join(map(str, new))}." if new else ""
@@ -60,7 +61,7 @@ class Change:
             model=self.model,
             key=work,
             made_by=(
-                f"Retrained by {strategy} on {count} labelled rows since"
+                f"Retrained by {chosen} on {count} labelled rows since"
                 f" {self.first:%Y-%m-%d %H:%M:%S} UTC{why}, going on from version"
                 f" {self.champion.version}.{taken_up}{held}"
             ),
@@ -69,6 +70,7 @@ class Change:
             span=(self.first, self.last),
             facts={
                 "strategy": strategy,
+                **({"trials": "; ".join(map(str, trained.trials))} if tried else {}),
                 "incident": self.incident.id if self.incident else "",
                 "rows": count,
                 "held_back": self.held_back,

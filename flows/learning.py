@@ -53,6 +53,31 @@ class Champion:
 
 
 @dataclass(frozen=True)
+class Trial:
+    """One of the strategies that `auto` tried, as the gates would see it.
+
+    Args:
+        strategy: Its name.
+        gain: How much less it loses than the champion on the newest regime.
+        forgetting: How much more on the earlier regime where it forgot most; 0 where there is none.
+        keeps: Whether that is within the bound.
+        seconds: Wall time of its training.
+    """
+
+    strategy: str
+    gain: float
+    forgetting: float
+    keeps: bool
+    seconds: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.strategy}: gain {self.gain:+.3f}, forgot {self.forgetting:+.3f}"
+            f"{'' if self.keeps else ' (too much)'}, {self.seconds:.1f} s"
+        )
+
+
+@dataclass(frozen=True)
 class Trained:
     """A trained module that nobody has judged yet.
 
@@ -66,6 +91,8 @@ class Trained:
         unseen: Share of the lesson's labels that name a class which the champion does not have;
             None where no champion went on.
         full_steps: Steps that a full retrain would take; None where it was none that goes on.
+        strategy: Of the retrain; empty where no champion went on.
+        trials: What `auto` tried before it chose; empty where the policy named a strategy.
     """
 
     reference: str
@@ -76,6 +103,8 @@ class Trained:
     cpu_seconds: float
     unseen: float | None = None
     full_steps: int | None = None
+    strategy: str = ""
+    trials: tuple[Trial, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -224,7 +253,8 @@ def train_further(
     )
     spent = time.process_time() - started + fit.cpu_before
     full = policy.epochs * math.ceil((champion.memory.seen + len(new)) / budget.batch_size)
-    return Trained(champion.reference, learner, module, lesson, fit, spent, unseen, full)
+    reference, strategy = champion.reference, rules.strategy
+    return Trained(reference, learner, module, lesson, fit, spent, unseen, full, strategy)
 
 
 def judge_regimes(trained: Trained, champion: Champion | None) -> Judged:

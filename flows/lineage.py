@@ -90,7 +90,7 @@ def trace(
         ),
         code=code_facts(trained.reference),
         environment=environment_facts(trained.reference),
-        parameters=policy.model_dump(mode="json", include=DECIDING),
+        parameters=_parameters(policy, trained),
         seed=policy.seed,
         memory=_memory(folder / "replay"),
         cost=Cost(
@@ -108,6 +108,14 @@ def trace(
         weights=sum(weight.numel() for weight in trained.module.parameters()),
         files=_files(folder / "model"),
     )
+
+
+def _parameters(policy: Policy, trained: Trained) -> dict[str, Any]:
+    """What decided the bytes; of `auto` what it chose, so that the version can be made again."""
+    found: dict[str, Any] = policy.model_dump(mode="json", include=DECIDING)
+    if trained.strategy:
+        found["retrain"]["strategy"] = trained.strategy
+    return found
 
 
 def _make(trained: Trained, policy: Policy) -> Make:

@@ -113,7 +113,7 @@ def _make(
         site, policy, model, incident_id, regime_key, whole(champion), whole(training)
     )
     trained = train(whole(change), policy, whole(training))
-    origin = change.origin(work, policy, trained, utc_now())
+    origin = change.origin(work, trained, utc_now())
     with tempfile.TemporaryDirectory() as folder:
         tried = steps.judge_and_log(site, Path(folder), origin, trained, champion, policy)
     training.end()
@@ -139,11 +139,12 @@ def read_change(
 @task(**LOCAL)
 def train(change: "Change", policy: Policy, training: "Training") -> "Trained":
     """Train a copy of the champion on the change; where one was killed, go on with it."""
-    from flows.learning import retrain_budget, train_further
+    from flows.learning import retrain_budget
+    from flows.trials import train_by_policy
 
     budget = replace(retrain_budget(policy.retrain), checkpoint=training.checkpoint())
     try:
-        return train_further(change.lesson, policy, change.champion, budget)
+        return train_by_policy(change.lesson, policy, change.champion, budget)
     except HomeostatError:
         training.end()  # the same rows would fail again: the next one reads them anew
         raise

@@ -120,10 +120,15 @@ class RetrainPolicy(_Table):
         "distillation",
         "ewc",
         "weight-averaging",
+        "head-only",
+        "prototypes",
         "full",
         "renewal",
+        "auto",
     ] = "replay"
-    """How a retrain learns without losing what was learnt: docs/continual.md compares them."""
+    """How a retrain learns without losing what was learnt: docs/continual.md compares them.
+    `auto` tries several and keeps the best by the gates' measures.
+    """
     min_labels: Count = 300
     """Labelled rows since the change that a retrain waits for."""
     memory_rows: Count = 600

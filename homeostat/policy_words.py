@@ -226,6 +226,9 @@ def _learns(retrain: RetrainPolicy) -> str:
         "ewc": f"{alone}, with the weights held back that matter to a memory of "
         f"{retrain.memory_rows:,} old ones (EWC)",
         "weight-averaging": f"{both}, then takes the average of the champion's weights and its own",
+        "head-only": f"{both}, the last layer alone",
+        "prototypes": f"adds the new rows to the sums that its head keeps (RanPAC); {keeps}",
+        "auto": f"{both} in several ways, and keeps the one that gains most without forgetting",
         "full": f"begins from new weights, and {both}",
         "renewal": f"{alone}, going on from its weights or from new ones, whichever does better; "
         f"{keeps}",

@@ -9,6 +9,7 @@ from models.digits import Digits
 from models.evaluate import Evaluation, evaluate, predict
 from models.learner import Budget, Examples, FitReport, Label, Learner, Row
 from models.memory import Memory, Regimes
+from models.prototypes import Prototypes
 from models.strategies import STRATEGIES
 from models.table import Table
 from models.text import Text
@@ -33,6 +34,7 @@ __all__ = [
     "Learner",
     "LoadedModel",
     "Memory",
+    "Prototypes",
     "Regimes",
     "Row",
     "Table",

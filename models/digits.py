@@ -150,6 +150,15 @@ class Digits(TorchLearner):
         return _inked(pixels.reshape(len(rows), PIXELS))
 
     @property
+    def represented(self) -> int:
+        """Columns of `represent`."""
+        return PIXELS
+
+    def represent(self, batch: Tensor) -> Tensor:
+        """Encoded rows (N, 64) as numbers of one scale."""
+        return batch / MAX_INK
+
+    @property
     def row_size(self) -> int:
         """The pixels, as a plain list of numbers."""
         return PIXELS

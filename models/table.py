@@ -16,6 +16,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from homeostat.errors import DataError, InvalidRow
 from homeostat.schema import Feature, Task
@@ -227,6 +228,28 @@ class Table(TorchLearner):
         for at, column in enumerate(self.columns):
             batch[:, at] = encode_column(column, [row[column.name] for row in objects])
         return torch.from_numpy(batch)
+
+    @cached_property
+    def represented(self) -> int:
+        """Columns of `represent`."""
+        sizes = (len(c.categories) + 2 if c.kind == "categorical" else 1 for c in self.columns)
+        return sum(sizes)
+
+    def represent(self, batch: Tensor) -> Tensor:
+        """Encoded rows (N, D) as numbers of one scale: standardised, and one for each category.
+
+        As in the net the mean stands in for a missing number; a missing category is one.
+        """
+        parts = []
+        for at, column in enumerate(self.columns):
+            if column.kind == "categorical":
+                missing = float(len(column.categories) + 1)
+                codes = torch.nan_to_num(batch[:, at], nan=missing).long()
+                parts.append(functional.one_hot(codes, len(column.categories) + 2).float())
+            else:
+                number = (batch[:, at : at + 1] - column.mean) / column.deviation
+                parts.append(torch.nan_to_num(number, nan=0.0).clamp(-CLAMP, CLAMP))
+        return torch.cat(parts, dim=1)
 
     @cached_property
     def _names(self) -> tuple[str, ...]:

@@ -159,6 +159,15 @@ class Text(TorchLearner):
         batch[:, len(FIGURES) :] = hashed(split, self.buckets, self.ngram)
         return torch.from_numpy(batch)
 
+    @property
+    def represented(self) -> int:
+        """Columns of `represent`."""
+        return self.buckets
+
+    def represent(self, batch: Tensor) -> Tensor:
+        """Encoded rows (N, F + B) as numbers of one scale: the hashed counts (N, B)."""
+        return _GAIN * batch[:, len(FIGURES) :]
+
     def observe(self, batch: Tensor) -> Floats:
         """As `Learner.observe`: the figures, and the hashed counts by a dozen projections.
 

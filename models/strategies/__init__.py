@@ -12,6 +12,8 @@ from models.strategies.er_ace import er_ace
 from models.strategies.ewc import ewc
 from models.strategies.fine_tune import fine_tune
 from models.strategies.full import full
+from models.strategies.head_only import head_only
+from models.strategies.prototypes import prototypes
 from models.strategies.renewal import renewal
 from models.strategies.replay import replay
 from models.strategies.weight_averaging import weight_averaging
@@ -27,6 +29,8 @@ STRATEGIES: Mapping[str, Strategy] = MappingProxyType(
         "distillation": distillation,
         "ewc": ewc,
         "weight-averaging": weight_averaging,
+        "head-only": head_only,
+        "prototypes": prototypes,
         "full": full,
         "renewal": renewal,
     }

@@ -20,11 +20,14 @@ from models.strategies.der_plus_plus import ALPHA, dark
 from models.strategies.distillation import without_forgetting
 from models.strategies.er_ace import asymmetric
 from models.strategies.ewc import fisher_diagonal, penalty
+from models.strategies.head_only import head_of
 from models.strategies.weight_averaging import average
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-READS_MEMORY = sorted(set(STRATEGIES) - {"fine-tune", "distillation", "renewal"})
+# `prototypes` is for heads of another kind: test_models_prototypes.py.
+BY_STEPS = [name for name in STRATEGIES if name != "prototypes"]
+READS_MEMORY = sorted(set(BY_STEPS) - {"fine-tune", "distillation", "renewal"})
 
 
 LEARNER = Digits(classes=(0, 1, 2, 3), channels=0, hidden=8)
@@ -66,10 +69,10 @@ def same(one: nn.Module, other: nn.Module) -> bool:
 
 def test_the_policy_offers_every_strategy_and_no_other() -> None:
     offered = get_args(RetrainPolicy.model_fields["strategy"].annotation)
-    assert offered == tuple(STRATEGIES)
+    assert offered == (*STRATEGIES, "auto")
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", BY_STEPS)
 def test_the_seed_decides_every_bit_and_the_champion_stays(strategy: str) -> None:
     before, untouched = champion(), champion()
     kept, budget = memory(rows((0, 1))), Budget(epochs=2)
@@ -100,7 +103,7 @@ def test_a_strategy_without_a_memory_does_not_read_the_one_given(strategy: str) 
     assert same(with_one, without)
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", BY_STEPS)
 def test_values_are_learnt_by_every_strategy(strategy: str) -> None:
     inputs = [{"a": float(value % 7), "b": float(value % 3)} for value in range(60)]
     truths = [row["a"] - 2.0 * row["b"] + 0.25 for row in inputs]
@@ -281,3 +284,28 @@ def test_renewal_reads_the_memory_of_its_own_regime_alone() -> None:
     new = dataclasses.replace(rows((0, 1), seed=1), regime=torch.full((40,), 3))
     other = dataclasses.replace(rows((1, 0), seed=2), regime=torch.full((40,), 2))
     assert same(renewed(champion(), new, memory(other)), renewed(champion(), new))
+
+
+def test_the_head_alone_moves_and_the_rest_stays_bit_for_bit() -> None:
+    before, kept, new = champion(), memory(rows((0, 1))), rows((2, 3), seed=1)
+    after, _ = retrain(LEARNER, before, new, kept, "head-only", Budget(epochs=2), seed=0)
+    moved = {
+        name
+        for (name, old), weight in zip(before.named_parameters(), after.parameters(), strict=True)
+        if not torch.equal(old, weight)
+    }
+    assert moved == {"layers.2.weight", "layers.2.bias"}
+    assert all(weight.requires_grad for weight in after.parameters())
+
+
+def test_statistics_below_the_head_are_frozen_too() -> None:
+    body = nn.Sequential(nn.Linear(64, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 4))
+    kept, new = memory(rows((0, 1))), rows((2, 3), seed=1)
+    after, _ = retrain(LEARNER, body, new, kept, "head-only", Budget(epochs=2), seed=0)
+    buffers = zip(body.buffers(), after.buffers(), strict=True)
+    assert all(torch.equal(one, other) for one, other in buffers)
+
+
+def test_a_module_without_a_head_is_refused() -> None:
+    with pytest.raises(SettingsError, match="no linear layer for a head"):
+        head_of(nn.Conv1d(1, 1, 1))
