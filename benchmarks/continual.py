@@ -1,22 +1,26 @@
 """Retraining strategies side by side: what each learns, what it forgets, what it costs.
 
-    python -m benchmarks.continual [--seeds 3] [--streams split-digits] [--data FOLDER]
+    python -m benchmarks.continual [--seeds 3] [--processes 2] [--streams split-digits ...]
+                                   [--data FOLDER] [--no-peers]
 
-No server. Each stream brings five tasks; after each the champion is retrained by the strategy on
-that task's rows and judged on every task so far. Seeded: a second run finds the same accuracies.
-Each training has one thread, and times are processor seconds: other work on the machine counts
-little.
+No server. Each stream brings tasks one after the other; after each the champion is retrained by the
+strategy on that task's rows and judged on every task so far. Seeded: a second run finds the same
+accuracies. Each training has one thread, and times are processor seconds.
 
 | figure | what it is |
 |---|---|
 | accuracy | mean over the tasks, after the last one |
 | forgetting | mean over the tasks before the last: the best it ever was, less what is left |
 | last update | processor time of the last retrain, as a share of a full retrain's |
-| memory | bytes of the rows kept, for a strategy that reads them |
+| kept | bytes of rows kept to be read, for `prototypes` of the sums in the module |
 
-"all rows anew" is a fresh model taught all tasks' rows at once: a bound, not a strategy. Intervals
-are 95 %, by Student's t over the seeds. Split MNIST needs `mnist.npz` in FOLDER (x_train, y_train,
-x_test, y_test) and is skipped where it is absent.
+"all rows anew" is a fresh model taught all tasks' rows at once: a bound, not a strategy. Names in
+capitals are Avalanche's own strategies, on the same rows, net, first weights, memory, epochs and
+rows of a step, in an environment that is made once; where it cannot be made they are left out.
+`prototypes` is another model: random projections of the same encoding, and no net.
+Intervals are 95 %, by Student's t over the seeds. `history` follows the cost over ten regimes.
+MNIST and CLINC150 are read from FOLDER (`mnist.npz`; `clinc150_full.json.gz`,
+`clinc150_domains.json`) and skipped where they are absent.
 """
 
 from __future__ import annotations
@@ -24,149 +28,123 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.stats import t as student
 
-from benchmarks.continual_streams import (
-    Stream,
-    of_regime,
-    rotated_digits,
-    split_digits,
-    split_mnist,
-    together,
-)
-from models import STRATEGIES, Memory, evaluate, retrain
+from benchmarks.continual_sides import ANEW, PEER, STREAMS, Found, anew, ask_avalanche, follow
+from benchmarks.continual_streams import CLINC_FILE, DOMAINS_FILE, MNIST_FILE
+from models import STRATEGIES
 
-STREAMS = ("split-digits", "rotated-digits", "split-mnist")
-ANEW = "all rows anew"
-WITHOUT_MEMORY = ("fine-tune", "distillation")
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
-
-Floats = NDArray[np.float64]
+TITLES = {
+    "split-digits": "split digits, 5 tasks of 2 classes, 100 rows kept",
+    "rotated-digits": "rotated digits, 5 tasks, 100 rows kept",
+    "split-mnist": "split MNIST, 5 tasks of 2 classes, 200 rows kept",
+    "clinc": "CLINC150 by domain, 10 tasks of 15 intents, hashed n-grams, 500 rows kept",
+    "history": "ten regimes of rotated digits, 100 rows kept",
+}
+NEEDS = {"split-mnist": (MNIST_FILE,), "clinc": (CLINC_FILE, DOMAINS_FILE)}
+ON_HISTORY = ("replay", "prototypes", "full")
 
 
 @dataclass(frozen=True)
-class Found:
-    """One strategy on one stream.
+class Job:
+    """One side on one stream of one seed; `PEER` is all of Avalanche's."""
 
-    Args:
-        matrix: (T, T) accuracy on task j after task i; NaN for tasks still to come.
-        seconds: Processor time of the last training.
-        kept: Bytes of the memory that the last training read.
-    """
-
-    matrix: Floats
-    seconds: float
-    kept: int
-
-    @property
-    def accuracy(self) -> float:
-        """Mean over all tasks after the last."""
-        return float(self.matrix[-1].mean())
-
-    @property
-    def forgetting(self) -> float:
-        """Mean loss since each former task's best (Chaudhry et al. 2018, section 3)."""
-        best = np.nanmax(self.matrix[:-1, :-1], axis=0)
-        return float((best - self.matrix[-1, :-1]).mean())
+    stream: str
+    seed: int
+    side: str
+    folder: Path
 
 
-def follow(stream: Stream, strategy: str, seed: int) -> Found:
-    """Teach the tasks one after the other."""
-    learner, tasks = stream.learner, len(stream.taught)
-    generator = torch.Generator().manual_seed(seed)
-    model = learner.build(generator)
-    learner.fit(model, stream.taught[0], None, stream.budget, generator)
-    memory = Memory(stream.memory_rows, seed)
-    matrix, seconds = np.full((tasks, tasks), np.nan), 0.0
-    for number, rows in enumerate(stream.taught):
-        if number:
-            began = time.process_time()
-            model, _ = retrain(learner, model, rows, memory, strategy, stream.budget, seed)
-            seconds = time.process_time() - began
-        kept = size(memory)
-        memory.add(of_regime(rows, number))
-        for task, held in enumerate(stream.held_out[: number + 1]):
-            matrix[number, task] = evaluate(learner, model, held.x, held.y).accuracy
-    return Found(matrix, seconds, 0 if strategy in WITHOUT_MEMORY else kept)
+def carry_out(job: Job) -> dict[str, Found]:
+    """What a job finds, by the side's name."""
+    torch.set_num_threads(1)
+    if job.side == PEER:
+        return ask_avalanche(job.stream, job.seed, job.folder)
+    stream = STREAMS[job.stream](job.seed, job.folder)
+    if job.side == ANEW:
+        return {ANEW: anew(stream, job.seed, each=job.stream == "history")}
+    return {job.side: follow(stream, job.side, job.seed)}
 
 
-def anew(stream: Stream, seed: int) -> Found:
-    """A full retrain after the last task."""
-    learner, rows = stream.learner, together(stream.taught)
-    generator = torch.Generator().manual_seed(seed)
-    model = learner.build(generator)
-    began = time.process_time()
-    learner.fit(model, rows, None, stream.budget, generator)
-    seconds = time.process_time() - began
-    last = [evaluate(learner, model, held.x, held.y).accuracy for held in stream.held_out]
-    matrix = np.full((len(last), len(last)), np.nan)
-    matrix[-1] = last
-    return Found(matrix, seconds, sum(rows.x[0].nbytes + rows.y[0].nbytes for _ in rows.y))
+def sides_of(stream: str, peer: bool) -> tuple[str, ...]:
+    """What is run on a stream, what takes longest first."""
+    if stream == "history":
+        return (ANEW, *ON_HISTORY)
+    return (*([PEER] if peer else []), ANEW, *STRATEGIES)
 
 
-def size(memory: Memory) -> int:
-    """Bytes of the rows, truths, regimes and keys that a memory keeps."""
-    if not len(memory):
-        return 0
-    rows = memory.examples()
-    return rows.x.nbytes + rows.y.nbytes + rows.regime.nbytes + 8 * len(rows)
-
-
-def interval(values: Sequence[float]) -> str:
+def interval(values: Sequence[float], digits: int = 3) -> str:
     """Mean and half width of its 95 % interval."""
     sample = np.asarray(values)
     if len(sample) < 2:
-        return f"{sample.mean():.3f}        "
+        return f"{sample.mean():.{digits}f}        "
     half = student.ppf(0.975, len(sample) - 1) * sample.std(ddof=1) / np.sqrt(len(sample))
-    return f"{sample.mean():.3f} ± {half:.3f}"
-
-
-def both(make: Callable[[int], Stream], seed: int) -> dict[str, Found]:
-    """Every strategy on one stream of one seed, and the full retrain."""
-    torch.set_num_threads(1)
-    stream = make(seed)
-    return {ANEW: anew(stream, seed)} | {
-        strategy: follow(stream, strategy, seed) for strategy in STRATEGIES
-    }
-
-
-def table(pool: Executor, title: str, make: Callable[[int], Stream], seeds: int) -> None:
-    """Run every strategy on one stream and print what was found."""
-    began = time.monotonic()
-    runs = list(pool.map(partial(both, make), range(seeds)))
-    found = {name: [run[name] for run in runs] for name in runs[0]}
-    print(f"\n{title}, {seeds} seeds, {time.monotonic() - began:.0f} s")
-    print(f"{'strategy':17}  {'accuracy':13}  {'forgetting':14}  last update     memory")
-    for line in lines(found):
-        print(line, flush=True)
+    return f"{sample.mean():.{digits}f} ± {half:.{digits}f}"
 
 
 def lines(found: Mapping[str, Sequence[Found]]) -> list[str]:
     """One line a strategy, the most accurate first and the full retrain above."""
-    full = np.array([one.seconds for one in found[ANEW]])
+    full = np.array([one.seconds[-1] for one in found[ANEW]])
 
     def place(name: str) -> float:
         return np.inf if name == ANEW else float(np.mean([one.accuracy for one in found[name]]))
 
-    said = []
+    said = [f"{'strategy':17}  {'accuracy':13}  {'forgetting':14}  last update        kept"]
     for name in sorted(found, key=place, reverse=True):
         runs = found[name]
         lost = "" if name == ANEW else interval([one.forgetting for one in runs])
-        share = np.mean(np.array([one.seconds for one in runs]) / full)
+        share = np.mean(np.array([one.seconds[-1] for one in runs]) / full)
         accuracy = interval([one.accuracy for one in runs])
-        said.append(
-            f"{name:17}  {accuracy}  {lost:14}  {share:10.0%}  {runs[0].kept / 1e3:6.1f} kB"
-        )
+        kept = f"{runs[0].kept / 1e3:9.1f} kB" if runs[0].kept >= 0 else ""
+        said.append(f"{name:17}  {accuracy}  {lost:14}  {share:10.0%}  {kept}".rstrip())
     return said
+
+
+def history(found: Mapping[str, Sequence[Found]]) -> list[str]:
+    """One line for each length of the history: what an update costs, and accuracy over all."""
+    names = [name for name in found if name != ANEW]
+    said = [f"regimes  {ANEW:>22}" + "".join(f"  {name:>20}" for name in names)]
+    for place in range(1, len(found[ANEW][0].seconds)):
+        full = np.array([one.seconds[place] for one in found[ANEW]])
+        best = np.mean([np.nanmean(one.matrix[place]) for one in found[ANEW]])
+        line = f"{place + 1:7}  {full.mean():11.2f} s   {best:.3f}"
+        for name in names:
+            share = np.mean(np.array([one.seconds[place] for one in found[name]]) / full)
+            right = np.mean([np.nanmean(one.matrix[place]) for one in found[name]])
+            line += f"  {share:12.0%}   {right:.3f}"
+        said.append(line)
+    return said
+
+
+def usable(streams: Sequence[str], folder: Path) -> list[str]:
+    """The streams whose files are there; the others are named."""
+    found = []
+    for name in streams:
+        if lacking := [file for file in NEEDS.get(name, ()) if not (folder / file).is_file()]:
+            print(f"{name} is skipped: no {', '.join(lacking)} in {folder} (--data)", flush=True)
+        else:
+            found.append(name)
+    return found
+
+
+def peer_is_there() -> bool:
+    """Whether Avalanche's environment is, or could be made."""
+    from benchmarks.environments import Missing, python_of
+
+    try:
+        python_of(PEER)
+    except Missing as reason:
+        print(f"Avalanche is left out: {reason}", flush=True)
+        return False
+    return True
 
 
 def main() -> int:
@@ -174,23 +152,30 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.continual")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--streams", nargs="+", choices=STREAMS, default=STREAMS)
-    parser.add_argument("--data", type=Path, default=DATA, help="the folder of mnist.npz")
+    parser.add_argument("--streams", nargs="+", choices=tuple(TITLES), default=tuple(TITLES))
+    parser.add_argument("--data", type=Path, default=DATA, help="the folder of the public data")
+    parser.add_argument("--no-peers", action="store_true", help="leave Avalanche out")
     given = parser.parse_args()
-    mnist = given.data / "mnist.npz"
-    makers: dict[str, tuple[str, Callable[[int], Stream]]] = {
-        "split-digits": ("split digits, 100 rows kept", split_digits),
-        "rotated-digits": ("rotated digits, 100 rows kept", rotated_digits),
-        "split-mnist": ("split MNIST, 200 rows kept", partial(split_mnist, file=mnist)),
-    }
+    began = time.monotonic()
+    streams = usable(given.streams, given.data)
+    peer = not given.no_peers and any(name != "history" for name in streams) and peer_is_there()
     with ProcessPoolExecutor(given.processes) as pool:
-        for name in given.streams:
-            if name == "split-mnist" and not mnist.is_file():
-                print(
-                    "\nsplit MNIST is skipped: there is no mnist.npz; name its folder with --data"
-                )
-                continue
-            table(pool, *makers[name], given.seeds)
+        waiting: dict[str, list[Future[dict[str, Found]]]] = {
+            name: [
+                pool.submit(carry_out, Job(name, seed, side, given.data))
+                for side in sides_of(name, peer)
+                for seed in range(given.seeds)
+            ]
+            for name in streams
+        }
+        for name, futures in waiting.items():
+            found: dict[str, list[Found]] = {}
+            for future in futures:
+                for side, one in future.result().items():
+                    found.setdefault(side, []).append(one)
+            print(f"\n{TITLES[name]}, {given.seeds} seeds")
+            print("\n".join(history(found) if name == "history" else lines(found)), flush=True)
+    print(f"\n{time.monotonic() - began:.0f} s")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""What `benchmarks.continual` teaches, task after task: split digits, rotated digits, split MNIST.
+"""What `benchmarks.continual` teaches, task after task: digits, MNIST, intents by domain.
 
 Shapes: N rows, D pixels, T tasks. Rows are told apart by the seed; no held-out row is ever taught.
 """
@@ -6,6 +6,8 @@ Shapes: N rows, D pixels, T tasks. Rows are told apart by the seed; no held-out 
 from __future__ import annotations
 
 import dataclasses
+import gzip
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,19 +25,22 @@ from models import (
     Digits,
     Examples,
     Label,
-    Learner,
     Row,
-    TorchLearner,
+    Text,
     find_classes,
     initialise,
     read_dataset,
 )
+from models.encoder import Encoder
 
 TASKS = 5
 HELD_OUT = 0.2
 TURN = 45.0  # degrees from one task to the next
 MNIST_SIDE = 28
 MNIST_ROWS = 5_000
+MNIST_FILE = "mnist.npz"
+CLINC_FILE = "clinc150_full.json.gz"
+DOMAINS_FILE = "clinc150_domains.json"
 PAIRS = tuple((2 * task, 2 * task + 1) for task in range(TASKS))
 
 Pixels = NDArray[np.float64]
@@ -54,7 +59,7 @@ class Stream:
         budget: Of each training.
     """
 
-    learner: Learner
+    learner: Encoder
     taught: tuple[Examples, ...]
     held_out: tuple[Examples, ...]
     memory_rows: int
@@ -69,28 +74,28 @@ def split_digits(seed: int) -> Stream:
 
 
 def rotated_digits(seed: int) -> Stream:
-    """The same images: each task teaches a fifth of them, turned 45 degrees further; 100 kept.
+    """The same images, all classes in every task, each task's turned 45 degrees further."""
+    return _turning(seed, TASKS, TURN)
 
-    All held-out images are turned as every task turns its own.
-    """
+
+def ten_turns(seed: int) -> Stream:
+    """Ten regimes of the same images, each turned 36 degrees further: a long history."""
+    return _turning(seed, 10, 36.0)
+
+
+def _turning(seed: int, tasks: int, degrees: float) -> Stream:
     pixels, truths = _digits(seed)
     taught, held = _parted(pixels, truths)
-    fifths = np.array_split(np.arange(len(taught[1])), TASKS)
-    return Stream(
-        Digits(),
-        tuple(
-            _examples(turned(taught[0][rows], task * TURN), taught[1][rows])
-            for task, rows in enumerate(fifths)
-        ),
-        tuple(_examples(turned(held[0], task * TURN), held[1]) for task in range(TASKS)),
-        100,
-        Budget(epochs=15),
-    )
+
+    def as_tasks(part: tuple[Pixels, Truths]) -> tuple[Examples, ...]:
+        return tuple(_examples(turned(part[0], t * degrees), part[1]) for t in range(tasks))
+
+    return Stream(Digits(), as_tasks(taught), as_tasks(held), 100, Budget(epochs=15))
 
 
-def split_mnist(seed: int, file: Path) -> Stream:
+def split_mnist(seed: int, folder: Path) -> Stream:
     """5,000 of MNIST's images of 28x28, two classes a task, 200 rows kept; its own test set."""
-    with np.load(file) as data:
+    with np.load(folder / MNIST_FILE) as data:
         chosen = np.random.default_rng(seed).permutation(len(data["x_train"]))[:MNIST_ROWS]
         taught = (data["x_train"][chosen], data["y_train"][chosen].astype(np.int64))
         held = (data["x_test"], data["y_test"].astype(np.int64))
@@ -101,6 +106,24 @@ def split_mnist(seed: int, file: Path) -> Stream:
         200,
         Budget(epochs=5),
     )
+
+
+def clinc(seed: int, folder: Path) -> Stream:
+    """CLINC150's 150 intents, the 15 of a domain a task, in an order that the seed draws."""
+    with gzip.open(folder / CLINC_FILE) as file:
+        data = json.load(file)
+    domains = json.loads((folder / DOMAINS_FILE).read_text())
+    learner = Text(classes=tuple(sorted(one for each in domains.values() for one in each)))
+    order = np.random.default_rng(seed).permutation(sorted(domains))
+
+    def as_tasks(part: list[tuple[str, str]]) -> tuple[Examples, ...]:
+        texts, intents = zip(*part, strict=True)
+        x, y = learner.encode(texts), learner.targets(intents)
+        places = [torch.isin(y, learner.targets(domains[name])) for name in order]
+        return tuple(Examples(x[place], y[place]) for place in places)
+
+    taught, held = as_tasks(data["train"]), as_tasks(data["test"])
+    return Stream(learner, taught, held, 500, Budget(epochs=10))
 
 
 def turned(pixels: Pixels, degrees: float) -> Pixels:
@@ -141,7 +164,7 @@ def _examples(pixels: Pixels, truths: Truths) -> Examples:
 
 
 @dataclass(frozen=True)
-class Pictures(TorchLearner):
+class Pictures(Encoder):
     """Images as numbers from 0 to 1, MNIST's if not told, and one hidden layer."""
 
     task: ClassVar[Task] = "classification"
@@ -172,6 +195,15 @@ class Pictures(TorchLearner):
     ) -> Self:
         """As `Learner.from_data`."""
         return cls(find_classes(labels), len(rows[0]), **options)
+
+    @property
+    def represented(self) -> int:
+        """As `Encoder.represented`."""
+        return self.pixels
+
+    def represent(self, batch: Tensor) -> Tensor:
+        """As `Encoder.represent`."""
+        return batch
 
     def build(self, generator: torch.Generator) -> nn.Module:
         """As `Learner.build`."""

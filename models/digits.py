@@ -25,8 +25,9 @@ from models.configured import (
     refuse_unknown,
     unlearnable,
 )
+from models.encoder import Encoder
 from models.learner import Label, Row
-from models.torch_learner import TorchLearner, find_classes, initialise
+from models.torch_learner import find_classes, initialise
 
 SIDE = 8
 PIXELS = SIDE * SIDE
@@ -75,7 +76,7 @@ def _convolutions(channels: int) -> list[nn.Module]:
 
 
 @dataclass(frozen=True)
-class Digits(TorchLearner):
+class Digits(Encoder):
     """A row is 64 numbers from 0 to 16, or 8 lists of 8, or an object with them as `pixels`.
 
     Args:
@@ -151,11 +152,11 @@ class Digits(TorchLearner):
 
     @property
     def represented(self) -> int:
-        """Columns of `represent`."""
+        """As `Encoder.represented`."""
         return PIXELS
 
     def represent(self, batch: Tensor) -> Tensor:
-        """Encoded rows (N, 64) as numbers of one scale."""
+        """As `Encoder.represent`: ink from 0 to 1."""
         return batch / MAX_INK
 
     @property

@@ -19,6 +19,7 @@ from homeostat.errors import DataError, SettingsError
 from homeostat.schema import Feature, Named, Task
 from models.configured import bad_config, bad_option, is_size
 from models.digits import Digits
+from models.encoder import Encoder
 from models.learner import Budget, Examples, FitReport, Floats, Label, Row
 from models.objectives import Recipe
 from models.ridge_head import RidgeHead
@@ -27,7 +28,6 @@ from models.text import Text
 from models.torch_learner import TorchLearner
 
 # By name alone: what a stored version names must not decide which code is imported.
-Encoder = Digits | Table | Text
 ENCODERS: Mapping[str, type[Encoder]] = MappingProxyType(
     {"digits": Digits, "table": Table, "text": Text}
 )

@@ -37,8 +37,9 @@ from models.configured import (
     refuse_unknown,
     unlearnable,
 )
+from models.encoder import Encoder
 from models.learner import Label, Row
-from models.torch_learner import TorchLearner, find_classes, initialise
+from models.torch_learner import find_classes, initialise
 
 MAX_WIDTH = 1024
 MAX_COLUMNS = 4096
@@ -105,7 +106,7 @@ class TableNet(nn.Module):
 
 
 @dataclass(frozen=True)
-class Table(TorchLearner):
+class Table(Encoder):
     """A row is an object of the columns' values, or a list in their order; null is missing.
 
     Args:
@@ -231,12 +232,12 @@ class Table(TorchLearner):
 
     @cached_property
     def represented(self) -> int:
-        """Columns of `represent`."""
+        """As `Encoder.represented`."""
         sizes = (len(c.categories) + 2 if c.kind == "categorical" else 1 for c in self.columns)
         return sum(sizes)
 
     def represent(self, batch: Tensor) -> Tensor:
-        """Encoded rows (N, D) as numbers of one scale: standardised, and one for each category.
+        """As `Encoder.represent`: standardised numbers, and a column for each category.
 
         As in the net the mean stands in for a missing number; a missing category is one.
         """

@@ -28,9 +28,10 @@ from models.configured import (
     refuse_unknown,
     unlearnable,
 )
+from models.encoder import Encoder
 from models.learner import Floats, Label, Row
 from models.ngrams import hashed, signs, tokens
-from models.torch_learner import TorchLearner, find_classes, initialise
+from models.torch_learner import find_classes, initialise
 
 FIGURES = ("characters", "tokens", "share_not_ascii")
 PROJECTIONS = 12
@@ -63,7 +64,7 @@ class TextNet(nn.Module):
 
 
 @dataclass(frozen=True)
-class Text(TorchLearner):
+class Text(Encoder):
     """A row is a text, or an object with it under the column's name.
 
     Nothing of the encoding is learnt from the data: versions that were trained on other data
@@ -161,11 +162,11 @@ class Text(TorchLearner):
 
     @property
     def represented(self) -> int:
-        """Columns of `represent`."""
+        """As `Encoder.represented`."""
         return self.buckets
 
     def represent(self, batch: Tensor) -> Tensor:
-        """Encoded rows (N, F + B) as numbers of one scale: the hashed counts (N, B)."""
+        """As `Encoder.represent`: the hashed counts (N, B)."""
         return _GAIN * batch[:, len(FIGURES) :]
 
     def observe(self, batch: Tensor) -> Floats:

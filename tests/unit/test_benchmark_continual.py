@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.continual import Found, follow, interval, lines
+from benchmarks.continual import history, interval, lines
+from benchmarks.continual_sides import Found, follow
 from benchmarks.continual_streams import TURN, Stream, rotated_digits, split_digits, turned
 from models import Budget, Digits, Examples
 
 
 def test_forgetting_is_the_loss_since_each_former_tasks_best() -> None:
     matrix = np.array([[0.5, np.nan, np.nan], [0.9, 0.8, np.nan], [0.6, 0.7, 1.0]])
-    found = Found(matrix, 0.0, 0)
+    found = Found(matrix, np.zeros(3), 0)
     assert found.forgetting == pytest.approx((0.3 + 0.1) / 2)
     assert found.accuracy == pytest.approx((0.6 + 0.7 + 1.0) / 3)
 
@@ -24,11 +25,19 @@ def test_the_interval_is_students() -> None:
 
 def test_the_most_accurate_strategy_comes_first_and_the_full_retrain_above() -> None:
     def found(accuracy: float, seconds: float) -> list[Found]:
-        return [Found(np.full((2, 2), accuracy), seconds, 0)]
+        return [Found(np.full((2, 2), accuracy), np.array([9.0, seconds]), 0)]
 
     said = lines({"all rows anew": found(0.9, 4.0), "ewc": found(0.5, 2.0), "der++": found(1, 1.0)})
-    assert [line.split("  ")[0] for line in said] == ["all rows anew", "der++", "ewc"]
-    assert "25%" in said[1]
+    names = [line.split("  ")[0] for line in said]
+    assert names == ["strategy", "all rows anew", "der++", "ewc"]
+    assert "25%" in said[2]
+
+
+def test_the_cost_is_followed_over_the_length_of_the_history() -> None:
+    matrix = np.array([[0.9, np.nan], [0.8, 0.6]])
+    full, ours = Found(matrix, np.array([1.0, 2.0]), 0), Found(matrix, np.array([1.0, 0.5]), 0)
+    _, line = history({"all rows anew": [full], "replay": [ours]})
+    assert line.split() == ["2", "2.00", "s", "0.700", "25%", "0.700"]
 
 
 def test_the_streams_are_the_same_for_a_seed_and_teach_no_held_out_row() -> None:

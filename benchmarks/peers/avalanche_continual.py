@@ -1,0 +1,104 @@
+"""Avalanche's own strategies on a stream of the benchmark, in Avalanche's own environment.
+
+    python -m benchmarks.peers.avalanche_continual STREAM SEED FOLDER [STRATEGY ...]
+
+The rows, the net with its first weights, the memory, the epochs, the optimiser and the rows of a
+step are those of our sides: half of a step is replayed where a strategy replays. What a strategy
+has besides is Avalanche's default (DER with its `beta`, which makes it DER++). Prints as JSON, by
+name: `matrix` (T, T), accuracy on task j after task i (null: still to come), and `seconds` (T,),
+processor time of the training on each task.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import types
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+# Avalanche imports two things that a training does not need: wandb, and torchvision's compiled
+# operators, which exist for one build of torch only.
+sys.modules["wandb"] = types.ModuleType("wandb")
+_operators = torch.library.Library("torchvision", "DEF")
+for _name in ("nms", "qnms"):
+    _operators.define(f"{_name}(Tensor x) -> Tensor")
+
+from avalanche.benchmarks import tensors_benchmark  # noqa: E402
+from avalanche.training import supervised as theirs  # noqa: E402
+
+from benchmarks.continual_sides import STREAMS  # noqa: E402
+from benchmarks.continual_streams import Stream  # noqa: E402
+from models import evaluate  # noqa: E402
+
+STRATEGIES: Mapping[str, tuple[str, tuple[str, ...], Mapping[str, Any]]] = {
+    "Naive": ("Naive", (), {}),
+    "LwF": ("LwF", (), {"alpha": 1.0, "temperature": 2.0}),
+    "EWC": ("EWC", (), {"ewc_lambda": 1000.0}),
+    "Replay": ("Replay", ("mem_size",), {}),
+    "ER-ACE": ("ER_ACE", ("mem_size", "batch_size_mem"), {}),
+    "DER++": ("DER", ("mem_size", "batch_size_mem"), {"alpha": 0.1, "beta": 0.5}),
+    "GDumb": ("GDumb", ("mem_size",), {}),
+}
+
+
+def strategy_of(name: str, stream: Stream, model: nn.Module) -> Any:  # noqa: ANN401 - theirs
+    """Avalanche's strategy with the settings of our sides."""
+    kind, takes, more = STRATEGIES[name]
+    budget = stream.budget
+    half = budget.batch_size // 2
+    sizes = {"mem_size": stream.memory_rows, "batch_size_mem": half}
+    build: Callable[..., Any] = getattr(theirs, kind)
+    replays = "mem_size" in takes and name != "GDumb"
+    return build(
+        model=model,
+        optimizer=torch.optim.AdamW(model.parameters(), lr=budget.learning_rate),
+        criterion=nn.CrossEntropyLoss(),
+        train_mb_size=half if replays else budget.batch_size,
+        train_epochs=budget.epochs,
+        eval_mb_size=1024,
+        device="cpu",
+        evaluator=None,
+        **{one: sizes[one] for one in takes},
+        **more,
+    )
+
+
+def follow(stream: Stream, name: str, seed: int) -> dict[str, Any]:
+    """Teach the tasks one after the other."""
+    model = stream.learner.build(torch.Generator().manual_seed(seed))
+    torch.manual_seed(seed)
+    parts = [(rows.x, rows.y) for rows in stream.taught]
+    experiences = tensors_benchmark(
+        train_tensors=parts, test_tensors=parts, task_labels=[0] * len(parts)
+    ).train_stream
+    strategy = strategy_of(name, stream, model)
+    matrix: list[list[float | None]] = []
+    seconds = []
+    for number, experience in enumerate(experiences):
+        began = time.process_time()
+        strategy.train(experience, num_workers=0, pin_memory=False)
+        seconds.append(time.process_time() - began)
+        line: list[float | None] = [None] * len(stream.taught)
+        for task, held in enumerate(stream.held_out[: number + 1]):
+            line[task] = evaluate(stream.learner, strategy.model, held.x, held.y).accuracy
+        matrix.append(line)
+    return {"matrix": matrix, "seconds": seconds}
+
+
+def main() -> None:
+    """Answer for every strategy asked for."""
+    torch.set_num_threads(1)
+    stream_name, seed, folder, *names = sys.argv[1:]
+    stream = STREAMS[stream_name](int(seed), Path(folder))
+    found = {name: follow(stream, name, int(seed)) for name in names or STRATEGIES}
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
