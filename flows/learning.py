@@ -26,7 +26,8 @@ from models.continual import retrain
 from models.data import Dataset
 from models.evaluate import Evaluation, evaluate
 from models.learner import Budget, Examples, FitReport, Label, Learner
-from models.memory import Memory, Regimes
+from models.memory import Memory
+from models.regimes import Regimes
 from models.torch_learner import guarded
 from monitoring.profile import Profile
 from registry.runtimes import open_version
@@ -352,14 +353,20 @@ def _inherited_memory(
     if champion is not None and guarded(learner.extends, champion.learner):
         if newest not in champion.regimes.numbers:
             inherited = Memory.load(champion.replay)
-            inherited.capacity = policy.retrain.memory_rows  # it may have been changed since
+            # They may have been changed since.
+            inherited.capacity = policy.retrain.memory_rows
+            inherited.most_bytes = policy.retrain.memory_bytes
             return inherited
         kept = _other_regimes(champion, learner, newest)
-        memory = Memory(policy.retrain.memory_rows, policy.seed)
+        memory = _empty_memory(policy)
         if kept is not None:
             memory.add(kept)
         return memory
-    return Memory(policy.retrain.memory_rows, policy.seed)
+    return _empty_memory(policy)
+
+
+def _empty_memory(policy: Policy) -> Memory:
+    return Memory(policy.retrain.memory_rows, policy.seed, policy.retrain.memory_bytes)
 
 
 def _to_learn(learner: Learner, lesson: Lesson) -> Examples:

@@ -36,6 +36,7 @@ DECIDING: dict[str, Any] = {
     "retrain": {
         "strategy",
         "memory_rows",
+        "memory_bytes",
         "epochs",
         "seconds",
         "rows_read",

@@ -133,6 +133,10 @@ class RetrainPolicy(_Table):
     """Labelled rows since the change that a retrain waits for."""
     memory_rows: Count = 600
     """Examples that the replay memory keeps, of all regimes together."""
+    memory_bytes: Count | None = None
+    """What those examples may take, in bytes: fewer are kept where rows are large. Not set:
+    `memory_rows` alone bounds them.
+    """
     epochs: Count = 15
     """Passes of a retrain over the new rows, at most."""
     seconds: Seconds = 300.0

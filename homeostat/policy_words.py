@@ -214,9 +214,10 @@ def _screened(retrain: RetrainPolicy) -> str:
 
 
 def _learns(retrain: RetrainPolicy) -> str:
-    both = f"learns from the new rows and a memory of {retrain.memory_rows:,} old ones"
+    size = f", {retrain.memory_bytes:,} bytes at most" if retrain.memory_bytes else ""
+    both = f"learns from the new rows and a memory of {retrain.memory_rows:,} old ones{size}"
     alone = "learns from the new rows alone"
-    keeps = f"its memory still keeps {retrain.memory_rows:,}"
+    keeps = f"its memory still keeps {retrain.memory_rows:,}{size}"
     return {
         "replay": both,
         "fine-tune": f"{alone}, and may forget the old; {keeps}",
@@ -224,7 +225,7 @@ def _learns(retrain: RetrainPolicy) -> str:
         "der++": f"{both}, and is held to the champion's raw outputs on those (DER++)",
         "distillation": f"{alone}, and is held to the champion's answers on them; {keeps}",
         "ewc": f"{alone}, with the weights held back that matter to a memory of "
-        f"{retrain.memory_rows:,} old ones (EWC)",
+        f"{retrain.memory_rows:,} old ones{size} (EWC)",
         "weight-averaging": f"{both}, then takes the average of the champion's weights and its own",
         "head-only": f"{both}, the last layer alone",
         "prototypes": f"adds the new rows to the sums that its head keeps (RanPAC); {keeps}",

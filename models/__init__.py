@@ -8,8 +8,9 @@ from models.data import Dataset, read_dataset, split
 from models.digits import Digits
 from models.evaluate import Evaluation, evaluate, predict
 from models.learner import Budget, Examples, FitReport, Label, Learner, Row
-from models.memory import Memory, Regimes
+from models.memory import Memory
 from models.prototypes import Prototypes
+from models.regimes import Regimes
 from models.strategies import STRATEGIES
 from models.table import Table
 from models.text import Text

@@ -1,12 +1,16 @@
-"""What is kept of every regime: rows to replay, and rows to be judged by.
+"""What is kept of every regime to be replayed: a sample, bounded by rows and by bytes.
 
-Both are saved as safetensors plus JSON and read back as if an enemy had written them.
+It is saved as safetensors plus JSON and read back as if an enemy had written it; its rows stay in
+the file until they are used, so that it may be larger than memory.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,12 +18,14 @@ from numpy.typing import NDArray
 
 from homeostat.errors import DataError
 from models.learner import Examples
-from models.rows import SCHEMA, checked, joined, read_rows, take, whole, write_rows
-from models.stored import refuse
+from models.mapped import Parts, map_tensors, write_tensors
+from models.rows import SCHEMA, checked, joined, only, read_about, take, whole
+from models.scattered import Scattered
+from models.stored import MAX_TENSOR_BYTES, canonical, refuse
 
-_NO_REGIMES = torch.zeros(0, dtype=torch.int64)
 _MEMORY = "memory"
-_REGIMES = "regimes"
+_ID_BYTES = 40  # of a row's id in memory.json, about
+_NONE = torch.zeros(0, dtype=torch.int64)
 Cell = tuple[int, int]  # regime, class
 
 
@@ -41,9 +47,10 @@ class Memory:
     Args:
         capacity: Rows kept at most.
         seed: Of the keys.
+        most_bytes: Of the kept rows, with their truths, ids and keys, at most; None: any number.
     """
 
-    def __init__(self, capacity: int, seed: int) -> None:
+    def __init__(self, capacity: int, seed: int, most_bytes: int | None = None) -> None:
         if capacity < 1:
             raise DataError(
                 f"A memory of {capacity} rows keeps nothing.",
@@ -51,10 +58,12 @@ class Memory:
             )
         self.capacity = capacity
         self.seed = seed
+        self.most_bytes = most_bytes
         self._passed = 0
         self._seen: dict[Cell, int] = {}
         self._keys: NDArray[np.float64] = np.empty(0)
-        self._kept: Examples | None = None
+        self._kept: Examples | None = None  # without their x, which stays where it lies
+        self._x = Scattered((), np.empty((0, 2), dtype=np.int64))
 
     def __len__(self) -> int:
         return 0 if self._kept is None else len(self._kept)
@@ -80,10 +89,35 @@ class Memory:
         self._passed += len(examples)
         for cell in _cells(examples):
             self._seen[cell] = self._seen.get(cell, 0) + 1
-        together = examples if self._kept is None else joined(self._kept, examples)
-        chosen = np.sort(_choose(_cells(together), keys, self.capacity))
+        together, x = self._with(examples)
+        chosen = np.sort(_choose(_cells(together), keys, self._room(x.parts[0], together.y)))
         self._keys = keys[chosen]
-        self._kept = take(together, torch.from_numpy(chosen))
+        self._kept, self._x = take(together, torch.from_numpy(chosen)), x.taken(chosen)
+
+    def _with(self, examples: Examples) -> tuple[Examples, Scattered]:
+        """The kept rows and these: all but their x, and where that lies."""
+        x, light = examples.x, replace(examples, x=examples.x[:, :0])
+        if self._kept is None:
+            return light, Scattered.of(x)
+        joined(replace(self._kept, x=self._x.parts[0][:0]), examples)  # refuses what does not fit
+        return joined(self._kept, light), self._x.joined(x)
+
+    def _room(self, x: torch.Tensor, y: torch.Tensor) -> int:
+        """Rows that may be kept.
+
+        Raises:
+            DataError: one row alone is larger than what may be.
+        """
+        if self.most_bytes is None:
+            return self.capacity
+        width = math.prod(x.shape[1:]) * x.element_size()
+        of_row = width + y.element_size() + 2 * 8 + _ID_BYTES
+        if self.most_bytes < of_row:
+            raise DataError(
+                f"A row has {of_row} bytes, and the memory may have {self.most_bytes}.",
+                remedy="Set memory_bytes to room for some hundred rows.",
+            )
+        return min(self.capacity, self.most_bytes // of_row)
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -97,13 +131,14 @@ class Memory:
         """
         if self._kept is None:
             return 0
-        stays = _others(self._kept, ids)
+        stays = others(self._kept, ids)
         gone = len(self) - len(stays)
         left = set(stays.tolist())
         for place, cell in enumerate(_cells(self._kept)):
             if place not in left:
                 self._seen[cell] -= 1
         self._keys = self._keys[stays.numpy()]
+        self._x = self._x.taken(stays.numpy())
         self._kept = take(self._kept, stays) if len(stays) else None
         return gone
 
@@ -121,24 +156,30 @@ class Memory:
             kept[cell] = kept.get(cell, 0) + 1
         weight = torch.tensor([self._seen[cell] / kept[cell] for cell in cells])
         rows = self._kept
-        return Examples(rows.x, rows.y, rows.ids, rows.regime, weight)
+        return Examples(self._x.together(), rows.y, rows.ids, rows.regime, weight)
 
     def save(self, folder: Path) -> None:
-        """Write memory.safetensors and memory.json."""
-        rows = self._kept or Examples(torch.zeros(0, 1), torch.zeros(0), (), _NO_REGIMES)
+        """Write memory.safetensors and memory.json, a few rows at a time."""
+        rows = self._kept or Examples(torch.zeros(0, 0), torch.zeros(0), (), _NONE)
+        parts = Parts.of(torch.zeros(0, 1))
+        if len(self):
+            first = self._x.parts[0]
+            parts = Parts(first.dtype, (len(self), *first.shape[1:]), self._x.chunks())
         folder.mkdir(parents=True, exist_ok=True)
-        tensors = {"x": rows.x, "y": rows.y, "regime": rows.regime}
-        tensors["key"] = torch.from_numpy(self._keys)
-        seen = [[*cell, count] for cell, count in sorted(self._seen.items())]
-        about = {
+        whole_ones = {"y": rows.y, "regime": rows.regime, "key": torch.from_numpy(self._keys)}
+        tensors = {"x": parts, **{name: Parts.of(one) for name, one in whole_ones.items()}}
+        write_tensors(folder / f"{_MEMORY}.safetensors", tensors)
+        about: dict[str, Any] = {
             "schema": SCHEMA,
             "capacity": self.capacity,
             "seed": self.seed,
             "passed": self._passed,
-            "seen": seen,
+            "seen": [[*cell, count] for cell, count in sorted(self._seen.items())],
             "ids": list(rows.ids),
         }
-        write_rows(folder, _MEMORY, tensors, about)
+        if self.most_bytes is not None:
+            about["most_bytes"] = self.most_bytes
+        (folder / f"{_MEMORY}.json").write_bytes(canonical(about))
 
     @classmethod
     def load(cls, folder: Path) -> Memory:
@@ -147,128 +188,31 @@ class Memory:
         Raises:
             ArtifactError: the files are missing or not such a memory.
         """
-        tensors, about = read_rows(folder, _MEMORY, {"x", "y", "regime", "key"})
-        capacity, seed, passed = (_whole(about.get(n)) for n in ("capacity", "seed", "passed"))
+        about = read_about(folder, _MEMORY)
+        tensors = map_tensors(folder / f"{_MEMORY}.safetensors", MAX_TENSOR_BYTES)
+        only(tensors, {"x", "y", "regime", "key"}, _MEMORY)
+        numbers = (about.get(n) for n in ("capacity", "seed", "passed"))
+        capacity, seed, passed = map(whole_number, numbers)
         if capacity < 1:
             raise refuse(f"{_MEMORY}.json has the capacity {capacity}.")
-        memory = cls(capacity, seed)
+        most = about.get("most_bytes")
+        memory = cls(capacity, seed, None if most is None else whole_number(most))
         memory._passed = passed
         kept = checked(tensors, about.get("ids"), _MEMORY)
-        memory._kept = kept if len(kept) else None
+        memory._x = Scattered.of(kept.x)
+        light = replace(kept, x=kept.x[:, :0], y=kept.y.clone(), regime=kept.regime.clone())
+        memory._kept = light if len(kept) else None
         memory._seen = _counts(about.get("seen"))
         keys = tensors["key"]
         if keys.dtype != torch.float64 or keys.shape != tensors["y"].shape:
             raise refuse(f"{_MEMORY}.safetensors has no key for each row.")
-        memory._keys = keys.numpy()
+        memory._keys = keys.numpy().copy()
         if not set(_cells(kept)) <= set(memory._seen) or memory.capacity < len(keys):
             raise refuse(f"{_MEMORY}.json does not fit the rows.")
         return memory
 
 
-class Regimes:
-    """Held-out rows of every regime, frozen: what later versions must still be good at.
-
-    `learnt` has the accuracy on them of the version that learnt the regime, where it is known.
-    """
-
-    def __init__(self) -> None:
-        self._sets: dict[int, Examples] = {}
-        self.learnt: dict[int, float] = {}
-
-    @property
-    def numbers(self) -> tuple[int, ...]:
-        """The regimes in order."""
-        return tuple(sorted(self._sets))
-
-    def add(self, number: int, examples: Examples) -> None:
-        """Freeze the held-out rows of a regime.
-
-        Raises:
-            DataError: the regime has its rows already, or there is none, or they are of
-                another shape or kind than those of the others.
-        """
-        if number in self._sets:
-            raise DataError(
-                f"The held-out rows of regime {number} are frozen.",
-                remedy=f"Open regime {max(self._sets) + 1} for new rows.",
-            )
-        if not len(examples):
-            raise DataError(f"Regime {number} has no held-out row.", remedy="Hold some out.")
-        rows = whole(examples)
-        rows = Examples(rows.x, rows.y, rows.ids, torch.full((len(rows),), number))
-        for other in self._sets.values():
-            joined(other, rows)  # refuses what does not fit
-            break
-        self._sets[number] = rows
-
-    @property
-    def ids(self) -> tuple[str, ...]:
-        """The prediction of each held-out row; empty for rows of a data set."""
-        return tuple(one for number in self.numbers for one in self._sets[number].ids)
-
-    def forget(self, ids: Collection[str]) -> int:
-        """Take the rows of these predictions out; how many they were.
-
-        A regime of which nothing is left is gone: later versions are not judged by it.
-        """
-        before = len(self.ids)
-        for number in self.numbers:
-            rows = self._sets[number]
-            stays = _others(rows, ids)
-            if not len(stays):
-                del self._sets[number]
-                self.learnt.pop(number, None)
-            elif len(stays) < len(rows):
-                self._sets[number] = take(rows, stays)
-        return before - len(self.ids)
-
-    def get(self, number: int) -> Examples:
-        """The held-out rows of a regime.
-
-        Raises:
-            DataError: there is no such regime.
-        """
-        if number not in self._sets:
-            known = ", ".join(map(str, self.numbers)) or "none"
-            raise DataError(f"There is no regime {number}.", remedy=f"Known: {known}.")
-        return self._sets[number]
-
-    def save(self, folder: Path) -> None:
-        """Write regimes.safetensors and regimes.json.
-
-        Raises:
-            DataError: there is no regime.
-        """
-        if not self._sets:
-            raise DataError("There is no regime to save.", remedy="Add one first.")
-        folder.mkdir(parents=True, exist_ok=True)
-        rows = self._sets[self.numbers[0]]
-        for number in self.numbers[1:]:
-            rows = joined(rows, self._sets[number])
-        tensors = {"x": rows.x, "y": rows.y, "regime": rows.regime}
-        learnt = [[number, accuracy] for number, accuracy in sorted(self.learnt.items())]
-        about = {"schema": SCHEMA, "ids": list(rows.ids), "learnt": learnt}
-        write_rows(folder, _REGIMES, tensors, about)
-
-    @classmethod
-    def load(cls, folder: Path) -> Regimes:
-        """The regimes that `save` wrote.
-
-        Raises:
-            ArtifactError: the files are missing or not such regimes.
-        """
-        tensors, about = read_rows(folder, _REGIMES, {"x", "y", "regime"})
-        rows = checked(tensors, about.get("ids"), _REGIMES)
-        if not len(rows):
-            raise refuse(f"{_REGIMES}.safetensors holds no row.")
-        regimes = cls()
-        for number in torch.unique(rows.regime).tolist():
-            regimes._sets[number] = take(rows, torch.nonzero(rows.regime == number)[:, 0])
-        regimes.learnt = _learnt(about.get("learnt", []))  # earlier releases wrote none
-        return regimes
-
-
-def _others(rows: Examples, ids: Collection[str]) -> torch.Tensor:
+def others(rows: Examples, ids: Collection[str]) -> torch.Tensor:
     """Places of the rows of other predictions; a row without an id is nobody's."""
     named = set(ids) - {""}
     places = [place for place, one in enumerate(rows.ids) if one not in named]
@@ -295,23 +239,17 @@ def _counts(seen: object) -> dict[Cell, int]:
     for item in seen if isinstance(seen, list) else []:
         if not isinstance(item, list) or len(item) != 3:
             raise refuse(f"{_MEMORY}.json has a count that is none.")
-        regime, kind, count = map(_whole, item)
+        regime, kind, count = map(whole_number, item)
         counts[(regime, kind)] = count
     return counts
 
 
-def _learnt(pairs: object) -> dict[int, float]:
-    found: dict[int, float] = {}
-    for pair in pairs if isinstance(pairs, list) else []:
-        if not isinstance(pair, list) or len(pair) != 2 or not isinstance(pair[1], float):
-            raise refuse(f"{_REGIMES}.json has an accuracy that is none.")
-        if not 0.0 <= pair[1] <= 1.0:
-            raise refuse(f"{_REGIMES}.json has an accuracy of {pair[1]}.")
-        found[_whole(pair[0])] = pair[1]
-    return found
+def whole_number(value: object) -> int:
+    """A whole number of a file that may be anybody's.
 
-
-def _whole(value: object) -> int:
+    Raises:
+        SuspectArtifact: it is none.
+    """
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
         raise refuse(f"There is {str(value)[:40]} in place of a whole number.")
     return value

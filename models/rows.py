@@ -85,14 +85,33 @@ def read_rows(
     Raises:
         ArtifactError: the files are missing, too large or not such files.
     """
+    about = read_about(folder, name)
+    file = f"{name}.safetensors"
+    tensors = parse_tensors(read_bounded(folder / file, MAX_TENSOR_BYTES), file)
+    only(tensors, wanted, name)
+    return tensors, about
+
+
+def read_about(folder: Path, name: str) -> dict[str, Any]:
+    """NAME.json, of this schema.
+
+    Raises:
+        ArtifactError: it is missing, too large or another file.
+    """
     about = parse_object(read_bounded(folder / f"{name}.json", MAX_JSON_BYTES), f"{name}.json")
     if about.get("schema") != SCHEMA:
         raise refuse(f"{name}.json is not of schema {SCHEMA}.")
-    file = f"{name}.safetensors"
-    tensors = parse_tensors(read_bounded(folder / file, MAX_TENSOR_BYTES), file)
+    return about
+
+
+def only(tensors: dict[str, Tensor], wanted: set[str], name: str) -> None:
+    """Refuse NAME.safetensors where it does not hold exactly the wanted tensors.
+
+    Raises:
+        ArtifactError: it does not.
+    """
     if set(tensors) != wanted:
-        raise refuse(f"{file} holds {', '.join(sorted(tensors)) or 'nothing'}.")
-    return tensors, about
+        raise refuse(f"{name}.safetensors holds {', '.join(sorted(tensors)) or 'nothing'}.")
 
 
 def checked(tensors: dict[str, Tensor], ids: object, name: str) -> Examples:

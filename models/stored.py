@@ -34,8 +34,8 @@ def canonical(value: object) -> bytes:
     return text.encode("ascii")
 
 
-def read_bounded(path: Path, limit: int) -> bytes:
-    """The content of a regular file of at most `limit` bytes.
+def open_bounded(path: Path, limit: int) -> tuple[int, int]:
+    """A descriptor of a regular file of at most `limit` bytes, and its size.
 
     The size is that of the opened file, so a file swapped after a check is not read either.
 
@@ -48,15 +48,25 @@ def read_bounded(path: Path, limit: int) -> bytes:
     except OSError as error:
         reason = error.strerror or "it cannot be opened"
         raise refuse(f"{path.name} cannot be read: {reason}.", file=path.name) from error
+    status = os.fstat(descriptor)
+    if stat.S_ISREG(status.st_mode) and status.st_size <= limit:
+        return descriptor, status.st_size
+    os.close(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        raise refuse(f"{path.name} is not a regular file.", file=path.name)
+    raise refuse(
+        f"{path.name} has {status.st_size} bytes; at most {limit} are read.", file=path.name
+    )
+
+
+def read_bounded(path: Path, limit: int) -> bytes:
+    """The content of a regular file of at most `limit` bytes.
+
+    Raises:
+        SuspectArtifact: it is missing, a link, no regular file, or larger.
+    """
+    descriptor, _ = open_bounded(path, limit)
     with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise refuse(f"{path.name} is not a regular file.", file=path.name)
-        if status.st_size > limit:
-            raise refuse(
-                f"{path.name} has {status.st_size} bytes; at most {limit} are read.",
-                file=path.name,
-            )
         content = file.read(limit + 1)
     if len(content) > limit:
         raise refuse(f"{path.name} grew past {limit} bytes while it was read.", file=path.name)

@@ -170,7 +170,8 @@ def clean(
 def _without(source: Path, target: Path, ids: Collection[str]) -> tuple[dict[str, bytes], str]:
     """The files of a replay folder without the rows of these predictions, and its new seal."""
     from models.artifact import write_manifest  # torch comes with it: only who needs it pays
-    from models.memory import Memory, Regimes
+    from models.memory import Memory
+    from models.regimes import Regimes
 
     if strange := {path.name for path in source.iterdir()} - _OURS:
         raise ArtifactError(
@@ -188,7 +189,8 @@ def _without(source: Path, target: Path, ids: Collection[str]) -> tuple[dict[str
 
 def _count(folder: Path, ids: Collection[str]) -> tuple[int, int, int]:
     """Rows of some predictions in the memory and in the frozen rows; and rows without an id."""
-    from models.memory import Memory, Regimes
+    from models.memory import Memory
+    from models.regimes import Regimes
 
     memory, frozen = Memory.load(folder).ids, Regimes.load(folder).ids
     named = set(ids) - {""}

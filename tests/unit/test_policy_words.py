@@ -26,6 +26,7 @@ OTHER: dict[str, Any] = {
     "gates.class_budget": 0.25,
     "gates.former_forgetting": 0.5,
     "retrain.screen_labels": False,
+    "retrain.memory_bytes": 1_000_000,
 }
 
 
