@@ -24,8 +24,6 @@ from registry.gate_evidence import Contender, Evidence
 from registry.gates import judge
 from registry.verdicts import Verdict
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 POLICY = Policy(learner="digits", epochs=15)
 TURNED = 500  # rows of the new regime: the camera hangs on its side
 
