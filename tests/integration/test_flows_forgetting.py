@@ -71,7 +71,7 @@ def test_the_default_learns_the_turned_digits_and_passes(
     found = verdict(champion, digits[1], POLICY.retrain.strategy)
     print(found.reason, *(figure.reason for figure in found.figures), sep="\n")
     assert found.passed
-    assert next(one for one in found.figures if one.name == "newest-regime").value < -0.3
+    assert next(one for one in found.figures if one.name == "newest-regime").figure < -0.3
 
 
 def test_a_plain_fine_tune_learns_as_much_and_is_refused_for_what_it_forgot(
@@ -81,7 +81,7 @@ def test_a_plain_fine_tune_learns_as_much_and_is_refused_for_what_it_forgot(
     print(found.reason, *(figure.reason for figure in found.figures), sep="\n")
     figures = {figure.name: figure for figure in found.figures}
     assert figures["newest-regime"].passed
-    assert figures["newest-regime"].value < -0.3
+    assert figures["newest-regime"].figure < -0.3
     assert not figures["regime-0"].passed
-    assert figures["regime-0"].value > POLICY.gates.forgetting
+    assert figures["regime-0"].figure > POLICY.gates.forgetting
     assert not found.passed
