@@ -31,7 +31,7 @@ from models import Memory, Prototypes, evaluate, retrain
 Floats = NDArray[np.float64]
 
 ANEW = "all rows anew"
-WITHOUT_MEMORY = ("fine-tune", "distillation", "prototypes")
+WITHOUT_MEMORY = ("fine-tune", "distillation", "renewal")
 PEER = "avalanche"
 PEER_SECONDS = 3_600
 
@@ -97,7 +97,7 @@ def follow(stream: Stream, strategy: str, seed: int) -> Found:
             matrix[number, task] = evaluate(learner, model, held.x, held.y).accuracy
     if strategy == "prototypes":
         kept = sum(each.nbytes for each in model.state_dict().values())
-    return Found(matrix, seconds, 0 if strategy in WITHOUT_MEMORY[:2] else kept)
+    return Found(matrix, seconds, 0 if strategy in WITHOUT_MEMORY else kept)
 
 
 def anew(stream: Stream, seed: int, *, each: bool = False) -> Found:

@@ -13,7 +13,6 @@ the trials.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -47,8 +46,7 @@ def train_by_policy(
         lesson: The rows, split.
         policy: Of the model.
         champion: Whose weights go on.
-        budget: What a retrain may spend; its seconds are shared by all trials, so that each has
-            at least its part. None: as the policy says.
+        budget: What a retrain may spend; each trial has an equal part of its seconds. None: as the policy says.
 
     Raises:
         Refused: the champion was adopted.
@@ -60,13 +58,12 @@ def train_by_policy(
         return train_further(lesson, policy, champion, budget)
     budget = budget or retrain_budget(policy.retrain)
     names = tried_for(champion.learner)
-    ends = time.monotonic() + budget.seconds
+    # The same part for each, however long the others took: one that was killed goes on.
+    share = replace(budget, seconds=budget.seconds / len(names))
     made: list[Trained] = []
     trials: list[Trial] = []
     refused = ""
-    for place, name in enumerate(names):
-        left = max(ends - time.monotonic(), 0.0) / (len(names) - place)
-        share = replace(budget, seconds=left)
+    for name in names:
         try:
             trained = train_further(lesson, with_strategy(policy, name), champion, share)
         except SettingsError as error:  # a strategy that is not for this learner
