@@ -46,7 +46,8 @@ def train_by_policy(
         lesson: The rows, split.
         policy: Of the model.
         champion: Whose weights go on.
-        budget: What a retrain may spend; each trial has an equal part of its seconds. None: as the policy says.
+        budget: What a retrain may spend, each trial an equal part of its seconds; None: as the
+            policy says.
 
     Raises:
         Refused: the champion was adopted.
