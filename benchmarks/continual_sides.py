@@ -26,7 +26,7 @@ from benchmarks.continual_streams import (
     ten_turns,
     together,
 )
-from models import Memory, Prototypes, evaluate, retrain
+from models import Memory, Prototypes, TorchLearner, evaluate, retrain
 
 Floats = NDArray[np.float64]
 
@@ -76,9 +76,8 @@ class Found:
 
 def follow(stream: Stream, strategy: str, seed: int) -> Found:
     """Teach the tasks one after the other."""
-    learner, tasks = stream.learner, len(stream.taught)
-    if strategy == "prototypes":
-        learner = Prototypes(learner)
+    tasks, encoder = len(stream.taught), stream.learner
+    learner: TorchLearner = Prototypes(encoder) if strategy == "prototypes" else encoder
     generator = torch.Generator().manual_seed(seed)
     model = learner.build(generator)
     memory = Memory(stream.memory_rows, seed)

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -124,7 +124,7 @@ def _placed(file: str, name: str, about: object) -> tuple[torch.dtype, list[int]
     return kind, shape, offsets[0], offsets[1]
 
 
-def _whole_numbers(values: object) -> bool:
+def _whole_numbers(values: object) -> TypeGuard[list[int]]:
     return isinstance(values, list) and all(
         isinstance(one, int) and not isinstance(one, bool) and 0 <= one < 2**48 for one in values
     )

@@ -25,7 +25,8 @@ from torch import nn
 # Avalanche imports two things that a training does not need: wandb, and torchvision's compiled
 # operators, which exist for one build of torch only.
 sys.modules["wandb"] = types.ModuleType("wandb")
-_operators = torch.library.Library("torchvision", "DEF")
+_library: Callable[..., Any] = torch.library.Library
+_operators: Any = _library("torchvision", "DEF")
 for _name in ("nms", "qnms"):
     _operators.define(f"{_name}(Tensor x) -> Tensor")
 

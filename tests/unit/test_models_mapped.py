@@ -73,7 +73,7 @@ def edited(header: Callable[[dict[str, dict[str, object]]], object], content: by
         lambda content: edited(lambda h: h["y"].update(data_offsets=[0, 56, 9]), content),
         lambda content: edited(lambda h: h["y"].update(data_offsets=[0, 56]), content),
         lambda content: edited(lambda h: h["y"].update(more=1), content),
-        lambda content: edited(lambda h: h.update(y=7), content),  # type: ignore[arg-type]
+        lambda content: edited(lambda h: h.update(y={}), content),
         lambda content: edited(lambda h: h.pop("y"), content),
     ],
 )
