@@ -29,14 +29,13 @@ import dataclasses
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
 from scipy.stats import t as student
-from torch import nn
+from torch import Tensor, nn
 
 from benchmarks.continual_streams import of_regime, together
 from models import Budget, Code, Examples, FitReport, Memory, evaluate, read_dataset, retrain
@@ -164,27 +163,53 @@ def truths_alone(ground: Ground) -> Objective:
     return held_to_before(ground.loss, ground.distil, 0.0)
 
 
-def run(course: Course, seed: int) -> dict[str, Found]:
-    """Every way on one seed."""
+Task = tuple[Course, int, str]  # of one seed, one way
+Made = tuple[Found, dict[str, Tensor]]
+
+
+def begun(task: Task) -> Made:
+    """The champion, or a fresh model of all rows, of one seed."""
     torch.set_num_threads(1)
+    course, seed, name = task
     old, new = stream(course, seed)
-
-    def found(model: nn.Module, began: float) -> Found:
-        spent = time.process_time() - began
-        learner = course.learner
-        return Found(bits(learner, model, old.held_out), bits(learner, model, new.held_out), spent)
-
+    rows = old.taught if name == CHAMPION else together([old.taught, new.taught])
     began = time.process_time()
-    champion = fresh(course, old.taught, seed)
-    results = {CHAMPION: found(champion, began)}
-    began = time.process_time()
-    results[ANEW] = found(fresh(course, together([old.taught, new.taught]), seed), began)
+    model = fresh(course, rows, seed)
+    return found(course, model, old, new, time.process_time() - began), model.state_dict()
+
+
+def gone_on(task: Task, weights: Mapping[str, Tensor]) -> Found:
+    """The champion of one seed after a retrain."""
+    torch.set_num_threads(1)
+    course, seed, way = task
+    old, new = stream(course, seed)
+    champion = course.learner.build(torch.Generator())
+    champion.load_state_dict(dict(weights))
     memory = Memory(course.memory_rows, seed)
     memory.add(of_regime(old.taught, 0))
-    for way in WAYS:
-        began = time.process_time()
-        results[way] = found(further(course, champion, new.taught, memory, way, seed), began)
-    return results
+    began = time.process_time()
+    model = further(course, champion, new.taught, memory, way, seed)
+    return found(course, model, old, new, time.process_time() - began)
+
+
+def found(course: Course, model: nn.Module, old: Text, new: Text, seconds: float) -> Found:
+    """What a model needs for rows that it was not taught."""
+    learner = course.learner
+    return Found(bits(learner, model, old.held_out), bits(learner, model, new.held_out), seconds)
+
+
+def run(course: Course, seeds: int, pool: Executor) -> list[dict[str, Found]]:
+    """Every way on every seed, each from that seed's champion."""
+    first = [(course, seed, name) for seed in range(seeds) for name in (CHAMPION, ANEW)]
+    made = dict(zip(((seed, name) for _, seed, name in first), pool.map(begun, first), strict=True))
+    then = [(course, seed, way) for seed in range(seeds) for way in WAYS]
+    champions = [made[seed, CHAMPION][1] for _, seed, _ in then]
+    after = iter(pool.map(gone_on, then, champions))
+    return [
+        {name: made[seed, name][0] for name in (CHAMPION, ANEW)}
+        | {way: next(after) for way in WAYS}
+        for seed in range(seeds)
+    ]
 
 
 def interval(values: Sequence[float]) -> str:
@@ -225,7 +250,7 @@ def main() -> int:
     parser.add_argument("--old-rows", type=int, default=3000)
     parser.add_argument("--new-rows", type=int, default=1000)
     parser.add_argument("--memory-rows", type=int, default=1000)
-    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--width", type=int, default=64)
     given = parser.parse_args()
     with ProcessPoolExecutor(given.processes) as pool:
@@ -240,7 +265,7 @@ def main() -> int:
                 Code(width=given.width, horizon=1),
             )
             began = time.monotonic()
-            runs = list(pool.map(partial(run, course), range(given.seeds)))
+            runs = run(course, given.seeds, pool)
             took = time.monotonic() - began
             print(f"\n{given.old}, then {new}: {given.seeds} seeds, {took:.0f} s")
             print("\n".join(lines(runs)), flush=True)

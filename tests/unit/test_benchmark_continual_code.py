@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 from benchmarks.continual_code import ANEW, CHAMPION, WAYS, Course, Found, lines, run, stream
 from models import Code
 
@@ -18,7 +20,8 @@ def test_no_row_that_is_read_was_taught_and_the_seed_decides() -> None:
 
 
 def test_every_way_is_run_from_the_same_champion() -> None:
-    found = run(COURSE, 0)
+    with ThreadPoolExecutor(1) as pool:
+        (found,) = run(COURSE, 1, pool)
     assert list(found) == [CHAMPION, ANEW, *WAYS]
     assert all(0 < one.old < 12 and one.seconds > 0 for one in found.values())
 
