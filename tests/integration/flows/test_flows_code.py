@@ -58,7 +58,7 @@ def log_source(site: Site, package: str, count: int) -> None:
 def test_another_style_is_learnt_with_replay_and_bits_are_told_of_both(site: Site) -> None:
     first = pipeline(site.model)
     assert first["place"] == "champion", first["reason"]
-    log_source(site, "encodings.cp037", 250)
+    log_source(site, "encodings.cp037,encodings.cp1250", 250)
 
     answer = retrain(site.model, site.open_incident(CHANGED).id, "request")
 
