@@ -4,7 +4,7 @@
 BIN := .venv/bin
 
 .PHONY: help setup demo test lint docs fuzz bench-serving bench-ledger bench-kill bench-replicas \
-	bench-overload bench-shadow bench-swap bench-rollback bench-drift bench-estimate bench-continual \
+	bench-overload bench-shadow bench-swap bench-rollback bench-drift bench-estimate bench-continual bench-code \
 	bench-page clean
 
 help:
@@ -26,6 +26,7 @@ help:
 	@echo "make bench-drift-cost  our monitors beside Evidently's batch check: rows a second, memory"
 	@echo "make bench-drift  false alarms against budget, delays beside river, frouros, Evidently (FULL=--full)"
 	@echo "make bench-estimate  accuracy without labels: error and cover, beside NannyML, about a minute"
+	@echo "make bench-code       a language model taught one package after another: bits per byte"
 	@echo "make bench-continual  retraining strategies: accuracy, forgetting, cost (DATA=folder of mnist.npz)"
 	@echo "make fuzz   20,000 requests that nobody would send, over every route, about 15 minutes"
 	@echo "make clean  remove the virtual environment and all caches"
@@ -88,6 +89,9 @@ bench-drift: setup
 
 bench-estimate: setup
 	@$(BIN)/python -m benchmarks.estimate
+
+bench-code: setup
+	@$(BIN)/python -m benchmarks.continual_code
 
 bench-continual: setup
 	@$(BIN)/python -m benchmarks.continual $(if $(DATA),--data $(DATA))
