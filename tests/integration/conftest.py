@@ -220,7 +220,9 @@ def postgres_url() -> Iterator[str]:
     # Not below pytest's own folder: run by root, the server is a user that may not enter it.
     folder = Path(tempfile.mkdtemp(prefix="homeostat-postgres-"))
     folder.chmod(0o755)
-    server = get_server(folder / "data", cleanup_mode=None)
+    with pytest.MonkeyPatch.context() as patched:  # run by root it makes a user, by `useradd`
+        patched.setenv("PATH", f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
+        server = get_server(folder / "data", cleanup_mode=None)
     try:
         yield server.get_uri()
     finally:
