@@ -178,7 +178,7 @@ def _accuracy(policy: Policy) -> list[str]:
         _screened(retrain),
         "The mean loss of before the change stays the measure: until it is reached again, within "
         f"{monitor.tolerance_loss:g}, another retrain follows each time the labels since the "
-        "change have doubled, and none after two in a row that gained nothing.",
+        "change have doubled, and none after three in a row that gained nothing.",
         f"At most {retrain.max_per_day} start in 24 hours, "
         f"{_time(retrain.cool_down_seconds)} after the one before has ended. After "
         f"{retrain.max_in_vain} in vain none starts for 24 hours, or until somebody retrains.",

@@ -5,8 +5,10 @@ is old. So the mean loss from before the change stays the reference until it is 
 refreshes follow at geometrically growing amounts of data: with n rows at the first retrain the
 next come at 2n, 4n, 8n rows since the change, so that N rows cost :math:`\log_2(N / n) + 1`
 retrains at most. A refresh learns the rows that the version which answers has not learnt: an age
-weight of 0 or 1, on weights that learnt the older rows already. Two refreshes in a row without a
-significant gain end it: this is then as good as it gets.
+weight of 0 or 1, on weights that learnt the older rows already. Three refreshes in a row without a
+significant gain end it: this is then as good as it gets. Not fewer: while a change goes on, rows
+contradict each other and no version gains, so that a rule which gives up then stays in the middle
+of it for good, watched by a reference that was taken there.
 
 Pure rules over rows and losses: whoever replays (`flows.backtest_loop`) or acts
 (`serving.recovering`) keeps the `Recovery` and asks.
@@ -23,7 +25,7 @@ from numpy.typing import NDArray
 from monitoring.paired import compare_losses
 
 GROWTH = 2.0  # rows since the change at a refresh, as a multiple of those at the one before
-PATIENCE = 2  # refreshes in a row without a gain, after which no more is to be had
+PATIENCE = 3  # refreshes in a row without a gain, after which no more is to be had
 
 
 @dataclass(frozen=True)

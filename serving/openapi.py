@@ -72,6 +72,13 @@ _PREDICT: dict[str, Any] = {
                 "description": "The version that is to answer.",
                 "schema": {"type": "integer", "minimum": 1, "maximum": 999_999_999},
             },
+            {
+                "name": "Idempotency-Key",
+                "in": "header",
+                "description": "The same key and body again get the same answer, logged once: by"
+                " this gateway process, for 10 minutes.",
+                "schema": {"type": "string", "minLength": 1, "maxLength": 200},
+            },
         ],
         **takes(PredictBody),
         "responses": {

@@ -21,6 +21,8 @@ from serving.entries import parse_request
 from serving.fleet import Fleet
 from serving.metrics import Metrics
 from serving.problems import MEDIA_TYPE, encode_problem, headers_of, internal, status_of
+from serving.repeats import HEADER as KEY
+from serving.repeats import Repeats
 from serving.traces import HEADER, Parent, Traces, parent_of
 
 Scope = dict[str, Any]
@@ -88,6 +90,7 @@ class Predictor:
         self._max_body_bytes = max_body_bytes
         self.traces = traces or Traces("", lambda *_: None)
         self._max_rows, self._max_elements = max_rows, max_elements
+        self._repeats = Repeats()
 
     @staticmethod
     def model_of(scope: Scope) -> str | None:
@@ -113,7 +116,15 @@ class Predictor:
                     body, self._max_rows, self._fleet.columns(model), self._max_elements
                 )
                 request.version, request.pinned = version, version > 0
-                reply = await self._batcher.submit(model, request)
+                key = next((v for name, v in scope["headers"] if name == KEY), None)
+                if key is None:
+                    reply = await self._batcher.submit(model, request)
+                else:
+                    reply = await self._repeats.once(
+                        (caller.name, model, key),
+                        b"%d %b" % (version, body),
+                        lambda: self._batcher.submit(model, request),
+                    )
             finally:
                 meter.leave()
         except ClientGone:
@@ -155,7 +166,7 @@ class Predictor:
                 length = value
             elif name == HEADER:
                 parent = parent_of(headers)
-            elif name == _VERSION:
+            elif name in (_VERSION, KEY):
                 return None
         if model not in self._fleet.models or not length.isdigit():
             return None

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import os
 import time
+import uuid
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -121,12 +122,14 @@ class Client(_Asking):
             rows: As the model takes them: lists of numbers, or tables of columns.
             entity: Whose rows, one for all or one for each: keeps them on one version.
             version: Which is to answer; None: whichever the routing says.
-            again: Whether to ask again where an answer was lost, which may log the rows twice.
+            again: Whether to ask again where an answer was lost. A key goes with it, so that the
+                gateway which answered gives the same answer and logs the rows once; another
+                process of the installation, if the repeat reaches one, logs them a second time.
 
         Raises:
             HomeostatError: as the gateway answered; Unavailable where it does not.
         """
-        path, body, headers = _asked(model, rows, entity, version)
+        path, body, headers = _asked(model, rows, entity, version, again)
         return predictions_of(self._send(path, body, headers, again=again))
 
     def batch(
@@ -222,7 +225,7 @@ class AsyncClient(_Asking):
         again: bool = False,
     ) -> list[Prediction]:
         """As `Client.predict`."""
-        path, body, headers = _asked(model, rows, entity, version)
+        path, body, headers = _asked(model, rows, entity, version, again)
         return predictions_of(await self._send(path, body, headers, again=again))
 
     async def batch(
@@ -273,12 +276,14 @@ class AsyncClient(_Asking):
 
 
 def _asked(
-    model: str, rows: Sequence[Any], entity: Entity, version: int | None
+    model: str, rows: Sequence[Any], entity: Entity, version: int | None, again: bool
 ) -> tuple[str, Json, dict[str, str]]:
     body: Json = {"rows": list(rows)}
     if entity is not None:
         body["entity"] = entity if isinstance(entity, str) else list(entity)
     headers = {} if version is None else {"X-Homeostat-Version": str(version)}
+    if again:
+        headers["Idempotency-Key"] = str(uuid.uuid4())
     return f"/v1/models/{quote(model, safe='')}/predict", body, headers
 
 

@@ -36,9 +36,9 @@ def test_after_a_refusal_the_rows_that_nobody_learnt_are_learnt_again() -> None:
 
 
 def test_a_candidate_that_gained_and_did_not_serve_is_no_gain() -> None:
-    tries = [Try(row, 0.3, False, True) for row in (300, 600, 1_200)]
+    tries = [Try(row, 0.3, False, True) for row in (300, 600, 1_200, 2_400)]
     recovery = Recovery(change=0, healthy=0.05)
-    assert recovery.follow(tries[:2], 0.02) is not None
+    assert recovery.follow(tries[:3], 0.02) is not None
     assert recovery.follow(tries, 0.02) is None
 
 
@@ -47,7 +47,7 @@ def test_it_ends_when_the_loss_of_before_is_reached_again() -> None:
     assert recovery.after(Try(1_300, 0.07, True, True), 0.02) is None
 
 
-def test_it_ends_after_two_refreshes_in_a_row_without_a_gain() -> None:
+def test_it_ends_after_three_refreshes_in_a_row_without_a_gain() -> None:
     def tried(*gains: bool) -> list[bool]:
         recovery: Recovery | None = Recovery(change=0, healthy=0.05)
         going_on = []
@@ -57,8 +57,8 @@ def test_it_ends_after_two_refreshes_in_a_row_without_a_gain() -> None:
             going_on.append(recovery is not None)
         return going_on
 
-    assert tried(False, False, False) == [True, True, False]
-    assert tried(True, False, True, False, False) == [True, True, True, True, False]
+    assert tried(False, False, False, False) == [True, True, True, False]
+    assert tried(True, False, False, True, False, False, False) == [True] * 6 + [False]
 
 
 def test_a_gain_is_more_than_chance() -> None:

@@ -127,3 +127,25 @@ def test_a_label_that_comes_before_its_prediction_counts_when_that_lands(
         gateway._spool.append([one.replace(given, instead) for one in payload])
         site.wait_for(lambda: any(s.detector == "loss" and s.rows == 1 for s in watch.samples()))
         assert client.label([early], [trained.held.labels[0]]).status_code == 200
+
+
+def test_a_repeated_key_gets_the_same_ids_and_is_logged_once(
+    client: Caller, trained: Trained
+) -> None:
+    body = {"rows": list(trained.held.rows[:2])}
+    one, again = (
+        client.post("/v1/models/digits/predict", json=body, headers={"Idempotency-Key": "k1"})
+        for _ in range(2)
+    )
+    assert one.status_code == again.status_code == 200
+    assert one.content == again.content
+    other = client.post(
+        "/v1/models/digits/predict",
+        json={"row": trained.held.rows[0]},
+        headers={"Idempotency-Key": "k1"},
+    )
+    assert (other.status_code, other.json()["code"]) == (400, "invalid-request")
+    bare = client.post("/v1/models/digits/predict", json=body).json()
+    assert {each["id"] for each in bare["predictions"]}.isdisjoint(
+        each["id"] for each in one.json()["predictions"]
+    )
