@@ -26,6 +26,7 @@ import numpy as np
 
 from benchmarks.environments import Missing, python_of
 from flows.backtest import Course, Replayed
+from flows.backtest_rules import river_is_here
 from flows.backtest_runs import Asked, Stream, run, run_one, sides
 from homeostat.policy import GatePolicy, Policy, RetrainPolicy
 from models.data import Dataset, read_dataset
@@ -33,11 +34,11 @@ from models.data import Dataset, read_dataset
 SECONDS = 120.0
 ROWS, CHANGES = 100_000, 10  # of the stream that is made here
 CALENDARS = (1_000, 5_000)
-COURSE = Course()
+COURSE = Course(rows_per_day=10_000)
 POLICY = Policy(
     learner="table",
     gates=GatePolicy(forgetting=1.0, class_budget=1.0, min_accuracy=0.5),
-    retrain=RetrainPolicy(strategy="fine-tune", epochs=30, cool_down_seconds=0.0),
+    retrain=RetrainPolicy(strategy="renewal", epochs=30, cool_down_seconds=0.0),
 )
 
 
@@ -84,7 +85,9 @@ def read(folder: Path, source: Source) -> tuple[Stream, Policy]:
 
 
 def river_on_the_path() -> bool:
-    """Let river be imported from its own environment; False: it cannot be installed here."""
+    """Let river be imported, from its own environment; False: it cannot be installed here."""
+    if river_is_here():
+        return True
     try:
         home = Path(python_of("river")).parents[1]
     except Missing as error:

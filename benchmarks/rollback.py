@@ -85,16 +85,7 @@ def simulate(pool: ProcessPoolExecutor, seeds: int, days: int) -> bool:
         ("drop", "share", "median labels"),
         [(name, f"{share:.3f}", f"{middle:.0f}") for name, (share, middle) in shares.items()],
     )
-    late = [
-        (
-            name,
-            hours,
-            pool.submit(delays.drill, one[: theory.PROMISED + 500], hours, seeds, wait=False),
-        )
-        for name, one in kinds_of_drop.items()
-        for hours in delays.HOURS
-    ]
-    drilled = [(name, hours, one.result()) for name, hours, one in late]
+    drilled = delays.table(pool, seeds)
     show(
         f"The same where labels come up to so many hours late, {theory.DAY:,} predictions a day",
         ("drop", "hours", "share", "median labels", "median hours", "false"),

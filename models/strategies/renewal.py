@@ -1,8 +1,8 @@
 """Going on or beginning anew, whichever does better: for changes that turn the truth round.
 
-Three candidates learn four fifths of the new rows: the champion's copy; weights drawn anew; and
-weights drawn anew with the memory's rows of the same regime, which are those that the retrain
-before learnt. The one with the least loss on the last fifth is trained once more, on all of them.
+Three candidates learn four fifths of the different new rows: the champion's copy; weights drawn
+anew; and weights drawn anew with the memory's rows of the same regime, which are those that the
+retrain before learnt. The one with the least loss on the last fifth is trained once more, on all.
 
 objective = loss(f(x), y)
 
@@ -24,7 +24,7 @@ from models.learner import Examples, FitReport
 from models.strategies.contract import Training
 from models.torch_learner import guarded
 
-HELD = 5  # of so many rows one judges
+HELD = 5  # of so many different rows one judges
 
 
 def renewal(training: Training) -> FitReport:
@@ -34,7 +34,8 @@ def renewal(training: Training) -> FitReport:
         LearnerError: the learner does not build what it built before.
     """
     new, learner, state = training.new, training.learner, training.generator.get_state()
-    judging = torch.arange(len(new)) % HELD == HELD - 1
+    # Equal rows stand on one side: what a net says of rows that it never saw is what differs.
+    judging = torch.unique(new.x, dim=0, return_inverse=True)[1] % HELD == HELD - 1
     taught, held = _part(new, ~judging), _part(new, judging)
     own = _of_regime(training)
     choices: list[tuple[bool, Examples | None]] = [(False, None), (True, None)]
