@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.drift_streams import CODED, PREDICTED
-from benchmarks.environments import said_by
 from homeostat.schema import Feature, Task
 from monitoring import InputDetector, LossDetector, LossReference, Profile
 
@@ -118,6 +117,8 @@ def ask_peer(side: Side, setting: float, reference: int, streams: Floats) -> Ala
         Missing: it cannot be installed.
         RuntimeError: it failed.
     """
+    from benchmarks.environments import said_by  # what needs no peer runs without their world
+
     with tempfile.TemporaryDirectory(prefix="drift-") as folder:
         data = Path(folder) / "streams.npy"
         np.save(data, streams)

@@ -90,10 +90,11 @@ class MonitorPolicy(_Table):
     """A shift of one feature (total variation) that is not worth a page."""
     tolerance_loss: Share = 0.02
     """A rise of the mean loss that is not worth a page."""
-    label_delay_seconds: Annotated[float, Field(ge=0.0)] = 0.0
-    """How old a prediction must be for its label to count as evidence. 0: labels count as they
-    come. Where labels of wrong answers come sooner than those of right ones, set what the slow
-    ones take: labels then count by the time of their predictions, and a rollback waits as long.
+    label_delay_seconds: Annotated[float, Field(ge=0.0)] | None = None
+    """How old a prediction must be for its label to count as evidence. Not set: labels count in the
+    order of their predictions, once nine of ten of these are labelled, or as old as labels were
+    seen to take; see docs/labels.md. 0: they count as they come, which breaks the budget where
+    those of wrong answers come sooner.
     """
     silent_predictions_seconds: Annotated[float, Field(ge=0.0)] | None = None
     """Pages when no prediction was asked for in so long. Not set: twice the longest pause of the

@@ -162,11 +162,16 @@ def _accuracy(policy: Policy) -> list[str]:
         f"A page opens when the mean loss rose by more than {monitor.tolerance_loss:g}: at most "
         f"one false alarm in {monitor.budget_labels:,} labels."
     ]
-    if monitor.label_delay_seconds:
+    delay = monitor.label_delay_seconds
+    if delay is None:
         found.append(
-            f"Labels count in the order of their predictions, "
-            f"{_time(monitor.label_delay_seconds)} after them."
+            "Labels count in the order of their predictions, once nine of ten of these are "
+            "labelled, or as old as labels were seen to take."
         )
+    elif delay:
+        found.append(f"Labels count in the order of their predictions, {_time(delay)} after them.")
+    else:
+        found.append("Labels count in the order in which they come.")
     return [
         *found,
         f"A retrain starts once {retrain.min_labels:,} labelled rows since the change are there. "

@@ -2,7 +2,6 @@
 
 from monitoring.alerts import Alert, DeliveryFailed, masked
 from monitoring.columns import Column
-from monitoring.delivery import deliver
 from monitoring.exact import holm, p_at_least
 from monitoring.inputs import FeatureEvidence, InputDetector
 from monitoring.losses import LossDetector, LossReference
@@ -52,7 +51,6 @@ __all__ = [
     "VersionNote",
     "batch_report",
     "compare_losses",
-    "deliver",
     "draw",
     "holm",
     "masked",

@@ -34,7 +34,7 @@ _LONG_STEPS = tuple(_DAY * days for days in (0.25, 0.5, 1, 2, 5, 10, 30, 60, 120
 _CAPTION = (
     "Accuracy: mean of the labels of each stretch, with its 95 % interval. Evidence: on a log"
     " scale against the threshold where it alarms, capped. Traffic: the share of the answers"
-    " that each version gave. Shade: an incident is open."
+    " that each version gave. Shade: an incident is open. Dots: labels lack yet."
 )
 
 

@@ -54,6 +54,7 @@ class MeanDetector:
         bound: The mean mu.
         low: The least possible value a.
         fractions: Of the largest safe stake, one for each bet, in (0, 1).
+        weights: Of the bets in the average, adding up to 1; None: all the same.
         head_start: Values' worth of evidence given at the start (the SR-r procedure); it is
             also added to the threshold, which keeps the average run length.
 
@@ -64,7 +65,13 @@ class MeanDetector:
     """
 
     def __init__(
-        self, budget: int, bound: float, low: float, fractions: Floats, head_start: float = 0.0
+        self,
+        budget: int,
+        bound: float,
+        low: float,
+        fractions: Floats,
+        head_start: float = 0.0,
+        weights: Floats | None = None,
     ) -> None:
         if budget < 1:
             raise InputError(f"A budget of {budget} means an alarm at once; at least 1 is needed.")
@@ -72,7 +79,10 @@ class MeanDetector:
         self.bound = bound
         self._first_head_start = head_start
         self.spacing = Spacing()
+        self._share = 1.0  # of the values that are to come, of which those taken now are a part
         self._stakes = fractions / max(bound - low, 1e-12)
+        even = np.full(len(fractions), 1.0 / max(len(fractions), 1))
+        self._weights = even if weights is None else weights
         self.reset()
 
     def reset(self) -> None:
@@ -96,17 +106,20 @@ class MeanDetector:
         """Log of the running evidence, at least 0."""
         if not len(self._running):
             return 0.0
-        return math.log(max(float(self._running.mean()), 1.0))
+        return math.log(max(float(self._running @ self._weights), 1.0))
 
     @property
     def since(self) -> int:
         """Estimated number of values since the change: the start of the best bet's climb."""
         if not self.rows or not len(self._running):
             return 0
-        return self.rows - int(self._start[int(self._running.argmax())])
+        return self.rows - int(self._start[int((self._running * self._weights).argmax())])
 
-    def _take(self, values: Floats) -> None:
-        kept = self.spacing.keep(values[:, None]).tolist()
+    def _take(self, values: Floats, share: float = 1.0, bet: bool = True) -> None:
+        """Take values; `share` and `bet` as `LossDetector.update` has them."""
+        kept = self.spacing.keep(values[:, None]).tolist() if bet else [False] * len(values)
+        self._share = share
+        self._price()
         for value, bet_on in zip(values.tolist(), kept, strict=True):
             self.rows += 1
             self.total += value

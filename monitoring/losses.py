@@ -14,8 +14,10 @@ from monitoring.bets import upper_bound
 from monitoring.evidence import MeanDetector, checked
 
 MISLED = 0.01  # probability that a reference misleads beyond its limit
-# Each bet is the best one against this multiple of the bound's odds.
-_ODDS = np.array([1.3, 1.8, 2.7, 5.0, 15.0, 60.0])
+# Each bet is the best one against this multiple of the bound's odds. A small rise takes long to
+# see, so what its bets weigh shortens that by the most labels.
+_ODDS = np.array([1.4, 1.8, 2.6, 5.0, 15.0, 60.0])
+_WEIGHTS = np.array([0.3, 0.25, 0.2, 0.15, 0.06, 0.04])
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class LossDetector(MeanDetector):
     slowly that the labels learn it. A short reference costs delay, not budget; without any the
     detector stays silent. Losses between 0 and 1 vary less than errors of the same mean; that they
     keep the budget too is shown by simulation (`make bench-drift`). The bets are those of
-    Waudby-Smith and Ramdas (2024) on a mixture of effects, odds of 1.3 to 60; see `MeanDetector`.
+    Waudby-Smith and Ramdas (2024) on a mixture of effects, odds of 1.4 to 60; see `MeanDetector`.
 
     Args:
         reference: The version's reference losses.
@@ -82,8 +84,10 @@ class LossDetector(MeanDetector):
         self._limit = float(upper_bound(reference.mean, reference.n, -math.log(MISLED)))
         bound = self._limit + tolerance
         # At a bound of 1 nothing can be worse: no bet is left, and none must idle upwards.
-        self._excess = (_ODDS if bound < 1.0 else _ODDS[:0]) - 1.0
-        super().__init__(budget, bound, 0.0, self._excess / (1.0 + self._excess * bound) * bound)
+        bets = len(_ODDS) if bound < 1.0 else 0
+        self._excess = _ODDS[:bets] - 1.0
+        fractions = self._excess / (1.0 + self._excess * bound) * bound
+        super().__init__(budget, bound, 0.0, fractions, weights=_WEIGHTS[:bets])
 
     @property
     def unchanged(self) -> float:
@@ -92,16 +96,24 @@ class LossDetector(MeanDetector):
 
     def _price(self) -> None:
         known = (self.reference.total + self.total + 0.5) / (self.reference.n + self.rows + 1)
-        self.bound = min(max(known, self.reference.mean), self._limit) + self.tolerance
+        mean = min(max(known, self.reference.mean), self._limit) + self.tolerance
+        self.bound = min(mean / self._share, max(mean, 1.0))
         self._stakes = self._excess / (1.0 + self._excess * self.bound)
 
-    def update(self, losses: ArrayLike) -> None:
+    def update(self, losses: ArrayLike, share: float = 1.0, *, bet: bool = True) -> None:
         """Take losses in [0, 1], in the order of their predictions.
+
+        Args:
+            losses: One for each label.
+            share: Of the labels of these predictions that are in; that of the others may be all 0,
+                so a mean that is 1 / `share` times as high counts as unchanged.
+            bet: Whether they are evidence. What comes later than the labels of its time is only
+                learnt from: which answers are labelled late may be no accident.
 
         Raises:
             InputError: a loss that is not finite or outside [0, 1]; nothing is taken then.
         """
-        self._take(checked(losses, 0.0, 1.0, "loss"))
+        self._take(checked(losses, 0.0, 1.0, "loss"), share, bet)
 
     def _settings(self) -> dict[str, Any]:
         reference = [self.reference.n, self.reference.total]

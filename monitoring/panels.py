@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +67,26 @@ def accuracy(axis: Axes, sheet: Sheet) -> None:
     name_ends(axis, sheet, ends)
     if not points:
         nothing(axis, sheet, "no labels yet")
+    elif sheet.timeline.immature is not None:
+        _immature(axis, sheet, sheet.timeline.immature)
+
+
+def _immature(axis: Axes, sheet: Sheet, since: datetime) -> None:
+    """Shade where labels lack: what stands there may change."""
+    left = max(number(since), sheet.start)
+    axis.axvspan(
+        left, sheet.end, facecolor="none", edgecolor=sheet.look.faint, hatch="..", zorder=0
+    )
+    axis.text(
+        left,
+        0.02,
+        "immature",
+        transform=axis.get_xaxis_transform(),
+        ha="left" if sheet.x(since) < sheet.points_wide * 0.8 else "right",
+        va="bottom",
+        fontsize=SMALL,
+        color=sheet.look.quiet,
+    )
 
 
 def _line(axis: Axes, part: Sequence[AccuracyPoint], look: dict[str, Any]) -> None:

@@ -130,6 +130,7 @@ class Timeline:
         incidents: In order of time.
         versions: In order of number.
         ledger: In order of time.
+        immature: Of what was predicted from then on a part of the labels lacks; None: of nothing.
     """
 
     model: str
@@ -144,6 +145,7 @@ class Timeline:
     incidents: list[IncidentNote] = field(default_factory=list)
     versions: list[VersionNote] = field(default_factory=list)
     ledger: list[LedgerLine] = field(default_factory=list)
+    immature: datetime | None = None
 
 
 def draw(timeline: Timeline, png_path: str | os.PathLike[str]) -> None:

@@ -60,8 +60,10 @@ def _found(look: Look, signal: SignalNote) -> Iterator[str]:
         yield f"The rows behind it could not be looked at: {look.trouble}"
         yield from _noted(signal)
         return
-    kind = "answers" if look.kind == "input-drift" else "labelled answers"
-    part = "all" if look.rows == look.total else f"a random sample of {look.rows:,} of"
+    inputs = look.kind == "input-drift"
+    kind = "answers" if inputs else "labelled answers"
+    sample = f"a random sample of {look.rows:,} of" if inputs else f"{look.rows:,} of about"
+    part = "all" if look.rows == look.total else sample
     yield f"Looked at {part} {look.total:,} {kind}, {_when(look.start)} to {_when(look.end)}."
     named = [shift for shift in look.shifts if shift.named]
     for shift in named[:SHOWN]:

@@ -6,6 +6,7 @@ is watched. Where the version cannot be loaded, what the detectors noted at the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -27,12 +28,11 @@ from monitoring.profile import Profile, stack
 from registry.gate_slices import named_slices
 from registry.incident_records import Incident
 from registry.log import find_predictions
-from registry.losses import LossPoint, loss_series
+from registry.losses import LossPoint, count_losses, loss_series
 from registry.samples import Sample, sample_within
 from registry.tables import SignalRow
 
-_SEED = 0
-ROWS = 20_000  # answers that are looked at; of more, so many drawn at random
+ROWS = 20_000  # answers (labels) that are looked at; of more, so many drawn at random (evenly)
 BEFORE = 4  # times the stretch from the change to the alarm: so far back before the change
 LEAST = timedelta(minutes=1)  # of that stretch
 _LOSSES = {"loss": "loss", "worse-than-standby": "loss beside the standby"}
@@ -82,7 +82,7 @@ class Look:
         start: The first moment.
         end: The first moment that was no longer looked at.
         rows: Answers (labels) that were looked at.
-        total: Answers (labels) there are.
+        total: Answers there are; labels about, where not all were looked at.
         shifts: The clearest change first.
         trouble: Why there is none; empty where the rows could be read.
         cells: Where the loss grew, what is shown first; None where the rows do not tell.
@@ -210,7 +210,9 @@ def _losses(
 ) -> Look:
     """Losses against the profile's, or the champion's minus the standby's on the same rows."""
     kind, beside = signal.kind, signal.kind == "worse-than-standby"
-    points = loss_series(session, incident.model, start, end, shadows=beside)
+    total = count_losses(session, incident.model, start, end)
+    every = max(1, math.ceil(total / ROWS))
+    points = loss_series(session, incident.model, start, end, shadows=beside, every=every)
     own = [point for point in points if point.version == incident.version]
     seen = (
         _beside(points, incident.version) if beside else [(point.at, point.loss) for point in own]
@@ -224,19 +226,15 @@ def _losses(
     )
     turn = shift.since.at if shift.since else signal.since_at
     cells = _cells(session, watched, own, turn) if watched else None
-    return Look(kind, start, end, len(seen), len(seen), (shift,), cells=cells)
+    return Look(kind, start, end, len(seen), len(seen) * every, (shift,), cells=cells)
 
 
 def _cells(
     session: Session, watched: Watched, points: list[LossPoint], turn: datetime
 ) -> tuple[Cell, ...] | None:
     """Where the loss grew most at a moment; None where the rows cannot be read."""
-    chosen = points
-    if len(points) > ROWS:
-        places = np.random.default_rng(_SEED).choice(len(points), ROWS, replace=False)
-        chosen = [points[place] for place in sorted(places.tolist())]
-    found = find_predictions(session, [point.prediction_id for point in chosen])
-    records = tuple(found[point.prediction_id] for point in chosen)
+    found = find_predictions(session, [point.prediction_id for point in points])
+    records = tuple(found[point.prediction_id] for point in points)
     try:
         values = read_values(watched, Sample(records, len(points)))
     except HomeostatError:
@@ -245,8 +243,8 @@ def _cells(
     return grown_cells(
         watched.profile.columns,
         values,
-        [point.loss for point in chosen],
-        [point.at >= turn for point in chosen],
+        [point.loss for point in points],
+        [point.at >= turn for point in points],
         {one.name: one.rows for one in named},
     )
 

@@ -33,6 +33,7 @@ from registry.happenings import (
 from registry.incidents import Incident, incident_history
 from registry.release_history import releases
 from registry.retrains import retrain_history
+from registry.ripeness import immature_since
 from registry.routing import Routing, routing_history
 from registry.tallies import (
     PAUSE,
@@ -53,6 +54,7 @@ MOST_CUTS = 60  # routings that traffic and accuracy are cut at
 MARGIN = 0.015  # of the window, left and right of what there is
 NEAR = 0.1  # of the window: what happened so near to it is taken in
 MOST_INCIDENTS = 1_000
+SHOWN = 0.01  # of the window: less of it that is immature is not shown
 
 
 def timeline(session: Session, model: str, start: datetime, end: datetime) -> Timeline:
@@ -94,6 +96,7 @@ def timeline(session: Session, model: str, start: datetime, end: datetime) -> Ti
         for before, routing in zip([None, *history], history, strict=False)
         if start <= routing.at < end
     )
+    young = immature_since(session, model, end)
     return Timeline(
         model=model,
         start=left,
@@ -107,6 +110,7 @@ def timeline(session: Session, model: str, start: datetime, end: datetime) -> Ti
         incidents=incident_notes(incidents, signals),
         versions=versions,
         ledger=ledger_lines(moves),
+        immature=young if young and young < right - (right - left) * SHOWN else None,
     )
 
 

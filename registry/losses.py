@@ -6,8 +6,9 @@ import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import ColumnElement, Subquery, and_, func, select
+from sqlalchemy import ColumnElement, Select, Subquery, and_, func, select
 from sqlalchemy.orm import Session
 
 from registry.ledger import ROUTING
@@ -163,7 +164,13 @@ def newest_losses(session: Session, model: str, version: int, limit: int) -> lis
 
 
 def loss_series(
-    session: Session, model: str, start: datetime, end: datetime, *, shadows: bool = False
+    session: Session,
+    model: str,
+    start: datetime,
+    end: datetime,
+    *,
+    shadows: bool = False,
+    every: int = 1,
 ) -> list[LossPoint]:
     """Losses of predictions made in [start, end), in the order of prediction.
 
@@ -173,6 +180,7 @@ def loss_series(
         start: The first moment.
         end: The first moment that is no longer taken.
         shadows: Also those of versions whose answers nobody saw.
+        every: Of each so many labelled predictions one is taken.
     """
     answered, later = LossRow.version == PredictionRow.version, revisions()
     query = (
@@ -191,10 +199,30 @@ def loss_series(
     )
     if not shadows:
         query = query.where(answered)
+    if every > 1:
+        order = func.row_number().over(order_by=(PredictionRow.at, PredictionRow.id))
+        places = _within(select(PredictionRow.id, order.label("place")), model, start, end)
+        numbered = places.subquery()
+        query = query.join(numbered, numbered.c.id == PredictionRow.id)
+        query = query.where(numbered.c.place % every == 0)
     return [
         LossPoint(prediction_id, at, version, loss, bool(own), labelled_at)
         for prediction_id, at, version, loss, own, labelled_at in session.execute(query)
     ]
+
+
+def count_losses(session: Session, model: str, start: datetime, end: datetime) -> int:
+    """How many predictions made in [start, end) have a loss of the version that answered."""
+    return session.scalar(_within(select(func.count()), model, start, end)) or 0
+
+
+def _within(query: Select[Any], model: str, start: datetime, end: datetime) -> Select[Any]:
+    return (
+        query.select_from(PredictionRow)
+        .join(LossRow, LossRow.prediction_id == PredictionRow.id)
+        .where(PredictionRow.model == model, PredictionRow.at >= start, PredictionRow.at < end)
+        .where(LossRow.version == PredictionRow.version)
+    )
 
 
 def mean_loss(

@@ -137,7 +137,7 @@ class Controller:
         hands = self._hands
         for model in self._parts.watches:
             self._step(f"follow {model}", self._follow, model)
-        self._step("labels", hands.feedback.catch_up)
+        self._step("labels", hands.feedback.following.catch_up)
         for model in self._parts.watches:
             checked(hands.guard.check, model)
         self._step("unlogged", hands.unlogged.tell)  # of this gateway's own: no lease is needed

@@ -1,15 +1,8 @@
 """Labels: joined to their predictions, scored for every version that answered, and acted on.
 
 The labels and losses are one transaction, which takes the next number among the model's calls
-(`registry.losses.begin_call`). Every gateway feeds its detectors with every call once, in the
-order of these numbers, whichever gateway took the labels: its own at once, and those of others,
-read from the database, before them. So the detectors of losses are the same on all gateways, and
-the one that takes the deciding label decides. A database that is away costs a retry and never a
-label counted twice.
-
-Where the policy sets `monitor.label_delay_seconds`, the detectors see labels by the time of their
-predictions instead, once those are so old: then labels that come sooner for wrong answers than
-for right ones mislead nobody, and evidence, with the rollback that it may lead to, waits as long.
+(`registry.losses.begin_call`); `serving.following` feeds the detectors by these numbers. A database
+that is away costs a retry and never a label counted twice.
 """
 
 from __future__ import annotations
@@ -19,7 +12,6 @@ import logging
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
 from typing import Literal
 
 from sqlalchemy.orm import Session
@@ -34,8 +26,8 @@ from registry.labels import (
     revise_losses,
 )
 from registry.log import predictions_elsewhere
-from registry.losses import CALLS_PER_READ, LossCall, begin_call, loss_calls, newest_call
-from serving.maturing import Maturing
+from registry.losses import LossCall, begin_call
+from serving.following import Following
 from serving.parts import Parts
 from serving.scoring import Scored, score
 
@@ -52,20 +44,6 @@ class LabelResult:
     id: str
     status: Status
     detail: str = ""
-
-
-@dataclass(frozen=True)
-class Place:
-    """How far a model's detectors have come.
-
-    Args:
-        call: The last call that was taken in; one after it was not.
-        until: Where labels wait for the age of their predictions: what of those calls was
-            predicted later waits still.
-    """
-
-    call: int
-    until: datetime | None = None
 
 
 class _Invalid(Exception):
@@ -95,10 +73,7 @@ class Feedback:
         """Called before labels are taken: brings the detectors to where they were left."""
         # One call at a time: the detectors are to see labels in one order.
         self._lock = threading.RLock()
-        # Labels that waited for their predictions come by another thread: held while either feeds.
-        self._feeding = threading.RLock()
-        self._maturing = Maturing()
-        self._places: dict[str, Place] = {}  # none before the model's detectors are restored
+        self.following = Following(parts)
 
     def take(
         self, items: Sequence[LabelItem], models: Collection[str] | None = None
@@ -160,36 +135,8 @@ class Feedback:
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
         """While this is held no label is taken, and no detector of losses moves."""
-        with self._lock, self._feeding:
+        with self._lock, self.following.lock:
             yield
-
-    def catch_up(self) -> None:
-        """Take in what other gateways took, and what is old enough now.
-
-        Raises:
-            Unavailable: the database is away; the next call finds the same.
-        """
-        for model in self._parts.watches:
-            with self._feeding:
-                self._read_on(model)
-                self._ripen(model)
-
-    def place(self, model: str) -> Place | None:
-        """How far a model's detectors have come; None: they are not restored yet."""
-        return self._places.get(model)
-
-    def resume(self, model: str, place: Place, held: Sequence[LossCall]) -> None:
-        """Go on from a place, with the calls before it that waited for their age then.
-
-        Raises:
-            Unavailable: the database is away; call it again.
-        """
-        with self._feeding:
-            self._maturing.forget(model)
-            for call in held:
-                self._maturing.add(model, call.generation, call.rows)
-            self._places[model] = place
-            self._read_on(model)
 
     def _theirs(self, items: Sequence[LabelItem], models: Collection[str] | None) -> list[int]:
         """Places of the labels that may be taken."""
@@ -246,66 +193,10 @@ class Feedback:
                 continue
             # What was kept is answered as kept: a database that is away now costs a look later.
             try:
-                self._take_in(model, call)
+                self.following.take_in(model, call)
             except HomeostatError as error:
                 logger.warning("the labels of %s count later: %s", model, error)
             self._decide(model)
-
-    def _take_in(self, model: str, call: LossCall) -> None:
-        with self._feeding:
-            place = self._places.get(model)
-            if place is None:
-                return  # read when the detectors are restored
-            if call.number == place.call + 1:
-                self._give(model, call)
-            elif call.number > place.call:  # others took labels meanwhile, which come first
-                self._read_on(model)
-            self._ripen(model)
-            if self._places[model].call < call.number:
-                self._parts.wake.set()  # the routing moved: the controller follows it, then reads
-
-    def _read_on(self, model: str) -> None:
-        """Take in every call of the database that was not taken in yet."""
-        place = self._places.get(model)
-        if place is None:
-            return
-        with self._parts.reading() as session:
-            newest = newest_call(session, model)
-            if newest < place.call:
-                logger.warning("the labels of %s went back to an earlier state", model)
-                self._places[model] = replace(place, call=newest)
-            after = self._places[model].call
-            while after < newest:
-                for call in loss_calls(session, model, after):
-                    if not self._give(model, call):
-                        return
-                after = min(after + CALLS_PER_READ, newest)
-                self._places[model] = replace(self._places[model], call=after)
-
-    def _give(self, model: str, call: LossCall) -> bool:
-        """Take one call in; False where it has to wait until its routing is followed."""
-        split, watch = self._parts.fleet.get(model), self._parts.watches[model]
-        if split is None or call.generation > split.generation or watch.skipped:
-            return False
-        if self._delay(model):
-            self._maturing.add(model, call.generation, call.rows)
-        else:
-            watch.label(call.rows, call.generation)
-        self._places[model] = replace(self._places[model], call=call.number)
-        return True
-
-    def _ripen(self, model: str) -> None:
-        """Feed what is old enough now, where the policy says that labels wait for it."""
-        delay, place = self._delay(model), self._places.get(model)
-        if not delay or place is None:
-            return
-        until = self._parts.clock() - delay
-        for generation, rows in self._maturing.ripe(model, until):
-            self._parts.watches[model].label(rows, generation)
-        self._places[model] = replace(place, until=until)
-
-    def _delay(self, model: str) -> timedelta:
-        return timedelta(seconds=self._parts.policy(model).monitor.label_delay_seconds)
 
     def _learner(self, model: str, version: int) -> Learner | None:
         """The learner of the version that answered, or the champion's where that is long gone."""

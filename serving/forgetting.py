@@ -82,7 +82,7 @@ class Forgetter:
 
     def _spans(self, model: str, now: datetime) -> list[Span]:
         """What may go now; nothing while a retrain reads, or a label is no evidence yet."""
-        policy, place = self._parts.settings.log, self._feedback.place(model)
+        policy, place = self._parts.settings.log, self._feedback.following.place(model)
         with self._parts.reading() as session:
             if place is None or place.call < newest_call(session, model):
                 return []
@@ -95,5 +95,8 @@ class Forgetter:
                 ends.append(oldest)
             if not ends:
                 return []
-            delay = timedelta(seconds=self._parts.policy(model).monitor.label_delay_seconds)
+            delay = timedelta(seconds=self._parts.policy(model).monitor.label_delay_seconds or 0.0)
+            _, waits = self._feedback.following.waiting(model)
+            if waits is not None:  # what was predicted since is read again after a restart
+                delay = max(delay, now - waits)
             return spans_free(max(ends), spans_needed(session, model, now, delay))

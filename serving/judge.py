@@ -54,8 +54,9 @@ class Judge:
             self._judge(model, incident, signals, now)
 
     def _judge(self, model: str, incident: Incident, signals: list[Signal], now: datetime) -> None:
-        delay = self._parts.policy(model).monitor.label_delay_seconds
+        delay = self._parts.policy(model).monitor.label_delay_seconds or 0.0
         mature = now - timedelta(seconds=delay)
+        mature = min(mature, self._parts.watches[model].judged_until or mature)
         with self._parts.reading() as session:
             labels, mean = mean_loss(session, model, incident.version, change_of(incident), mature)
         bound = self._parts.watches[model].loss_bound

@@ -20,13 +20,14 @@ from registry.gateways import forget_gateways
 from registry.input_counts import forget_counts
 from registry.losses import LossCall, loss_calls
 from registry.release_history import Release, Role, releases
-from serving.feedback import Feedback, Place
+from serving.detectors import GUARD
+from serving.feedback import Feedback
 from serving.fleet import Split
 from serving.gathering import Gathering
 from serving.lease import Lease
+from serving.maturing import Place
 from serving.parts import Parts
 from serving.runtime import Loaded
-from serving.watch import GUARD
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ class Keeper:
             Unavailable: the database is away.
         """
         with self._feedback.paused(), self._gathering.paused():
-            self._feedback.catch_up()
+            self._feedback.following.catch_up()
             now = self._parts.clock()
             states = {model: self._states(model) for model in self._parts.watches}
             seen = {model: self._gathering.place(model) or 0 for model in states if states[model]}
@@ -91,10 +92,12 @@ class Keeper:
             Unavailable: the database is away; the next call finds the same.
         """
         split, watch = self._parts.fleet.get(model), self._parts.watches[model]
-        if split is None or (self._feedback.place(model) is not None and not watch.skipped):
+        if split is None or (
+            self._feedback.following.place(model) is not None and not watch.skipped
+        ):
             return
         with self._feedback.paused(), self._gathering.paused():
-            known = self._feedback.place(model)
+            known = self._feedback.following.place(model)
             if known is not None and not watch.skipped:  # by another thread, while this one waited
                 return
             with self._parts.reading() as session:
@@ -105,11 +108,11 @@ class Keeper:
                 held = _held(session, model, place)
                 self._gathering.resume(session, model, inputs)
             watch.restore(states, {role: one.generation for role, one in began.items()})
-            self._feedback.resume(model, place, held)
+            self._feedback.following.resume(model, place, held)
         logger.info("the detectors of %s go on after the labels %d", model, place.call)
 
     def _states(self, model: str) -> States:
-        place, states = self._feedback.place(model), self._parts.watches[model].states()
+        place, states = self._feedback.following.place(model), self._parts.watches[model].states()
         split = self._parts.fleet.get(model)
         if place is None or split is None or self._parts.watches[model].skipped:
             return {}  # never over what was not yet read

@@ -17,12 +17,12 @@ from registry.incidents import note, open_incidents
 from registry.routing import Routing
 from registry.trials import PAUSED, TrialRecord, steer_trial, trial_of
 from serving.advice import promote_command, rollout_commands
+from serving.detectors import Trial
 from serving.fleet import Split
 from serving.lease import Acting
 from serving.moves import ROLLOUT_ACTOR, Moves
 from serving.parts import Parts
 from serving.telling import Teller
-from serving.watch import Trial
 
 TOLERATED_FAILURES = 3  # requests that a challenger may fail before its trial ends
 

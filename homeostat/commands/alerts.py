@@ -72,7 +72,8 @@ def _try(settings: Settings, model: str, url: str) -> dict[str, Any]:
     """Open and end a test incident at one address."""
     import time
 
-    from monitoring import DeliveryFailed, deliver, masked
+    from monitoring import DeliveryFailed, masked
+    from monitoring.delivery import deliver
     from serving.courier import sending_of
 
     sending, began, error = sending_of(settings), time.monotonic(), ""

@@ -62,7 +62,8 @@ def labels(
     if low > 0:
         say(
             f"Wrong answers are labelled sooner (loss {said['quick']:.3f} of quick labels, "
-            f"{said['slow']:.3f} of slow ones): set monitor.label_delay_seconds to {after:.0f}."
+            f"{said['slow']:.3f} of slow ones): young accuracy is too low. "
+            "Evidence waits for the slow ones."
         )
     elif high < 0:
         say(

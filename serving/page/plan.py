@@ -15,8 +15,8 @@ from registry.retrains import Retrain
 from registry.routing import Routing
 from registry.trials import TrialRecord
 from serving.advice import next_step, rollback_command
+from serving.detectors import Trial
 from serving.gateway import Gateway
-from serving.watch import Trial
 
 SILENT = "Nothing by itself until something is seen."
 

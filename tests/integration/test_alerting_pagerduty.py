@@ -14,7 +14,8 @@ import pytest
 from homeostat.clock import utc_now
 from homeostat.policy import MonitorPolicy, Policy
 from homeostat.setting_tables import AlertingSettings
-from monitoring import Alert, DeliveryFailed, deliver
+from monitoring import Alert, DeliveryFailed
+from monitoring.delivery import deliver
 from monitoring.outbound import Guard, Sending
 from registry.outbox import undelivered
 

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from monitoring import Alert, DeliveryFailed
-from monitoring import deliver as send
+from monitoring.delivery import deliver as send
 from monitoring.outbound import Guard, Sending
 
 HERE = Sending(Guard(loopback=True))

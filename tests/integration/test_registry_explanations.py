@@ -140,7 +140,7 @@ def test_a_version_that_cannot_be_loaded_leaves_what_the_detector_noted(scene: S
     assert "as noted at the alarm" in said
 
 
-def test_a_loss_is_explained_by_its_means(scene: Scene) -> None:
+def test_a_loss_is_explained_by_its_means(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(5)
     bright = np.arange(600) % 2  # of pixel_0_0
     risk = np.where(np.arange(600) < TURN, 0.1, np.where(bright, 1.0, 0.2))
@@ -157,6 +157,10 @@ def test_a_loss_is_explained_by_its_means(scene: Scene) -> None:
     assert after == pytest.approx(0.6, abs=0.1)
     assert "It grew most where pixel_0_0 " in said
     assert "the search included" in said
+    monkeypatch.setattr("registry.explanations.ROWS", 250)
+    said = scene.explain(incident)
+    assert "Looked at 200 of about 600 labelled answers" in said, said
+    assert "  loss: from" in said
 
 
 def raise_losses(session: Session, losses: np.ndarray, detector: LossDetector) -> str:

@@ -118,7 +118,7 @@ class RolloutMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.is_on_trial)
     @rule()
     def callers_are_answered_in_canary(self) -> None:
-        self.gateway.watches["digits"]._challenger_answers += 1
+        self.gateway.watches["digits"]._failures.answers += 1
 
     @precondition(lambda self: self.is_on_trial)
     @rule()
@@ -129,7 +129,7 @@ class RolloutMachine(RuleBasedStateMachine):
 
     @rule()
     def the_champion_fails(self) -> None:
-        self.gateway.watches["digits"]._failing.extend([self.clock()] * 3)
+        self.gateway.watches["digits"]._failures._failing.extend([self.clock()] * 3)
 
     @rule()
     def it_is_killed(self) -> None:

@@ -78,7 +78,7 @@ def test_labels_are_the_same_evidence_on_every_gateway(
             made[turn % 3][0].writer.drain()
             label(told, given, [(turn + n) % 10 for n in range(10)])
         for gateway, _ in made:
-            gateway.feedback.catch_up()
+            gateway.feedback.following.catch_up()
         one, other, silent = (label_evidence(gateway) for gateway, _ in made)
         assert one["loss"][0] == one["worse-than-standby"][0] == 90
         assert one == other == silent
