@@ -117,11 +117,13 @@ class Following:
         split, watch = self._parts.fleet.get(model), self._parts.watches[model]
         if split is None or call.generation > split.generation or watch.skipped:
             return False
+        place = replace(self._places[model], call=call.number)
         if self._stated(model) == timedelta():
             watch.label(call.rows, call.generation)
+            place = Place(call.number)  # nothing waits: a restart must not feed it again
         elif watch.concerned(call.generation):
             self._maturing.add(model, call.generation, call.rows)
-        self._places[model] = replace(self._places[model], call=call.number)
+        self._places[model] = place
         return True
 
     def _ripen(self, model: str) -> None:

@@ -1,4 +1,6 @@
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -22,6 +24,14 @@ def test_a_promise_is_kept_only_if_its_upper_limit_is_within_it() -> None:
 def test_the_bound_is_the_budget_over_what_a_label_tells() -> None:
     assert bound(of_errors(0.1, 0.2)) == pytest.approx(259, abs=1)
     assert moved([4], 1.0) == pytest.approx(1 / 0.72)
+
+
+def test_what_needs_no_peer_runs_with_numpy_and_scipy_alone() -> None:
+    """Else its long parts could not be run on a machine that has no more than these."""
+    code = "import sys, benchmarks.drift; print(*{name.split('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    others = {"httpx", "psutil", "pydantic", "sqlalchemy", "torch", "pandas", "river", "evidently"}
+    assert not others & set(done.stdout.split())
 
 
 @pytest.mark.parametrize("change", [*LABELS, *INPUTS], ids=lambda change: change.name)
