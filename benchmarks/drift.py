@@ -29,7 +29,6 @@ ON_LABELS = (
     Side("river DDM", "river", "ddm", (1.5, 2.0, 2.5, 3.0, 3.5, 4.0), 3.0),
     Side("river Page-Hinkley", "river", "page-hinkley", (5.0, 10.0, 20.0, 30.0, 50.0, 80.0), 50.0),
     Side("frouros RDDM", "frouros", "rddm", (2.258, 3.0, 4.0, 5.0), 2.258),
-    Side("frouros ADWIN", "frouros", "adwin", (0.5, 0.1, 0.02, 0.002), 0.002),
 )
 ON_INPUTS = (
     Side("InputDetector", "", "inputs", (BUDGET,)),
@@ -73,7 +72,7 @@ def on_labels(pool: Executor, full: bool, alone: bool = False) -> None:
     amounts = (
         Amounts(2_000, 10_500, 200, 50_000, 200, 8_000)
         if full
-        else Amounts(2_000, 10_500, 80, 25_000, 60, 4_000)
+        else Amounts(2_000, 10_500, 40, 25_000, 40, 4_000)
     )
     chosen = [one for one in ON_LABELS if not (alone and one.peer)]
     sides = tuned(pool, chosen, STILL_ERRORS, amounts)
