@@ -96,10 +96,10 @@ def watched(
     pool: Executor, side: Side, setting: float, reference: int, streams: Floats
 ) -> list[Future[Alarms]]:
     """Where a side alarms in (S, T) or (S, T, F) streams, some of them at a time."""
-    parts = range(0, len(streams), AT_ONCE)
+    size = len(streams) if side.peer else AT_ONCE  # a peer starts anew for each part
     return [
-        pool.submit(alarms, side, setting, reference, streams[start : start + AT_ONCE])
-        for start in parts
+        pool.submit(alarms, side, setting, reference, streams[start : start + size])
+        for start in range(0, len(streams), size)
     ]
 
 
