@@ -18,6 +18,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from registry.losses import CALLS_PER_READ, LossCall, loss_calls, newest_call
 from serving.frontier import Frontier
@@ -61,6 +62,11 @@ class Following:
     def waiting(self, model: str) -> tuple[int, datetime | None]:
         """How many labels do not count yet, and when the oldest of their predictions was made."""
         return self._maturing.count(model), self._maturing.oldest(model)
+
+    def told(self, model: str) -> dict[str, Any]:
+        """`waiting` as plain JSON."""
+        count, since = self.waiting(model)
+        return {"labels": count, "since": since.isoformat() if since else None}
 
     def resume(self, model: str, place: Place, held: Sequence[LossCall]) -> None:
         """Go on from a place, with the calls before it that waited for their age then.

@@ -112,7 +112,7 @@ def model(gateway: Gateway, name: str) -> dict[str, Any]:
         "estimate": watch.estimate().to_json(),
         "evidence": [_moments(asdict(one)) for one in watch.samples()],
         "spacing": watch.spacing(),
-        "labels_wait": _waits(gateway, name),
+        "labels_wait": gateway.feedback.following.told(name),
         "trial": trial_view(gateway, name),
         "overrides": overrides,
         "pause": pause_view(pause),
@@ -131,12 +131,6 @@ def pause_view(found: Pause | None) -> dict[str, Any] | None:
         "since": found.at.isoformat(),
         "until": found.until.isoformat() if found.until else None,
     }
-
-
-def _waits(gateway: Gateway, name: str) -> dict[str, Any]:
-    """How many labels are no evidence yet, and when the oldest of their predictions was made."""
-    count, since = gateway.feedback.following.waiting(name)
-    return {"labels": count, "since": since.isoformat() if since else None}
 
 
 def agreement(gateway: Gateway, name: str) -> dict[str, Any] | None:

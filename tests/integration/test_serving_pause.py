@@ -65,7 +65,7 @@ class Stage:
         self.gateway.controller._hands.guard.check("digits")
 
     def fail(self) -> None:
-        self.gateway.watches["digits"]._failing.extend([self.clock()] * 3)
+        self.gateway.watches["digits"]._failures._failing.extend([self.clock()] * 3)
         self.gateway.controller._hands.guard.check("digits")
 
     def told(self) -> str:
