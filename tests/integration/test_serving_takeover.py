@@ -291,7 +291,7 @@ def test_labels_count_by_the_time_of_their_predictions_where_the_policy_says_so(
         with TestClient(app, headers=AUTH) as client:
             slow = []
             for minute in range(4):
-                given = predict(client, 50, minute * 50)
+                given = predict(client, 60, minute * 60 % 120)
                 quick, late = given[:10], given[10:]
                 label(client, quick, right=False)
                 if slow:
@@ -303,8 +303,8 @@ def test_labels_count_by_the_time_of_their_predictions_where_the_policy_says_so(
                     signals.append(gateway.watches["digits"].loss_drift)
             rows = evidence(gateway)["loss"][0]
         assert any(signals) == (delay == 0.0)
-        # Where nothing is set, the last minute's ten wait for its forty.
-        assert rows == {0.0: rows, 60.0: 4 * 10 + 3 * 40, None: 3 * 50}[delay]
+        # Where nothing is set, the last minute's ten wait for its fifty.
+        assert rows == {0.0: rows, 60.0: 4 * 10 + 3 * 50, None: 3 * 60}[delay]
 
 
 def _again(station: Station, policy: Policy) -> Station:
