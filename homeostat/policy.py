@@ -146,7 +146,7 @@ class RetrainPolicy(_Table):
     """Rows that a retrain's training reads, new and replayed, each as often as it is read, at most.
     Not set: as many as its passes and its time allow.
     """
-    patience: Annotated[int, Field(ge=0)] = 3
+    patience: Annotated[int, Field(ge=0)] = 5
     """A retrain of 500 new rows to learn, or more, sets a tenth of them apart, and ends after so
     many passes in a row without a new lowest loss on those; 0: it makes all its passes.
     """

@@ -267,9 +267,15 @@ class TorchLearner(Learner):
         return dataclasses.replace(report, skipped=len(data) - len(known))
 
     def watch(self, model: nn.Module, rows: Examples) -> float:
-        """The mean loss of rows that were set apart, as the gates judge."""
-        outputs = [self.predict(model, x) for x in torch.split(rows.x, _CHUNK)]
-        return float(self.score(np.concatenate(outputs), self.truths(rows.y)).mean())
+        """The mean loss of rows that were set apart, in [0, 1], for when a training has settled.
+
+        For classes it is that of an answer drawn by its chance, 1 - p(truth): of few rows the
+        count of wrong ones stands still by chance while this one still falls.
+        """
+        outputs = np.concatenate([self.predict(model, x) for x in torch.split(rows.x, _CHUNK)])
+        if self.task == "classification":
+            return 1.0 - float(outputs[np.arange(len(rows)), rows.y.numpy()].mean(dtype=np.float64))
+        return float(self.score(outputs, self.truths(rows.y)).mean())
 
     def predict(self, model: nn.Module, batch: Tensor) -> NDArray[np.float32]:
         """As `Learner.predict`."""

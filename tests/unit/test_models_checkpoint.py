@@ -239,3 +239,9 @@ def test_rows_are_set_apart_by_the_seed_where_there_are_enough_of_them() -> None
     assert len(torch.unique(together, dim=0)) == len(torch.unique(data.x, dim=0))
     for few, patience in ((rows(10 * LEAST - 1), 3), (data, None)):
         assert part(few, patience, torch.Generator()).apart is None
+
+
+def test_for_classes_a_training_watches_the_chance_that_the_truth_is_given() -> None:
+    model, data = LEARNER.build(torch.Generator().manual_seed(0)), rows()
+    chances = LEARNER.predict(model, data.x)[range(len(data)), data.y]
+    assert LEARNER.watch(model, data) == pytest.approx(1.0 - float(chances.mean()))
