@@ -2,10 +2,12 @@
 
 After each pass the mean loss of the rows set apart is taken (`TorchLearner.watch`): what the gates
 judge by, and for classes its mean under the model's own chances, 1 - p(truth), which few rows tell
-more of. The training has settled when `patience` passes in a row brought no new lowest one. The rows are a tenth of the new ones, drawn by the training's seed, and are not
-learnt from; where that is fewer than `LEAST` rows chance would rule, and nothing is set apart. They
-are never the rows that the gates judge by: a training that ended where those liked it best would
-pass more often than its gates promise.
+more of. The training has settled when `patience` passes in a row brought no new lowest one.
+
+The rows are a tenth of the new ones, drawn by the training's seed, and are not learnt from; where
+that is fewer than `LEAST` rows chance would rule, and nothing is set apart. They are never the rows
+that the gates judge by: a training that ended where those liked it best would pass more often than
+its gates promise.
 """
 
 from __future__ import annotations
