@@ -146,9 +146,9 @@ class RetrainPolicy(_Table):
     """Rows that a retrain's training reads, new and replayed, each as often as it is read, at most.
     Not set: as many as its passes and its time allow.
     """
-    patience: Annotated[int, Field(ge=0)] = 5
-    """A retrain of 500 new rows to learn, or more, sets a tenth of them apart, and ends after so
-    many passes in a row without a new lowest loss on those; 0: it makes all its passes.
+    patience: Annotated[int, Field(ge=0)] = 0
+    """Where it is not 0, a retrain of 500 new rows to learn, or more, sets a tenth of them apart,
+    and ends after so many passes in a row without a new lowest loss on those.
     """
     hourly_cost: Annotated[float, Field(ge=0.0)] = 0.0
     """What an hour of training costs, in your money; each version then says what it cost."""
