@@ -27,11 +27,13 @@ from benchmarks.continual_streams import (
     together,
 )
 from models import Memory, Prototypes, TorchLearner, evaluate, retrain
+from models.prototypes import PROJECTIONS
 
 Floats = NDArray[np.float64]
 
 ANEW = "all rows anew"
 WITHOUT_MEMORY = ("fine-tune", "distillation", "renewal")
+PROTOTYPES = {"prototypes": PROJECTIONS, "prototypes 2048": 2048}  # their projections
 PEER = "avalanche"
 PEER_SECONDS = 3_600
 
@@ -77,7 +79,9 @@ class Found:
 def follow(stream: Stream, strategy: str, seed: int) -> Found:
     """Teach the tasks one after the other."""
     tasks, encoder = len(stream.taught), stream.learner
-    learner: TorchLearner = Prototypes(encoder) if strategy == "prototypes" else encoder
+    learner: TorchLearner = encoder
+    if strategy in PROTOTYPES:
+        learner, strategy = Prototypes(encoder, PROTOTYPES[strategy]), "prototypes"
     generator = torch.Generator().manual_seed(seed)
     model = learner.build(generator)
     memory = Memory(stream.memory_rows, seed)
