@@ -63,6 +63,7 @@ class Parts:
     def __post_init__(self) -> None:
         self._steering = {model: threading.RLock() for model in self.watches}
         self._paused: dict[str, tuple[Pause, Policy]] = {}
+        self._digests: dict[str, tuple[Routing, dict[int, str]]] = {}
 
     def policy(self, model: str) -> Policy:
         """The policy of a model; while its automation is paused it recommends and does not act."""
@@ -174,11 +175,15 @@ class Parts:
             if routing is None:
                 return None, {}
             self.wanted[model] = routing.generation
-            digests = {}
+            known = self._digests.get(model)
+            if known is not None and known[0] == routing:  # releases move with the routing alone
+                return known
+            digests: dict[int, str] = {}
             for version in (routing.champion, routing.challenger, routing.standby):
                 release = find_release(session, model, version) if version else None
                 if version and release and release.digest:
                     digests[version] = release.digest
+        self._digests[model] = routing, digests
         return routing, digests
 
     def _note(self, split: Split) -> None:
