@@ -22,9 +22,10 @@ from typing import Any
 import torch
 from torch import nn
 
-# Avalanche imports two things that a training does not need: wandb, and torchvision's compiled
-# operators, which exist for one build of torch only.
-sys.modules["wandb"] = types.ModuleType("wandb")
+# Avalanche imports three things that a training does not need: wandb, GPUtil, which Python 3.12
+# cannot import, and torchvision's compiled operators, which exist for one build of torch only.
+for _name in ("wandb", "GPUtil"):
+    sys.modules[_name] = types.ModuleType(_name)
 _library: Callable[..., Any] = torch.library.Library
 _operators: Any = _library("torchvision", "DEF")
 for _name in ("nms", "qnms"):
