@@ -274,9 +274,10 @@ def test_what_a_version_did_in_its_first_time_is_not_held_against_it(
 
 
 def test_labels_count_by_the_time_of_their_predictions_where_the_policy_says_so(
-    station: Callable[..., Station], hand_clock: HandClock
+    station: Callable[..., Station], hand_clock: HandClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Complaints come at once, praise late: by arrival it looks like a fall, by age it is none."""
+    monkeypatch.setattr("serving.frontier.LOAD", 0.0)  # hours pass here in seconds: no look rests
     found: dict[float | None, Station] = {}
     for delay in (0.0, 60.0, None):
         quick: list[dict[str, int]]
