@@ -18,7 +18,8 @@ from flows.candidates import (
     verdict_of,
 )
 from flows.champions import fetch
-from flows.learning import Champion, Trained, build_profile, judge_regimes, save
+from flows.judging import build_profile, judge_regimes
+from flows.learning import Champion, Trained, save
 from flows.lessons import FIRST_REGIME, Lesson
 from flows.origin import Origin
 from flows.probing import probe

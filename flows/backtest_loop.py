@@ -11,15 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from flows.backtest import Course, Labelled, Serving, Tally, part
-from flows.learning import (
-    Champion,
-    Judged,
-    Trained,
-    build_profile,
-    judge_regimes,
-    remember,
-    train_afresh,
-)
+from flows.judging import Judged, build_profile, judge_regimes
+from flows.learning import Champion, Trained, remember, train_afresh
 from flows.lessons import FIRST_REGIME, Lesson, first_lesson, next_lesson
 from flows.rows import MAX_ROWS
 from flows.trials import stricter, train_by_policy

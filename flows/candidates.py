@@ -13,7 +13,8 @@ from typing import Any
 
 from flows.bom import bom
 from flows.cards import Story, card, describe
-from flows.learning import Champion, Judged, Trained
+from flows.judging import Judged
+from flows.learning import Champion, Trained
 from flows.lineage import trace
 from flows.origin import Origin
 from flows.placement import Place, place

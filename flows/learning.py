@@ -1,4 +1,4 @@
-"""Making and judging a candidate: plain functions over `models`, without a server.
+"""Making a candidate: plain functions over `models`, without a server.
 
 N rows, D encoded columns, C classes.
 """
@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from flows.golden import GOLDEN_FILE, golden
@@ -24,15 +22,13 @@ from models.artifact import save_model, write_manifest
 from models.catalog import find_learner, known_learners
 from models.continual import retrain
 from models.data import Dataset
-from models.evaluate import Evaluation, evaluate
+from models.evaluate import evaluate
 from models.learner import Budget, Examples, FitReport, Label, Learner
 from models.memory import Memory
 from models.regimes import Regimes
 from models.torch_learner import guarded
 from monitoring.profile import Profile
 from registry.runtimes import open_version
-
-Losses = Mapping[int, NDArray[np.float64]]  # by regime: the loss of each held-out row, (N,)
 
 
 @dataclass(frozen=True)
@@ -106,32 +102,6 @@ class Trained:
     full_steps: int | None = None
     strategy: str = ""
     trials: tuple[Trial, ...] = ()
-
-
-@dataclass(frozen=True)
-class Judged:
-    """How a candidate and the champion do on the held-out rows of every regime.
-
-    Args:
-        regime: The newest: what the stream looks like now.
-        rows: Its held-out rows, encoded for the candidate.
-        newest: The candidate on them.
-        candidate: Its losses by regime.
-        champion: The champion's losses on the same rows; None when there is none.
-        learnt: The accuracy on earlier regimes of the version that learnt each, where known.
-        untrained: The accuracy on the newest regime of a module that nothing has learnt; None
-            where there is no champion.
-        measures: The learner's own figures of the candidate by regime.
-    """
-
-    regime: int
-    rows: Examples
-    newest: Evaluation
-    candidate: Losses
-    champion: Losses | None
-    learnt: Mapping[int, float] = field(default_factory=dict)
-    untrained: float | None = None
-    measures: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
 
 
 def load_champion(version: int, folder: Path, replay: Path, policy: Policy) -> Champion:
@@ -258,61 +228,6 @@ def train_further(
     return Trained(reference, learner, module, lesson, fit, spent, unseen, full, strategy)
 
 
-def judge_regimes(trained: Trained, champion: Champion | None) -> Judged:
-    """Run the candidate and the champion over the held-out rows of every regime.
-
-    A candidate whose learner encodes otherwise than the champion's (another data set, other
-    columns) cannot read the rows that were frozen for it: it is compared on its own rows only.
-    """
-    lesson, learner = trained.lesson, trained.learner
-    frozen = {lesson.regime: _held_out(learner, lesson)}
-    before: dict[int, NDArray[np.float64]] = {}
-    if champion is not None:
-        own = _held_out(champion.learner, lesson)
-        before[lesson.regime] = evaluate(champion.learner, champion.module, own.x, own.y).losses
-        for number in _shared_regimes(champion, learner, lesson.regime):
-            rows = champion.regimes.get(number)
-            frozen[number] = rows
-            before[number] = evaluate(champion.learner, champion.module, rows.x, rows.y).losses
-    after = {
-        number: evaluate(learner, trained.module, rows.x, rows.y) for number, rows in frozen.items()
-    }
-    newest = max(frozen)
-    return Judged(
-        newest,
-        frozen[newest],
-        after[newest],
-        {number: evaluation.losses for number, evaluation in after.items()},
-        before if champion is not None else None,
-        {n: champion.regimes.learnt[n] for n in frozen if n in champion.regimes.learnt}
-        if champion is not None
-        else {},
-        _untrained(learner, frozen[newest]) if champion is not None else None,
-        {number: guarded(learner.measures, one.outputs) for number, one in after.items()},
-    )
-
-
-def _untrained(learner: Learner, rows: Examples) -> float | None:
-    """What a module of this learner gets right before it has learnt anything; adopted: None."""
-    if learner.format != "torch":
-        return None
-    module = guarded(learner.build, torch.Generator().manual_seed(0))
-    return evaluate(learner, module, rows.x, rows.y).accuracy
-
-
-def build_profile(trained: Trained, judged: Judged) -> Profile:
-    """What inputs, outputs and losses look like now, on rows the candidate never learnt from."""
-    learner, outputs = trained.learner, judged.newest.outputs
-    return Profile.from_reference(
-        learner.features,
-        learner.task,
-        guarded(learner.observe, judged.rows.x),
-        guarded(learner.predicted, outputs),
-        guarded(learner.confidence, outputs),
-        judged.newest.losses,
-    )
-
-
 def save(
     folder: Path, trained: Trained, profile: Profile, champion: Champion | None, policy: Policy
 ) -> str:
@@ -334,11 +249,11 @@ def remember(trained: Trained, champion: Champion | None, policy: Policy) -> tup
     lesson, learner = trained.lesson, trained.learner
     regimes = Regimes()
     if champion is not None:
-        for number in _shared_regimes(champion, learner, lesson.regime):
+        for number in shared_regimes(champion, learner, lesson.regime):
             regimes.add(number, champion.regimes.get(number))
             if number in champion.regimes.learnt:
                 regimes.learnt[number] = champion.regimes.learnt[number]
-    frozen = _held_out(learner, lesson)
+    frozen = held_out(learner, lesson)
     regimes.add(lesson.regime, frozen)
     regimes.learnt[lesson.regime] = evaluate(learner, trained.module, frozen.x, frozen.y).accuracy
     memory = _inherited_memory(champion, learner, lesson.regime, policy)
@@ -373,7 +288,8 @@ def _to_learn(learner: Learner, lesson: Lesson) -> Examples:
     return _examples(learner, lesson.train, lesson.train_ids, lesson.regime)
 
 
-def _held_out(learner: Learner, lesson: Lesson) -> Examples:
+def held_out(learner: Learner, lesson: Lesson) -> Examples:
+    """The rows of a lesson that nothing is taught, encoded; of its regime."""
     return _examples(learner, lesson.held_out, lesson.held_out_ids, lesson.regime)
 
 
@@ -390,7 +306,7 @@ def _unseen_share(learner: Learner, labels: Sequence[Label]) -> float:
     return 0.0 if y.is_floating_point() else float((y < 0).double().mean())
 
 
-def _shared_regimes(champion: Champion, learner: Learner, newest: int) -> Sequence[int]:
+def shared_regimes(champion: Champion, learner: Learner, newest: int) -> Sequence[int]:
     """The champion's regimes, but the one of the lesson, that `learner` can read too."""
     if not guarded(learner.extends, champion.learner):
         return ()

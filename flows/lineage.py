@@ -9,7 +9,8 @@ from typing import Any
 
 from torch import nn
 
-from flows.learning import Champion, Judged, Trained
+from flows.judging import Judged
+from flows.learning import Champion, Trained
 from flows.origin import Origin
 from flows.provenance import code_facts, environment_facts
 from homeostat.policy import Policy

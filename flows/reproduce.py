@@ -16,11 +16,10 @@ from typing import Any
 
 import torch
 
+from flows.judging import build_profile, judge_regimes
 from flows.learning import (
     Champion,
     Trained,
-    build_profile,
-    judge_regimes,
     load_champion,
     retrain_budget,
     save,

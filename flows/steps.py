@@ -17,7 +17,8 @@ from homeostat.policy import Policy
 
 if TYPE_CHECKING:
     from flows.candidates import Candidate
-    from flows.learning import Champion, Judged, Trained
+    from flows.judging import Judged
+    from flows.learning import Champion, Trained
     from flows.origin import Origin
     from flows.placement import Place
     from flows.runs import Tried
@@ -78,7 +79,7 @@ def judge_and_log(
 @task(**LOCAL)
 def evaluate(trained: Trained, champion: Champion | None) -> Judged:
     """Run candidate and champion over every regime's held-out rows."""
-    from flows.learning import judge_regimes
+    from flows.judging import judge_regimes
 
     return judge_regimes(trained, champion)
 
@@ -86,7 +87,7 @@ def evaluate(trained: Trained, champion: Champion | None) -> Judged:
 @task(**LOCAL)
 def profile(trained: Trained, judged: Judged) -> Profile:
     """Profile what the stream looks like now."""
-    from flows.learning import build_profile
+    from flows.judging import build_profile
 
     return build_profile(trained, judged)
 

@@ -16,15 +16,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from flows.learning import (
-    Champion,
-    Judged,
-    Trained,
-    Trial,
-    judge_regimes,
-    retrain_budget,
-    train_further,
-)
+from flows.judging import Judged, judge_regimes
+from flows.learning import Champion, Trained, Trial, retrain_budget, train_further
 from flows.lessons import Lesson
 from homeostat.errors import SettingsError
 from homeostat.policy import GatePolicy, Policy

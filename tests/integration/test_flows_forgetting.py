@@ -7,15 +7,8 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from flows.learning import (
-    Champion,
-    build_profile,
-    judge_regimes,
-    load_champion,
-    save,
-    train_afresh,
-    train_further,
-)
+from flows.judging import build_profile, judge_regimes
+from flows.learning import Champion, load_champion, save, train_afresh, train_further
 from flows.lessons import first_lesson, next_lesson
 from flows.trials import with_strategy
 from homeostat.policy import Policy

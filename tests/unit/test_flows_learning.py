@@ -7,12 +7,10 @@ import pytest
 import torch
 
 from flows.candidates import figures
+from flows.judging import Judged, build_profile, judge_regimes
 from flows.learning import (
     Champion,
-    Judged,
     Trained,
-    build_profile,
-    judge_regimes,
     load_champion,
     remember,
     save,

@@ -8,16 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flows.learning import (
-    Champion,
-    Trial,
-    build_profile,
-    judge_regimes,
-    load_champion,
-    save,
-    train_afresh,
-    train_further,
-)
+from flows.judging import build_profile, judge_regimes
+from flows.learning import Champion, Trial, load_champion, save, train_afresh, train_further
 from flows.lessons import Lesson, first_lesson, next_lesson
 from flows.trials import TRIED, best, stricter, train_by_policy, with_strategy
 from homeostat.policy import GatePolicy, Policy, RetrainPolicy

@@ -9,17 +9,8 @@ import pytest
 import torch
 
 from flows.candidates import figures
-from flows.learning import (
-    Champion,
-    Judged,
-    Trained,
-    build_profile,
-    judge_regimes,
-    load_champion,
-    save,
-    train_afresh,
-    train_further,
-)
+from flows.judging import Judged, build_profile, judge_regimes
+from flows.learning import Champion, Trained, load_champion, save, train_afresh, train_further
 from flows.lessons import Lesson, first_lesson, next_lesson
 from homeostat.policy import Policy, RetrainPolicy
 from models import Dataset, Digits, read_dataset
