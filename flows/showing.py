@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Any, TypeVar, cast
+from urllib.parse import quote as quote_path
 
 from prefect.artifacts import (
     create_link_artifact,
@@ -60,6 +61,17 @@ def show_version(model: str, version: int, address: str) -> None:
         link_text=f"{model} version {version} in MLflow",
         key=_key("version", model),
         description=f"[{model} version {version}]({address}): its card, files and figures.",
+    )
+
+
+def show_model(model: str, page: str) -> None:
+    """Put a link to a model on the page of on-call, which is at `page`, on the flow run's page."""
+    address = f"{page}/page/models/{quote_path(model, safe='')}"
+    create_link_artifact(
+        address,
+        link_text=f"{model} on the page of on-call",
+        key=_key("model", model),
+        description=f"[{model}]({address}): what serves, what is wrong, what comes next.",
     )
 
 

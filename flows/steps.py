@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from prefect import task
 
-from flows.showing import LOCAL, SERVED, show_gates, show_version, whole
+from flows.showing import LOCAL, SERVED, show_gates, show_model, show_version, whole
 from homeostat.clock import utc_now
 from homeostat.policy import Policy
 
@@ -153,10 +153,11 @@ def promote(site: Site, policy: Policy, model: str, version: int, tried: Tried) 
 
 @task(**SERVED)
 def publish(site: Site, model: str, version: int, tried: Tried) -> None:
-    """Show the gates' figures and the version's page on the flow run's page."""
+    """Show the gates' figures, the version's page and the model's on the flow run's page."""
     from flows.candidates import verdict_of
     from flows.cards import gate_rows
 
     verdict = verdict_of(tried)
     show_gates(model, gate_rows(verdict.figures), verdict.reason)
     show_version(model, version, site.runs.version_page(model, version))
+    show_model(model, site.settings.page_address)

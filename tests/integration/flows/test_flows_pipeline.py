@@ -77,6 +77,7 @@ def test_the_pipeline_shows_its_gates_and_its_version_in_prefect(site: Site) -> 
     assert gates[0]["gate"] == "accuracy"
     assert gates[0]["passed"] == "yes"
     assert "/versions/1" in shown[f"version-{site.model}"]["data"]
+    assert f"/page/models/{site.model}" in shown[f"model-{site.model}"]["data"]
 
 
 def test_the_pipeline_run_twice_makes_one_version_and_trains_once(
