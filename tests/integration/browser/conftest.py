@@ -31,6 +31,7 @@ from serving.gateway import Gateway
 if TYPE_CHECKING:
     from tests.integration.conftest import Station
 
+PATIENCE_MS = 120_000  # other tests may keep the cores busy
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 HOSTILE = "<script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">"
 
@@ -61,6 +62,7 @@ class Served:
 
     def sign_in(self, context: BrowserContext) -> Page:
         """A page of somebody who is signed in; what it complains of is in `complaints`."""
+        context.set_default_timeout(PATIENCE_MS)
         page = context.new_page()
         page.goto(f"{self.address}/page/sign-in")
         page.fill("#token", "the-token")
