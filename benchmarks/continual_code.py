@@ -31,6 +31,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,7 +46,7 @@ HELD_OUT = 0.25
 ANEW = "all rows anew"
 CHAMPION = "champion"
 RATE = 3e-3
-WAYS: Mapping[str, Mapping[str, float]] = {
+WAYS: Mapping[str, Mapping[str, Any]] = {  # what each changes of the budget
     "fine-tune": {},
     "fine-tune, slow": {"learning_rate": RATE / 3},
     "plain replay 25 %": {"replayed": 0.25},
@@ -133,11 +134,9 @@ def further(
     course: Course, champion: nn.Module, new: Examples, memory: Memory, way: str, seed: int
 ) -> nn.Module:
     """The champion, taught the new rows in one of the ways."""
-    learner, changes = course.learner, dict(WAYS[way])
+    learner = course.learner
     usual = Budget(epochs=max(1, course.epochs // 2), seconds=1e9, learning_rate=RATE)
-    if "patience" in changes:
-        changes["patience"] = int(changes["patience"])
-    budget = dataclasses.replace(usual, **changes)  # type: ignore[arg-type]  # by their names
+    budget = dataclasses.replace(usual, **WAYS[way])
     strategy = "fine-tune" if way.startswith("fine-tune") else "replay"
     teacher = Plain(**learner.config()) if way.startswith("plain") else learner
     return retrain(teacher, champion, new, memory, strategy, budget, seed)[0]

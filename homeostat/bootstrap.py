@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,23 @@ OLDEST = (3, 11)
 NEWEST = (3, 13)
 NEEDED_BYTES = 6 * 1024**3
 TORCH_INDEX = "TORCH_INDEX"
+# What pip says somewhere in its output, and what it comes down to. Its last line names neither.
+CAUSES = (
+    (
+        r"(?:command|No such file or directory:) '\S*(?:cc|[+]{2}|clang)\S*'|[Uu]nknown compiler",
+        "a package has to be built and there is no C compiler: install one (Debian, Ubuntu: "
+        "apt install build-essential) and run make again",
+    ),
+    (
+        r"No space left on device",
+        "the disk is full: free some space, also in the folder for temporary files, and run make "
+        "again",
+    ),
+    (
+        r"NewConnectionError|NameResolutionError|Temporary failure in name resolution",
+        "the package index cannot be reached: connect, or set pip's index, and run make again",
+    ),
+)
 
 
 class SetupError(Exception):
@@ -151,8 +169,9 @@ def run_pip(command: list[str], log: Path) -> None:
     """Run pip, say what it is doing, keep all it says in `log`.
 
     Raises:
-        SetupError: it failed; its last meaningful line and the log's path.
+        SetupError: it failed; why, what to do where that is known, and the log's path.
     """
+    said = []
     with log.open("a") as file:
         with subprocess.Popen(
             command,
@@ -165,10 +184,11 @@ def run_pip(command: list[str], log: Path) -> None:
             progress = Progress()
             for line in process.stdout:
                 file.write(line)
+                said.append(line)
                 progress.see(line)
         progress.end()
     if process.returncode:
-        raise SetupError(f"pip failed: {last_line(log.read_text())} (all of it: {log})")
+        raise SetupError(f"pip failed: {why(''.join(said))} (all of it: {log})")
 
 
 class Progress:
@@ -197,6 +217,12 @@ class Progress:
         if self._terminal and self._packages:
             sys.stdout.write("\r\033[K")
             sys.stdout.flush()
+
+
+def why(text: str) -> str:
+    """What pip's output comes down to: a cause that is known, with the remedy, else its error."""
+    known = (remedy for sign, remedy in CAUSES if re.search(sign, text))
+    return next(known, last_line(text))
 
 
 def last_line(text: str) -> str:

@@ -21,7 +21,6 @@ from models.configured import bad_config, bad_option, is_size
 from models.digits import Digits
 from models.encoder import Encoder
 from models.learner import Budget, Examples, FitReport, Floats, Label, Row
-from models.objectives import Recipe
 from models.ridge_head import RidgeHead
 from models.table import Table
 from models.text import Text
@@ -173,15 +172,7 @@ class Prototypes(TorchLearner):
         seconds, read = time.monotonic() - started, len(known)
         return FitReport(1, 1, seconds, (loss,), "epochs", len(data) - read, rows_read=read)
 
-    def fit_by(
-        self,
-        recipe: Recipe,  # noqa: ARG002 - the contract's
-        model: nn.Module,  # noqa: ARG002
-        data: Examples,  # noqa: ARG002
-        replay: Examples | None,  # noqa: ARG002
-        budget: Budget,  # noqa: ARG002
-        generator: torch.Generator,  # noqa: ARG002
-    ) -> NoReturn:
+    def fit_by(self, *_: object, **__: object) -> NoReturn:
         """None: nothing here follows a gradient.
 
         Raises:

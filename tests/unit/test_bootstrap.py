@@ -124,6 +124,34 @@ def test_a_failing_pip_gives_its_error_and_the_log(tmp_path: Path) -> None:
         bootstrap.run_pip([sys.executable, "-c", failing], log)
 
 
+@pytest.mark.parametrize(
+    ("said", "remedy"),
+    [
+        ("error: command 'gcc' failed: No such file or directory", "apt install build-essential"),
+        ("error: [Errno 2] No such file or directory: 'gcc'", "apt install build-essential"),
+        ("error: command '/usr/bin/x86_64-linux-gnu-gcc' failed: No such file", "build-essential"),
+        ("OSError: [Errno 28] No space left on device", "free some space"),
+        ("WARNING: Retrying after NewConnectionError('[Errno 101]')", "index cannot be reached"),
+    ],
+)
+def test_a_pip_that_fails_for_a_known_cause_says_what_to_do_in_one_line(
+    tmp_path: Path, said: str, remedy: str
+) -> None:
+    log = tmp_path / "setup.log"
+    failing = f"print({said!r}); print('ERROR: Failed building wheel for x'); exit(1)"
+    with pytest.raises(bootstrap.SetupError) as caught:
+        bootstrap.run_pip([sys.executable, "-c", failing], log)
+    assert remedy in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_cause_of_an_earlier_try_is_not_that_of_this_one(tmp_path: Path) -> None:
+    log = tmp_path / "setup.log"
+    log.write_text("No space left on device\n")
+    with pytest.raises(bootstrap.SetupError, match="no wheel for x"):
+        bootstrap.run_pip([sys.executable, "-c", "print('ERROR: no wheel for x'); exit(1)"], log)
+
+
 def test_its_code_is_read_by_the_oldest_python_that_a_machine_may_have() -> None:
     """A syntax error would hide the line that says which Python to install."""
     ast.parse(Path(bootstrap.__file__).read_text(), feature_version=(3, 7))

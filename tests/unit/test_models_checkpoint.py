@@ -134,6 +134,8 @@ def test_a_retrain_by_any_strategy_goes_on_to_the_same_bits(tmp_path: Path, stra
 
 
 class _DiesAfter(Digits):
+    _left: int
+
     def __init__(self, calls: int) -> None:
         super().__init__(channels=2, hidden=8)
         object.__setattr__(self, "_left", calls)
@@ -144,8 +146,8 @@ class _DiesAfter(Digits):
         usual = super()._loss(data, replay, replayed)
 
         def loss(outputs: Tensor, y: Tensor) -> Tensor:
-            object.__setattr__(self, "_left", self._left - 1)  # type: ignore[attr-defined]
-            if self._left == 0:  # type: ignore[attr-defined]
+            object.__setattr__(self, "_left", self._left - 1)
+            if self._left == 0:
                 raise Killed
             return usual(outputs, y)
 
