@@ -4,8 +4,8 @@
 BIN := .venv/bin
 
 .PHONY: help setup demo test lint docs fuzz bench-serving bench-ledger bench-kill bench-replicas \
-	bench-overload bench-shadow bench-swap bench-rollback bench-drift bench-estimate bench-continual bench-code \
-	bench-page clean
+	bench-overload bench-shadow bench-swap bench-rollback bench-drift bench-estimate bench-open-set bench-continual \
+	bench-code bench-page clean
 
 help:
 	@echo "make demo   the whole loop on real servers and real digits, about 4 minutes"
@@ -26,6 +26,7 @@ help:
 	@echo "make bench-drift-cost  our monitors beside Evidently's batch check: rows a second, memory"
 	@echo "make bench-drift  false alarms against budget, delays beside river, frouros, Evidently (FULL=--full)"
 	@echo "make bench-estimate  accuracy without labels: error and cover, beside NannyML, about a minute"
+	@echo "make bench-open-set  rows of no known class, estimated without labels, some minutes (DATA=folder)"
 	@echo "make bench-code       a language model taught one package after another: bits per byte"
 	@echo "make bench-continual  retraining strategies: accuracy, forgetting, cost (DATA=folder of mnist.npz)"
 	@echo "make fuzz   20,000 requests that nobody would send, over every route, about 15 minutes"
@@ -89,6 +90,9 @@ bench-drift: setup
 
 bench-estimate: setup
 	@$(BIN)/python -m benchmarks.estimate
+
+bench-open-set: setup
+	@$(BIN)/python -m benchmarks.open_set $(if $(DATA),--data $(DATA))
 
 bench-code: setup
 	@$(BIN)/python -m benchmarks.continual_code

@@ -23,6 +23,7 @@ from homeostat.schema import Feature, Task
 from monitoring.columns import Binning, Column, Counts, Floats, draw_bins, read_column
 from monitoring.estimates import Calibration, Estimate, estimate
 from monitoring.losses import LossReference
+from monitoring.open_set import OpenSet, open_set
 
 SCHEMA = 1
 PREDICTED = "prediction"
@@ -147,6 +148,18 @@ class Profile:
             counts: (F + 2, B), as `counts` gives.
         """
         return estimate(self.calibration, self.columns, counts)
+
+    def open_set(self, counts: ArrayLike) -> OpenSet:
+        """The share of rows counted in the profile's bins that are of no known class.
+
+        Args:
+            counts: (F + 2, B), as `counts` gives.
+        """
+        last = np.asarray(counts)[-1]
+        if self.task == "regression":
+            said = "A regression has no classes."
+            return OpenSet(int(last.sum()), None, trouble=said)
+        return open_set(self.columns[-1], last)
 
     def merge(self, other: Profile) -> Profile:
         """The profile of both references together; a calibration is fitted and does not add up.

@@ -10,6 +10,7 @@ from monitoring.cells import ERROR_RATE as CELL_RATE
 from monitoring.cells import Cell
 from monitoring.estimates import LEVEL, Estimate
 from monitoring.explaining import ERROR_RATE, Shift
+from monitoring.open_set import OpenSet
 from registry.explanations import Explanation, Look, SignalNote
 
 SHOWN = 8  # columns that are told; the JSON has every one
@@ -80,6 +81,8 @@ def _found(look: Look, signal: SignalNote) -> Iterator[str]:
         )
     if look.estimate is not None:
         yield _estimated(look.estimate)
+    if look.open_set is not None and look.open_set.low > 0.0:
+        yield _strange(look.open_set)
     if look.cells is not None:
         yield from _grown(look.cells)
 
@@ -92,6 +95,14 @@ def _estimated(one: Estimate) -> str:
     return (
         f"  Mean loss since then, estimated without labels from {one.rows:,} rows: {one.loss:.3f} "
         f"({one.low:.3f} to {one.high:.3f}, {LEVEL:.0%}{wrong}). It sees no change of the concept."
+    )
+
+
+def _strange(one: OpenSet) -> str:
+    """Where rows of no known class are likely, how many, marked as an estimate."""
+    return (
+        f"  Rows of no class that the version knows, estimated without labels: {one.share:.1%} or "
+        f"more ({one.low:.1%} to {one.high:.1%}), if the known ones are as sure as before."
     )
 
 

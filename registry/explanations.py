@@ -24,6 +24,7 @@ from models.torch_learner import guarded
 from monitoring.cells import Cell, grown_cells
 from monitoring.estimates import Estimate
 from monitoring.explaining import Shift, explain_columns, explain_loss
+from monitoring.open_set import OpenSet
 from monitoring.profile import Profile, stack
 from registry.gate_slices import named_slices
 from registry.incident_records import Incident
@@ -87,6 +88,7 @@ class Look:
         trouble: Why there is none; empty where the rows could be read.
         cells: Where the loss grew, what is shown first; None where the rows do not tell.
         estimate: Of inputs, the mean loss since the change, without labels.
+        open_set: Of inputs, the share since the change that is of no known class, without labels.
     """
 
     kind: str
@@ -98,6 +100,7 @@ class Look:
     trouble: str = ""
     cells: tuple[Cell, ...] | None = None
     estimate: Estimate | None = None
+    open_set: OpenSet | None = None
 
 
 @dataclass(frozen=True)
@@ -196,8 +199,16 @@ def _look(
     shifts = explain_columns(watched.profile, values, moments)
     turn = shifts[0].since.at if shifts and shifts[0].since else signal.since_at
     since = watched.profile.count_values(values[np.array([at >= turn for at in moments])])
-    estimate = watched.profile.estimate(since)
-    return Look(signal.kind, start, end, len(sample.rows), sample.total, shifts, estimate=estimate)
+    return Look(
+        signal.kind,
+        start,
+        end,
+        len(sample.rows),
+        sample.total,
+        shifts,
+        estimate=watched.profile.estimate(since),
+        open_set=watched.profile.open_set(since),
+    )
 
 
 def _losses(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from sqlalchemy.orm import Session
 from homeostat.errors import InputError
 from monitoring.delays import MATURE, difference, learn_delays
 from registry.losses import known, revised, revisions
-from registry.tables import BlockRow, LossRow, PredictionRow
+from registry.tables import BlockRow, LabelRow, LossRow, PredictionRow
 
 SPAN = timedelta(days=7)
 MOST = 200_000  # labels that are read; of more the newest predictions' and so a shorter span
@@ -126,6 +127,17 @@ def label_report(
         if as_of
         else None,
     )
+
+
+def newest_labels(session: Session, model: str, limit: int) -> list[Any]:
+    """The truths of a model's newest accepted labels, at most `limit`, newest first."""
+    query = (
+        select(LabelRow.value)
+        .where(LabelRow.model == model, LabelRow.status == "accepted")
+        .order_by(LabelRow.at.desc(), LabelRow.id.desc())
+        .limit(limit)
+    )
+    return list(session.scalars(query))
 
 
 def _start(session: Session, model: str, end: datetime) -> tuple[datetime, bool]:

@@ -221,6 +221,9 @@ class Controller:
             figures = watch.estimate().accuracy or (math.nan,) * 3
             for what, figure in zip(("low", "estimate", "high"), figures, strict=True):
                 self._parts.metrics.estimated.labels(model, what).set(figure)
+            strange = watch.open_set().limits or (math.nan,) * 3
+            for what, figure in zip(("low", "estimate", "high"), strange, strict=True):
+                self._parts.metrics.open_set.labels(model, what).set(figure)
         with self._hands.lease.acting() as session:
             record_evidence(session, samples)
             for model in self._parts.watches:

@@ -127,6 +127,12 @@ class Metrics:
             "model",
             "what",
         )
+        self.open_set = gauge(
+            "open_set_share",
+            "Share of the last hour's rows of no known class, estimated, and its 95 % limits",
+            "model",
+            "what",
+        )
         self.generation = gauge("routing_generation", "Number of the obeyed routing", "model")
         self.champion = gauge("champion_version", "The version that answers", "model")
         self.rollbacks = counter("rollbacks", "Rollbacks decided here", "model")

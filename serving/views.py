@@ -29,6 +29,7 @@ from registry.routing import Routing, routing_history
 from registry.verdicts import verdict_for
 from serving.fleet import Split
 from serving.gateway import Gateway
+from serving.open_set import strange_rows
 from serving.recent import KEPT
 from serving.trial_view import trial_view
 
@@ -104,12 +105,14 @@ def model(gateway: Gateway, name: str) -> dict[str, Any]:
         incidents = [_incident(gateway, one) for one in open_incidents(session, name)]
         retrains = [_retrain(one) for one in retrain_history(session, name)]
         pause = standing_pause(session, name, now)
+        strange = strange_rows(gateway, session, name)
     return {
         "model": name,
         "routing": _split(split) if split else None,
         "agreement": agreement(gateway, name),
         "versions": versions,
         "estimate": watch.estimate().to_json(),
+        "open_set": strange.to_json(),
         "evidence": [_moments(asdict(one)) for one in watch.samples()],
         "spacing": watch.spacing(),
         "labels_wait": gateway.feedback.following.told(name),
@@ -231,11 +234,13 @@ def labels(gateway: Gateway, name: str, as_of: datetime | None = None) -> dict[s
             start, ripe = now - KEPT, now - timedelta(seconds=found.mature_after)
             known = mean_loss(session, name, split.champion.version, start, ripe)
             estimate = checked(estimate, watch.estimate(start, ripe), *known)
+        strange = strange_rows(gateway, session, name)
     cohorts = {"mature": found.mature, "immature": found.immature}
     covered = {key: asdict(one) | {"coverage": one.coverage} for key, one in cohorts.items()}
     shown = _moments(asdict(found) | covered)
     # What was estimated at an earlier time is not kept.
-    return {"model": name} | ({} if as_of else {"estimate": estimate.to_json()}) | shown
+    said = {"estimate": estimate.to_json(), "open_set": strange.to_json()}
+    return {"model": name} | ({} if as_of else said) | shown
 
 
 def incidents(gateway: Gateway, names: Sequence[str] | None, *, every: bool) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from homeostat.policy import Policy
 from models.learner import Row
 from monitoring.estimates import Estimate
 from monitoring.inputs import FeatureEvidence
+from monitoring.open_set import OpenSet
 from monitoring.signals import Signal
 from registry.evidence import EvidenceSample
 from registry.input_counts import InputCounts
@@ -236,6 +237,15 @@ class Watch:
             if self._champion is None or counts is None:
                 return Estimate(0, None, trouble="Nothing was counted in that time.")
             return self._champion.profile.estimate(counts)
+
+    def open_set(self) -> OpenSet:
+        """The share of what the champion answered in the last hour that is of no known class."""
+        now = self._clock()
+        with self._lock:
+            counts = self._on.recent.within(now - KEPT, now)
+            if self._champion is None or counts is None:
+                return OpenSet(0, None, trouble="Nothing was counted in that time.")
+            return self._champion.profile.open_set(counts)
 
     def champion_signals(self) -> list[Signal]:
         """Signals that the champion left its reference: of its inputs, of its losses."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
@@ -37,6 +38,8 @@ def labels(
         return
     if "estimate" in said:
         say(_estimated(said["estimate"]))
+        for line in _strange(said["open_set"]):
+            say(line)
     after = said["mature_after"]
     if after is None:
         say("No label came for what was predicted in those 7 days.")
@@ -81,6 +84,28 @@ def _estimated(one: dict[str, Any]) -> str:
         f"({1 - one['high']:.3f} to {1 - one['low']:.3f}, {one['level']:.0%}; {one['rows']:,} "
         "predictions). It sees no change of the concept."
     )
+
+
+def _strange(one: dict[str, Any]) -> Iterator[str]:
+    """Rows of no known class: as estimated, marked so, and as the newest labels say."""
+    if one["share"] is None:
+        yield f"Rows of no known class cannot be estimated without labels: {one['trouble']}"
+    elif one["low"] > 0.0:
+        yield (
+            f"Rows of no known class in the last hour, estimated without labels: {one['share']:.1%}"
+            f" or more ({one['low']:.1%} to {one['high']:.1%}, {one['level']:.0%}), if the known "
+            "ones are as sure as before."
+        )
+    else:
+        yield (
+            "No sign without labels of rows of no known class in the last hour; such as are "
+            "answered surely it does not see."
+        )
+    if (told := one["measured"]) is not None:
+        yield (
+            f"Of the newest {told['labels']:,} labels {told['unseen']:,} name no class that the "
+            f"champion has ({told['share']:.1%}; {told['low']:.1%} to {told['high']:.1%})."
+        )
 
 
 def _line(name: str, cohort: dict[str, Any]) -> tuple[object, ...]:

@@ -19,6 +19,7 @@ from registry.promotion import Override, active_overrides
 from registry.retrains import Retrain, retrain_running
 from registry.served import Served, served_at
 from serving.gateway import Gateway
+from serving.open_set import Strange, strange_rows
 from serving.page.fleet import ModelLine, model_line
 
 ERROR_RATE = 0.05  # of each interval
@@ -46,6 +47,7 @@ class ModelView:
         whole: Of the champion, by every label since it serves; None before the first. Valid
             however often one looks.
         newest: By its newest labels alone.
+        strange: Rows of no known class.
         features: How far each column is from the reference, in the profile's order.
         tolerance: The total variation that is not worth an alarm.
         clearest: Those columns that say most, the first first.
@@ -60,6 +62,7 @@ class ModelView:
     line: ModelLine
     whole: Accuracy | None
     newest: Accuracy | None
+    strange: Strange
     features: tuple[FeatureEvidence, ...]
     tolerance: float
     clearest: tuple[FeatureEvidence, ...]
@@ -104,6 +107,7 @@ def model_view(gateway: Gateway, name: str) -> ModelView:
     with parts.reading() as session:
         line = model_line(gateway, session, name)
         newest = _newest(session, line)
+        strange = strange_rows(gateway, session, name)
         overrides = active_overrides(session, name, now)
         retrain = retrain_running(session, name)
     features = watch.features()
@@ -113,6 +117,7 @@ def model_view(gateway: Gateway, name: str) -> ModelView:
         line=line,
         whole=accuracy_of_sum(*watch.losses_seen()),
         newest=newest,
+        strange=strange,
         features=tuple(features),
         tolerance=parts.policy(name).monitor.tolerance_inputs,
         clearest=tuple(by_evidence[:NAMED]),

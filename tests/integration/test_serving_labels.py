@@ -48,15 +48,21 @@ def test_accuracy_is_immature_until_slow_labels_are_in_and_says_which_come_first
         young = ask()
         hand_clock.advance(10)
         tell(young, range(40), 1)
+        told = [{"id": young[50], "label": "an eleventh digit"}]
+        assert client.post("/v1/labels", json={"labels": told}).status_code == 200
         gateway.gathering.turn()
         said = client.get("/v1/models/digits/labels").json()
-        status = client.get("/v1/models/digits").json()["estimate"]
+        shown = client.get("/v1/models/digits").json()
+        status, strange = shown["estimate"], shown["open_set"]
         gateway.controller.look()
         figures = client.get("/metrics").text
     assert said["estimate"]["estimated"] is True
     assert status["rows"] == 240
     assert status["loss"] is not None or status["trouble"]
     assert 'homeostat_estimated_accuracy{model="digits",what="low"}' in figures
+    assert 'homeostat_open_set_share{model="digits",what="low"}' in figures
+    assert (strange["estimated"], strange["rows"], said["open_set"]) == (True, 240, strange)
+    assert (strange["measured"]["labels"], strange["measured"]["unseen"]) == (161, 1)
     assert said["mature_after"] == pytest.approx(600, abs=1)
     assert said["final"] == pytest.approx(0.75, abs=0.01)
     assert (said["mature"]["predictions"], said["mature"]["labels"]) == (160, 120)

@@ -1,0 +1,56 @@
+"""Rows of no class that the champion knows: as estimated without labels, and as labels say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from models.learner import Label, Learner
+from models.torch_learner import guarded
+from monitoring.open_set import OpenSet, Unseen, unseen
+from registry.label_report import newest_labels
+from serving.gateway import Gateway
+
+NEWEST = 1_000  # labels that are looked at
+
+
+@dataclass(frozen=True)
+class Strange:
+    """Of one model: the estimate of the last hour, and what the newest labels say beside it.
+
+    Args:
+        estimate: Without labels.
+        measured: By labels; None where there are no classes, or no label has come.
+    """
+
+    estimate: OpenSet
+    measured: Unseen | None
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON."""
+        measured = self.measured.to_json() if self.measured else None
+        return {**self.estimate.to_json(), "measured": measured}
+
+
+def strange_rows(gateway: Gateway, session: Session, model: str) -> Strange:
+    """What is known of a model's rows of no known class.
+
+    Raises:
+        UnknownModel: there is no such model.
+    """
+    split = gateway.fleet.get(model)
+    measured = None
+    if split is not None and split.champion.learner.task == "classification":
+        learner = split.champion.learner
+        measured = _measured(learner, newest_labels(session, model, NEWEST))
+    return Strange(gateway.watches[model].open_set(), measured)
+
+
+def _measured(learner: Learner, labels: list[Label]) -> Unseen | None:
+    """Labels that are no class of the learner's; those that it scored can be read by it."""
+    if not labels:
+        return None
+    strange = int((guarded(learner.targets, labels) < 0).sum())
+    return unseen(len(labels), strange)
