@@ -19,7 +19,7 @@ from homeostat.cli import app
 from homeostat.commands.exits import MEANINGS, exit_code
 from homeostat.errors import HomeostatError
 from homeostat.policy import AlertRoute, Policy
-from homeostat.setting_tables import AlertingSettings, LogSettings
+from homeostat.setting_tables import AlertingSettings, Grant, LogSettings, OidcSettings
 from homeostat.settings import PREFIX, Settings
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -58,13 +58,19 @@ def settings() -> str:
         f"`{PREFIX}MODELS__DIGITS__GATES__MIN_ACCURACY`. A wrong key is an error that names the "
         "nearest right one. `homeostat settings` shows what is in effect.",
         "## The installation",
-        _fields(Settings, skip=("models", "log", "alerting")),
+        _fields(Settings, skip=("models", "log", "alerting", "oidc")),
         "## The prediction log: `[log]`",
         _summary(LogSettings),
         _fields(LogSettings),
         "## Alerts: `[alerting]`",
         _summary(AlertingSettings),
         _fields(AlertingSettings),
+        "## Signing in by OpenID Connect: `[oidc]`",
+        _summary(OidcSettings),
+        _fields(OidcSettings),
+        "## One of its grants: `[[oidc.grants]]`",
+        _summary(Grant),
+        _fields(Grant),
         "## A model's policy: `[models.NAME]`",
         _summary(Policy),
         _fields(Policy),

@@ -13,7 +13,8 @@
     │   ├── NothingServed         a moment before the first routing
     │   └── ConflictingLabel      a second label that contradicts the first
     ├── Unauthorized          no token, or one that does not work
-    ├── Forbidden             the token is not for that
+    ├── Forbidden             the token, or the person's grants, are not for that
+    ├── SignInRefused         what came of signing in elsewhere cannot be relied on
     ├── RateLimited           more requests than the token's holder may make
     ├── LearnerError          a learner's own code failed or broke its contract
     ├── ArtifactError         a stored version cannot be used
@@ -133,9 +134,15 @@ class Unauthorized(HomeostatError):
 
 
 class Forbidden(HomeostatError):
-    """The token is not for that; `verb` says what it would need."""
+    """The token, or the person's grants, are not for that; `verb` says what it would need."""
 
     code = "forbidden"
+
+
+class SignInRefused(HomeostatError):
+    """What came of signing in at the OpenID Connect provider cannot be relied on."""
+
+    code = "sign-in-refused"
 
 
 class RateLimited(HomeostatError):

@@ -9,9 +9,9 @@ import os
 import secrets
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, Self, get_args, get_origin
 
-from pydantic import BaseModel, Field, SecretStr, ValidationError
+from pydantic import BaseModel, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -21,7 +21,7 @@ from pydantic_settings import (
 
 from homeostat.errors import SettingsError, UnknownModel
 from homeostat.policy import Policy
-from homeostat.setting_tables import AlertingSettings, LogSettings
+from homeostat.setting_tables import AlertingSettings, LogSettings, OidcSettings
 
 PREFIX = "HOMEOSTAT_"
 CONFIG_FILE = "homeostat.toml"
@@ -140,6 +140,8 @@ class Settings(BaseSettings):
     """The prediction log."""
     alerting: AlertingSettings = AlertingSettings()
     """How alerts leave."""
+    oidc: OidcSettings = OidcSettings()
+    """Signing in to the page at an OpenID Connect provider."""
     poll_seconds: Annotated[float, Field(gt=0)] = 1.0
     """How often the controller reads MLflow's aliases."""
     models: dict[str, Policy] = Field(default_factory=lambda: {"digits": Policy()})
@@ -157,6 +159,13 @@ class Settings(BaseSettings):
         """Arguments, then the environment, then the file; nothing else is read."""
         toml = TomlConfigSettingsSource(settings_cls, toml_file=config_path())
         return init_settings, env_settings, toml
+
+    @model_validator(mode="after")
+    def _grants_are_of_models(self) -> Self:
+        named = {model for grant in self.oidc.grants for model in grant.models}
+        if wrong := sorted(named - set(self.models)):
+            raise ValueError(f"a grant of oidc is for the model '{wrong[0]}', which has no table")
+        return self
 
     @property
     def mlflow_address(self) -> str:
@@ -282,6 +291,8 @@ def _explain(error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         *path, wrong = (str(part) for part in first["loc"])
         return f"The key '{place}' is not a setting.{_nearest(wrong, _known_keys(path))}"
+    if isinstance(first["input"], dict):  # a table may hold a secret
+        return f"The table '{place or 'settings'}': {first['msg']}."
     secret = place.endswith(SECRETS) or ".alerts." in place  # addresses hold keys
     shown = "***" if secret else repr(first["input"])
     return f"The setting '{place}' is {shown}: {first['msg']}."

@@ -13,6 +13,7 @@ import ipaddress
 import socket
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import httpcore
@@ -29,6 +30,10 @@ _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 class Forbidden(Exception):
     """An address that may not be called; the text says which, and what would allow it."""
+
+
+class Unanswered(Exception):
+    """No answer that can be used; the text says why."""
 
 
 @dataclass(frozen=True)
@@ -120,27 +125,73 @@ def post(
     Raises:
         DeliveryFailed: nobody answered, not with 2xx, or the address may not be called.
     """
-    shown = shown or url
     try:
-        status = _send(url, body, headers, guard, timeout)
-    except Forbidden as error:
-        raise failed(shown, str(error)) from None
-    except httpcore.ConnectError as error:  # of the host alone, which errors show
-        raise failed(shown, f"ConnectError ({error})") from None
-    except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError) as error:
-        raise failed(shown, type(error).__name__) from None
-    except (httpcore.UnsupportedProtocol, httpx.InvalidURL, OSError) as error:
-        raise failed(shown, type(error).__name__) from None
+        status, _ = ask("POST", url, guard, timeout, headers, body)
+    except Unanswered as error:
+        raise failed(shown or url, str(error)) from None
     if 300 <= status < 400:
-        raise failed(shown, f"it answered {status}, and redirects are not followed")
+        raise failed(shown or url, f"it answered {status}, and redirects are not followed")
     if not 200 <= status < 300:
-        raise failed(shown, f"it answered {status}")
+        raise failed(shown or url, f"it answered {status}")
 
 
-def _send(url: str, body: bytes, headers: Mapping[str, str], guard: Guard, timeout: float) -> int:
+def ask(
+    method: str,
+    url: str,
+    guard: Guard,
+    timeout: float,
+    headers: Mapping[str, str] = MappingProxyType({}),
+    body: bytes = b"",
+    longest: int = 0,
+) -> tuple[int, bytes]:
+    """Ask once.
+
+    Args:
+        method: GET or POST.
+        url: http or https; a user and password in it become basic authentication.
+        guard: Which addresses may be called.
+        timeout: Seconds for connecting, and between two bytes.
+        headers: Besides `Host`, `Content-Length` and `Authorization`.
+        body: What to send.
+        longest: How many bytes of the answer are read; it may be endless. 0: none.
+
+    Returns:
+        The status, and the answer.
+
+    Raises:
+        Unanswered: nobody answered, or with more, or the address may not be called.
+    """
+    try:
+        return _ask(method, url, guard, timeout, headers, body, longest)
+    except Forbidden as error:
+        raise Unanswered(str(error)) from None
+    except httpcore.ConnectError as error:  # of the host alone, which errors show
+        raise Unanswered(f"ConnectError ({error})") from None
+    except (
+        httpcore.NetworkError,
+        httpcore.TimeoutException,
+        httpcore.ProtocolError,
+        httpcore.UnsupportedProtocol,
+        httpx.InvalidURL,
+        OSError,
+    ) as error:
+        raise Unanswered(type(error).__name__) from None
+
+
+def _ask(
+    method: str,
+    url: str,
+    guard: Guard,
+    timeout: float,
+    headers: Mapping[str, str],
+    body: bytes,
+    longest: int,
+) -> tuple[int, bytes]:
     at = httpx.URL(url)
     target = httpcore.URL(scheme=at.raw_scheme, host=at.raw_host, port=at.port, target=at.raw_path)
-    whole = {"Host": at.netloc.decode(), "Content-Length": str(len(body)), **headers}
+    whole = {"Host": at.netloc.decode(), **headers}
+    if method == "POST":
+        whole["Content-Length"] = str(len(body))
     if at.userinfo:
         token = base64.b64encode(f"{at.username}:{at.password}".encode()).decode()
         whole["Authorization"] = f"Basic {token}"
@@ -150,14 +201,19 @@ def _send(url: str, body: bytes, headers: Mapping[str, str], guard: Guard, timeo
             ssl_context=httpx.create_ssl_context(), network_backend=_Guarded(guard)
         ) as pool,
         pool.stream(
-            "POST",
+            method,
             target,
             headers=list(whole.items()),
             content=body,
             extensions={"timeout": limits},
         ) as answer,
     ):
-        return answer.status  # the body is not read: it may be endless
+        read = b""
+        for part in answer.iter_stream() if longest else ():
+            read += part
+            if len(read) > longest:
+                raise Unanswered(f"it answered with more than {longest} bytes")
+        return answer.status, read
 
 
 class _Guarded(httpcore.SyncBackend):

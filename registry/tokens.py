@@ -66,6 +66,11 @@ class Token:
         return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
 
 
+def can_act(name: str) -> bool:
+    """Whether somebody may be called so: the ledger names actors, and parts of ours are some."""
+    return bool(_NAME.fullmatch(name)) and name not in _RESERVED
+
+
 def hash_of(secret: str | bytes) -> str:
     """What is kept of a secret."""
     return hashlib.sha256(secret.encode() if isinstance(secret, str) else secret).hexdigest()
@@ -96,7 +101,7 @@ def create_token(
         InputError: a name or a verb that cannot be one, no verb, or an end in the past.
         Refused: a working token has that name.
     """
-    if not _NAME.fullmatch(name) or name in _RESERVED:
+    if not can_act(name):
         raise InputError(
             f"A token cannot be called '{name}'.",
             remedy="Use up to 100 letters, digits and @ . _ -, and no name of a part of Homeostat.",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hmac
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -29,17 +29,18 @@ NOBODY = "API"  # what a body's actor is where it gives none
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whom a token belongs to.
+    """Whom a token belongs to, or who signed in at the provider of the settings.
 
     Args:
         name: Who: the actor of whatever is done with it.
-        verbs: What they may do.
+        verbs: What they may do, with one model or another.
         models: With which models; None: with all.
         key: Which of their secrets it is; of the administrator's token a fingerprint.
         hash: SHA-256 of the secret.
         until: When it ends, in seconds since 1970.
         meter: How much they may ask for.
         root: Whether it is the token of the state folder.
+        rights: What they may do with each model, where that differs; None: `verbs` with all.
     """
 
     name: str
@@ -50,6 +51,11 @@ class Caller:
     until: float
     meter: Meter
     root: bool = False
+    rights: Mapping[str, frozenset[str]] | None = None
+
+    def of(self, model: str) -> frozenset[str]:
+        """What they may do with a model of theirs."""
+        return self.verbs if self.rights is None else self.rights.get(model, frozenset())
 
     def sees(self, model: str) -> bool:
         """Whether a model is theirs to know of."""
@@ -156,6 +162,18 @@ class Access:
         caller = self._known.get(key.encode()) if key else self._root
         return caller if caller is not None and self._clock() < caller.until else None
 
+    def person(self, name: str, rights: Mapping[str, frozenset[str]]) -> Caller:
+        """Who signed in at the provider of the settings.
+
+        Args:
+            name: The actor of what they do.
+            rights: What they may do with each model that they see.
+        """
+        verbs = frozenset[str]().union(*rights.values())
+        models = frozenset(rights)
+        until, meter = float("inf"), self._meter(name)
+        return Caller(name, verbs, models, "", b"", until, meter, rights=rights)
+
     def require(self, caller: Caller, verb: str, model: str) -> None:
         """Let a caller do something with a model.
 
@@ -165,7 +183,7 @@ class Access:
         """
         if model not in self._models or not caller.sees(model):
             raise unknown_model(model, self.visible(caller))
-        self.need(caller, verb)
+        self._need(caller, verb, caller.of(model))
 
     def need(self, caller: Caller, verb: str) -> None:
         """Let a caller do something with whatever is theirs.
@@ -173,13 +191,18 @@ class Access:
         Raises:
             Forbidden: they may not.
         """
-        if verb in caller.verbs:
+        self._need(caller, verb, caller.verbs)
+
+    def _need(self, caller: Caller, verb: str, verbs: frozenset[str]) -> None:
+        if verb in verbs:
             return
         if verb in ACTING:
             self.refused[caller.name, verb] += 1
+        token = caller.rights is None
         raise Forbidden(
-            f"The token of '{caller.name}' does not have the verb '{verb}'.",
-            remedy="Ask who administers this gateway for a token that has it; see docs/access.md.",
+            f"{'The token of ' if token else ''}'{caller.name}' does not have the verb '{verb}'.",
+            remedy="Ask who administers this gateway for "
+            f"{'a token that has it' if token else 'a grant that gives it'}; see docs/access.md.",
             verb=verb,
             name=caller.name,
         )

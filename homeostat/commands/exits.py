@@ -51,6 +51,7 @@ BY_ERROR: Mapping[str, int] = MappingProxyType(
         "conflicting-label": REFUSED,
         "unauthorized": REFUSED,
         "forbidden": REFUSED,
+        "sign-in-refused": REFUSED,
         "rate-limited": UNAVAILABLE,
         "overloaded": UNAVAILABLE,
         "artifact-refused": REFUSED,

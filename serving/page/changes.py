@@ -111,7 +111,7 @@ def promotion(gateway: Gateway, caller: Caller, model: str, version: int) -> Cha
         version=version,
         decision=decision,
         overridable=True,
-        may_override="admin" in caller.verbs,
+        may_override="admin" in caller.of(model),
         command=f"homeostat promote {quote(model)} --version {version}{override} --reason 'why'",
     )
 

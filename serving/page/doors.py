@@ -116,3 +116,9 @@ def number_of(fields: Mapping[str, str], name: str) -> int:
     if not (said.isascii() and said.isdigit() and len(said) < 10):
         raise InvalidRequest(f"The field '{name}' is no number.", remedy="Open the page again.")
     return int(said)
+
+
+def local(address: str) -> str:
+    """An address on this page, whatever was asked for."""
+    plain = address.isprintable() and "\\" not in address
+    return address if plain and address[:1] == "/" and address[:2] != "//" else "/"

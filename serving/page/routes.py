@@ -55,7 +55,7 @@ class PageRoute(APIRoute):
 
 def install(app: FastAPI, gateway: Gateway) -> None:
     """Let an application serve the page of a gateway."""
-    app.state.page_sessions = Sessions(gateway.access, gateway.settings.secret_token())
+    app.state.page_sessions = Sessions(gateway.access, gateway.settings)
     app.include_router(routes(gateway))
 
 
@@ -64,7 +64,7 @@ def routes(gateway: Gateway) -> APIRouter:
     router = APIRouter(
         dependencies=[Depends(at_admin_port)], route_class=PageRoute, include_in_schema=False
     )
-    add_doors(router)
+    add_doors(router, gateway.settings)
 
     @router.get("/")
     def fleet(request: Request, caller: Viewer) -> Response:
@@ -146,7 +146,7 @@ def _models(router: APIRouter, gateway: Gateway) -> None:
             "regimes": sorted({regime for row in found for regime in row.accuracy}),
             "model": model,
             "mlflow": mlflow_page(gateway.settings, model),
-            "verbs": caller.verbs,
+            "verbs": caller.of(model),
             "now": gateway.parts.clock(),
         }
 
@@ -221,8 +221,13 @@ def _changes(router: APIRouter, gateway: Gateway) -> None:
     @router.post("/page/incidents/{incident}/acknowledge")
     def acknowledge(caller: Viewer, _: SignedForm, incident: str) -> Response:
         """Somebody has seen it."""
-        gateway.access.need(caller, "rollback")
-        views.acknowledged(gateway, incident, caller.name, caller.sees)
+
+        def theirs(model: str) -> bool:
+            if caller.sees(model):
+                gateway.access.require(caller, "rollback", model)
+            return caller.sees(model)
+
+        views.acknowledged(gateway, incident, caller.name, theirs)
         return _seen(f"/page/incidents/{quote(incident, safe='')}")
 
     @router.get("/page/models/{model}/promote")

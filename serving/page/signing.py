@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
@@ -10,9 +11,11 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse
 
 from homeostat.errors import HomeostatError, Unauthorized
+from homeostat.settings import Settings
 from registry.ended_sessions import end_session
 from serving.handlers import NotFound
-from serving.page.doors import OpenForm, SignedForm, sessions_of
+from serving.page.doors import OpenForm, SignedForm, local, sessions_of
+from serving.page.oidc import BEGIN, add_oidc
 from serving.page.rendering import ASSETS, HEADERS, asset, page, rendered
 from serving.page.sessions import COOKIE, HOURS
 from serving.problems import status_of
@@ -22,13 +25,16 @@ SIGN_IN = "/page/sign-in"
 logger = logging.getLogger(__name__)
 
 
-def add_doors(router: APIRouter) -> None:
+def add_doors(router: APIRouter, settings: Settings) -> None:
     """Signing in and out, and the files that pages are made of."""
+    elsewhere = f"{settings.page_address}{BEGIN}" if settings.oidc.issuer else ""
+    shown = partial(rendered, "sign_in.html.j2", elsewhere=elsewhere, label=settings.oidc.label)
+    add_oidc(router, settings)
 
     @router.get(SIGN_IN)
     def sign_in(back: Annotated[str, Query(alias="next")] = "/") -> Response:
-        """Ask for a token."""
-        return page(rendered("sign_in.html.j2", next=local(back), refused=""))
+        """Ask for a token, or lead to where else one signs in."""
+        return page(shown(next=local(back), refused=""))
 
     @router.post(SIGN_IN)
     async def signed_in(request: Request, fields: OpenForm) -> Response:
@@ -39,7 +45,7 @@ def add_doors(router: APIRouter) -> None:
         except HomeostatError as error:
             unknown = isinstance(error, Unauthorized)
             refused = "That token does not work here." if unknown else str(error)
-            text = rendered("sign_in.html.j2", next=back, refused=refused)
+            text = shown(next=back, refused=refused)
             return page(text, status_of(error.code))
         answer = RedirectResponse(back, 303, HEADERS)
         answer.set_cookie(
@@ -76,9 +82,3 @@ def _end(request: Request) -> None:
             end_session(session, key, until, parts.clock())
     except HomeostatError as error:  # over already; or the other gateways are not told of it
         logger.warning("a session was signed out here alone: %s", error)
-
-
-def local(address: str) -> str:
-    """An address on this page, whatever was asked for."""
-    plain = address.isprintable() and "\\" not in address
-    return address if plain and address[:1] == "/" and address[:2] != "//" else "/"

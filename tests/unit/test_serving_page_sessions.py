@@ -12,12 +12,12 @@ from homeostat.errors import Forbidden, Unauthorized
 from homeostat.settings import Settings
 from registry.tokens import Token, hash_of
 from serving.access import Access
-from serving.page.doors import check_origin
+from serving.page.doors import check_origin, local
 from serving.page.sessions import HOURS, Sessions
-from serving.page.signing import local
 
 GIVEN = "hst_0123456789ab_secret"  # what ann was given
 START = datetime(2026, 11, 26, 3, tzinfo=UTC)
+OURS = Settings(token=SecretStr("the-token"))
 
 
 class Clock:
@@ -49,14 +49,14 @@ def clock() -> Clock:
 
 @pytest.fixture
 def access(clock: Clock) -> Access:
-    made = Access(Settings(token=SecretStr("the-token")), clock)
+    made = Access(OURS, clock)
     made.know([ANN])
     return made
 
 
 @pytest.fixture
 def sessions(access: Access, clock: Clock) -> Sessions:
-    return Sessions(access, "the-token", clock)
+    return Sessions(access, OURS, clock)
 
 
 def test_a_session_names_its_tokens_holder_and_holds_no_token(sessions: Sessions) -> None:
@@ -75,9 +75,9 @@ def test_another_gateway_of_the_installation_knows_the_session(
     sessions: Sessions, access: Access, clock: Clock
 ) -> None:
     cookie, _ = sessions.begin(GIVEN)
-    assert Sessions(access, "the-token", clock).whose(cookie).name == "ann"
+    assert Sessions(access, OURS, clock).whose(cookie).name == "ann"
     with pytest.raises(Unauthorized):
-        Sessions(access, "another-token", clock).whose(cookie)
+        Sessions(access, Settings(token=SecretStr("another")), clock).whose(cookie)
 
 
 @pytest.mark.parametrize("place", [0, 15, 40, 55, -1])

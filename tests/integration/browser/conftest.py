@@ -29,7 +29,7 @@ from serving.app import create_app
 from serving.gateway import Gateway
 
 if TYPE_CHECKING:
-    from tests.integration.conftest import Station
+    from tests.integration.conftest import OidcProvider, Station
 
 PATIENCE_MS = 120_000  # other tests may keep the cores busy
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -42,6 +42,7 @@ class Served:
 
     address: str
     incident: str
+    provider: OidcProvider
 
     def ask(self, path: str, **body: object) -> httpx.Response:
         """The JSON routes, with the administrator's token."""
@@ -66,7 +67,7 @@ class Served:
         page = context.new_page()
         page.goto(f"{self.address}/page/sign-in")
         page.fill("#token", "the-token")
-        page.click("button")
+        page.press("#token", "Enter")
         page.wait_for_url(f"{self.address}/")
         return page
 
@@ -85,9 +86,18 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def served(station: Callable[..., Station]) -> Iterator[Served]:
-    """A gateway on a free port of the loopback."""
-    here = station()
+def served(station: Callable[..., Station], oidc_provider: OidcProvider) -> Iterator[Served]:
+    """A gateway on a free port of the loopback, and a provider that people can sign in at."""
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        port = listener.getsockname()[1]
+        address = f"http://127.0.0.1:{port}"
+        here = station(gateway_port=port, oidc=oidc_provider.settings(address))
+        yield from _served(here, listener, address, oidc_provider)
+
+
+def _served(
+    here: Station, listener: socket.socket, address: str, provider: OidcProvider
+) -> Iterator[Served]:
     here.serve(1)
     here.put_on_trial(2)
     signal = Signal("registry", "test", 1.0, 1.0, 1, 1, {"reason": HOSTILE, "severity": "page"})
@@ -95,26 +105,25 @@ def served(station: Callable[..., Station]) -> Iterator[Served]:
         undo = "homeostat rollback digits --reason 'why'"
         verdict = triage(signal)
         opened = raise_signal(session, "digits", 1, signal, verdict, utc_now(), undo)
-    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as listener:
-        gateway = Gateway(here.settings)
-        config = uvicorn.Config(
-            create_app(here.settings, gateway), log_level="warning", timeout_graceful_shutdown=3
-        )
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
-        thread.start()
-        try:
-            found = Served(f"http://127.0.0.1:{listener.getsockname()[1]}", opened.id)
-            _wait_for(lambda: server.started)
-            rows = [[float((n + k) % 16) for k in range(64)] for n in range(120)]
-            said = found.ask("/v1/models/digits/predict", rows=rows).json()["predictions"]
-            labels = [{"id": one["id"], "label": one["prediction"]} for one in said]
-            assert found.ask("/v1/labels", labels=labels).status_code == 200
-            yield found
-        finally:
-            gateway.leaving.begun = True  # as the gateway's own server does first
-            server.should_exit = True
-            thread.join(30)
+    gateway = Gateway(here.settings)
+    config = uvicorn.Config(
+        create_app(here.settings, gateway), log_level="warning", timeout_graceful_shutdown=3
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+    thread.start()
+    try:
+        found = Served(address, opened.id, provider)
+        _wait_for(lambda: server.started)
+        rows = [[float((n + k) % 16) for k in range(64)] for n in range(120)]
+        said = found.ask("/v1/models/digits/predict", rows=rows).json()["predictions"]
+        labels = [{"id": one["id"], "label": one["prediction"]} for one in said]
+        assert found.ask("/v1/labels", labels=labels).status_code == 200
+        yield found
+    finally:
+        gateway.leaving.begun = True  # as the gateway's own server does first
+        server.should_exit = True
+        thread.join(30)
 
 
 def _wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:

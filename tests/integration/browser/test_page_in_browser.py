@@ -127,6 +127,38 @@ def test_without_a_script_every_part_is_one_link_away(browser: Browser, served: 
         expect(page.locator("#evidence")).to_contain_text("no test, a fact")
 
 
+def test_a_person_signs_in_at_the_provider_acts_by_name_and_signs_out(
+    browser: Browser, served: Served
+) -> None:
+    with browser.new_context() as context:
+        page = context.new_page()
+        page.goto(f"{served.address}/page/incidents/{served.incident}")
+        expect(page.get_by_role("link", name="Sign in with single sign-on")).to_be_focused()
+        page.keyboard.press("Enter")
+        page.wait_for_url(f"{served.provider.issuer}/**")
+        page.get_by_role("button", name="ann").click()
+        page.wait_for_url(f"{served.address}/page/incidents/{served.incident}")
+        expect(page.locator(".who")).to_contain_text("ann@example.org")
+        page.get_by_text("Acknowledge", exact=True).first.click()
+        page.get_by_role("button", name="Yes, I have it").click()
+        expect(page.locator("#story")).to_contain_text("Acknowledged by ann@example.org.")
+        expect(page.get_by_role("link", name="Promote a version")).to_have_count(0)
+        page.get_by_role("button", name="Sign out").click()
+        page.goto(f"{served.address}/")
+        assert "/page/sign-in" in page.url
+
+
+def test_whom_nothing_is_granted_reads_why_in_plain_words(browser: Browser, served: Served) -> None:
+    with browser.new_context(color_scheme="dark", viewport=PHONE) as context:
+        page = context.new_page()
+        page.goto(f"{served.address}/page/sign-in")
+        page.get_by_role("link", name="Sign in with single sign-on").click()
+        page.get_by_role("button", name="bob").click()
+        expect(page.locator("main")).to_contain_text("nothing here is granted to you")
+        assert violations(page) == []
+        assert page.evaluate(TOO_WIDE) == []
+
+
 @pytest.mark.parametrize("path", ["/page/models/digits"])
 def test_a_session_that_ends_leads_to_signing_in(
     browser: Browser, served: Served, path: str
