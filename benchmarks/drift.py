@@ -32,7 +32,7 @@ ON_LABELS = (
 )
 ON_INPUTS = (
     Side("InputDetector", "", "inputs", (BUDGET,)),
-    Side("river ADWIN", "river", "adwin", (3e-4, 3e-5, 1e-6, 1e-8), 2e-3),
+    Side("river ADWIN", "river", "adwin", (3e-4, 3e-5, 1e-6, 1e-8, 1e-10, 1e-13, 1e-17), 2e-3),
     Side("river Page-Hinkley", "river", "page-hinkley both", (200.0, 400.0, 800.0, 1600.0)),
     Side("frouros KS, 1,000 rows", "frouros", "ks", (5e-4, 5e-5, 5e-6, 5e-7)),
     Side("NannyML, 1,000 rows", "nannyml", "window", (0.08, 0.1, 0.12, 0.14, 0.17, 0.2), 0.1),

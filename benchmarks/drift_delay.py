@@ -134,26 +134,31 @@ def print_table(
     changes: Sequence[Change],
     amounts: Amounts,
 ) -> None:
-    """Median delays of all sides on all changes, and the bound of theory where there is one."""
+    """Median delays of all sides on all changes, and what theory says where it says something."""
     running: list[list[list[Future[Alarms]]]] = []
+    knowing: list[str] = []
     for seed, change in enumerate(changes, 2):
         before = amounts.reference + amounts.before
         streams = change.streams(seed, amounts.streams, before, amounts.after)
         running.append(
             [watched(pool, one.side, one.setting, amounts.reference, streams) for one in sides]
         )
+        known = change.likelihood
+        found = [] if known is None else informed(known(streams[:, amounts.reference :]))
+        firsts = [first_after(one, amounts.before) - amounts.before for one in found]
+        knowing.append(told(firsts) if firsts else "")
     print(f"\n{title}")
     print(
         f"Median of {amounts.streams} streams; in brackets those without alarm in {amounts.after:,}"
     )
     for number, side in enumerate(sides):
         print(f"  [{number}] {side.shown}: {side.rate:.2f} false alarms per 10,000")
-    columns = [f"[{number}]" for number in range(len(sides))] + ["bound"]
+    columns = [f"[{number}]" for number in range(len(sides))] + ["who knows", "bound"]
     print(f"{'':<30}" + "".join(f"{name:>13}" for name in columns))
     for index, change in enumerate(changes):
         cells = [told(delays(parts, amounts.before)) for parts in running[index]]
         least = bound(change.divergence)
-        cells.append("" if math.isnan(least) else f"{least:,.0f}")
+        cells += [knowing[index], "" if math.isnan(least) else f"{least:,.0f}"]
         print(f"{change.name:<30}" + "".join(f"{cell:>13}" for cell in cells), flush=True)
     print_ratios(running, amounts.before)
 
@@ -170,6 +175,23 @@ def print_ratios(running: Sequence[Sequence[Sequence[Future[Alarms]]]], before: 
         logs = np.log(medians[both, 0] / medians[both, other])
         cells.append(f"{math.exp(logs.mean()):.2f}" if both.any() else "-")
     print(f"{'our delay x (geometric mean)':<30}" + "".join(f"{cell:>13}" for cell in cells))
+
+
+def informed(odds: Floats) -> Alarms:
+    """Where one who knows what is before and after alarms, of (S, T) log likelihood ratios.
+
+    The Shiryaev-Roberts rule R <- (R + 1) exp(odds), with an alarm at R >= budget, takes at least
+    the budget from one false alarm to the next, and of all rules that do, the one whose threshold
+    just meets that has the least mean delay of a change long after the start (Pollak, Tartakovsky,
+    *Optimality properties of the Shiryaev-Roberts procedure*, 2009).
+    """
+    running, found = np.zeros(len(odds)), [[] for _ in odds]
+    for row, factors in enumerate(np.exp(odds).T, 1):
+        running = (running + 1.0) * factors
+        for stream in np.flatnonzero(running >= BUDGET):
+            found[stream].append(row)
+            running[stream] = 0.0
+    return found
 
 
 def bound(divergence: float) -> float:

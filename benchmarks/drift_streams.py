@@ -34,12 +34,15 @@ class Change:
         draw: Of a generator, a length and how far the change has come (T,) in [0, 1]: T rows.
         course: How it comes: `abrupt`, `gradual` or `recurring`.
         divergence: KL of one row (label) after from before, in nats, where it is known.
+        likelihood: Of (..., T) labels or (..., T, F) rows: the log of how much more likely each
+            is after than before, (..., T); None where it is not known.
     """
 
     name: str
     draw: Callable[[Rng, Floats], Floats]
     course: str = "abrupt"
     divergence: float = math.nan
+    likelihood: Callable[[Floats], Floats] | None = None
 
     def streams(self, seed: int, streams: int, before: int, after: int) -> Floats:
         """(S, before + after) labels or (S, before + after, F) rows; the change at `before`."""
@@ -178,6 +181,36 @@ def of_errors(before: float, after: float) -> float:
     return divergence + (1 - after) * math.log((1 - after) / (1 - before))
 
 
+def odds_of_errors(before: float, after: float) -> Callable[[Floats], Floats]:
+    """The log likelihood ratio of each 0/1 error."""
+    gained, lost = math.log(after / before), math.log((1 - after) / (1 - before))
+    return lambda labels: np.where(labels > 0, gained, lost)
+
+
+def odds_of_losses(before: float, after: float) -> Callable[[Floats], Floats]:
+    """The log likelihood ratio of each loss that `losses` draws."""
+    normaliser = sum(
+        sign * (math.lgamma(4 * mean) + math.lgamma(4 * (1 - mean)))
+        for sign, mean in ((1, before), (-1, after))
+    )
+    tilt = 4 * (after - before)
+    return lambda labels: normaliser + tilt * (np.log(labels) - np.log1p(-labels))
+
+
+def odds_of_normals(mean: Floats, after: Floats) -> Callable[[Floats], Floats]:
+    """The log likelihood ratio of each row: its first six features get this mean and covariance."""
+    known, new = np.linalg.inv(PAIRS), np.linalg.inv(after)
+    wider = (np.linalg.slogdet(PAIRS)[1] - np.linalg.slogdet(after)[1]) / 2
+
+    def odds(rows: Floats) -> Floats:
+        values = rows[..., :6]
+        then = np.einsum("...i,ij,...j->...", values, known, values)
+        now = np.einsum("...i,ij,...j->...", values - mean, new, values - mean)
+        return np.asarray(wider + (then - now) / 2)
+
+    return odds
+
+
 def of_normals(mean: Floats, after: Floats) -> float:
     """Divergence of the first six features with this mean and covariance from their own."""
     known = np.linalg.inv(PAIRS)
@@ -185,11 +218,18 @@ def of_normals(mean: Floats, after: Floats) -> float:
     return float(mean @ known @ mean + spread) / 2
 
 
-def moved(features: list[int], by: float) -> float:
-    """Divergence of features of the first six that move by so many standard deviations."""
+def by_sd(features: list[int], by: float) -> Floats:
+    """The mean of the first six features once some of them moved by so many standard deviations."""
     mean = np.zeros(6)
     mean[features] = by
-    return of_normals(mean, PAIRS)
+    return mean
+
+
+def odds_of_codes(rows: Floats) -> Floats:
+    """The log likelihood ratio of each row whose first code loses a third to the eighth."""
+    ratios = np.zeros(len(CODES))
+    ratios[[0, 7]] = math.log(0.2 / 0.3), math.log(0.14 / 0.04)
+    return ratios[rows[..., CODED].astype(np.int64)]
 
 
 def correlated(rng: Rng, length: int, features: int) -> Floats:
@@ -201,33 +241,43 @@ _WIDER = np.diag([1.5, 1.0, 1.5, 1.0, 1.5, 1.0])
 _TURNED = np.kron(np.eye(3), np.array([[1.0, -0.8], [-0.8, 1.0]]))
 _RECODED = 0.2 * math.log(0.2 / 0.3) + 0.14 * math.log(0.14 / 0.04)
 
+
+def _errors(before: float, after: float) -> Change:
+    known = of_errors(before, after), odds_of_errors(before, after)
+    name = f"errors {100 * before:.0f} to {100 * after:.0f} %"
+    return Change(name, errors(before, after), "abrupt", *known)
+
+
+def _normals(
+    name: str, draw: Callable[[Rng, Floats], Floats], mean: Floats, after: Floats
+) -> Change:
+    known = of_normals(mean, after), odds_of_normals(mean, after)
+    return Change(name, answered(draw), "abrupt", *known)
+
+
+def _means(name: str, features: list[int], by: float) -> Change:
+    return _normals(name, shifted(features, by), by_sd(features, by), PAIRS)
+
+
 LABELS = (
-    Change("errors 10 to 15 %", errors(0.10, 0.15), divergence=of_errors(0.10, 0.15)),
-    Change("errors 10 to 20 %", errors(0.10, 0.20), divergence=of_errors(0.10, 0.20)),
-    Change("errors 10 to 30 %", errors(0.10, 0.30), divergence=of_errors(0.10, 0.30)),
-    Change("errors 2 to 4 %", errors(0.02, 0.04), divergence=of_errors(0.02, 0.04)),
+    _errors(0.10, 0.15),
+    _errors(0.10, 0.20),
+    _errors(0.10, 0.30),
+    _errors(0.02, 0.04),
     Change("errors 10 to 30 %, gradual", errors(0.10, 0.30), "gradual"),
     Change("errors 10 to 20 %, recurring", errors(0.10, 0.20), "recurring"),
-    Change("losses 0.20 to 0.30", losses(0.20, 0.30)),
+    Change("losses 0.20 to 0.30", losses(0.20, 0.30), likelihood=odds_of_losses(0.20, 0.30)),
 )
 INPUTS = (
-    Change("one mean by 0.25 sd", answered(shifted([0], 0.25)), divergence=moved([0], 0.25)),
-    Change("one mean by 1 sd", answered(shifted([0], 1.0)), divergence=moved([0], 1.0)),
-    Change(
-        "five means by 0.5 sd",
-        answered(shifted(list(range(5)), 0.5)),
-        divergence=moved(list(range(5)), 0.5),
-    ),
-    Change(
-        "three spreads by 1.5",
-        answered(spread([0, 2, 4], 1.5)),
-        divergence=of_normals(np.zeros(6), _WIDER @ PAIRS @ _WIDER),
-    ),
-    Change("one category by 0.1", answered(recoded(0.1)), divergence=_RECODED),
+    _means("one mean by 0.25 sd", [0], 0.25),
+    _means("one mean by 1 sd", [0], 1.0),
+    _means("five means by 0.5 sd", list(range(5)), 0.5),
+    _normals("three spreads by 1.5", spread([0, 2, 4], 1.5), np.zeros(6), _WIDER @ PAIRS @ _WIDER),
+    Change("one category by 0.1", answered(recoded(0.1)), "abrupt", _RECODED, odds_of_codes),
     Change("prior of a class", answered(prior)),
     Change("predicted class by 0.1", answered_otherwise),
     Change("confidence falls", less_sure),
-    Change("rotation", answered(rotated), divergence=of_normals(np.zeros(6), _TURNED)),
+    _normals("rotation", rotated, np.zeros(6), _TURNED),
     Change("five means, gradual", answered(shifted(list(range(5)), 0.5)), "gradual"),
     Change("one mean by 1 sd, recurring", answered(shifted([0], 1.0)), "recurring"),
 )

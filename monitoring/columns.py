@@ -75,14 +75,15 @@ class Binning:
         self.columns = tuple(columns)
         self.bins = max(column.width for column in columns)
         widest = max(1, max(len(column.edges) for column in columns))
-        self._edges = np.full((widest, len(columns)), np.inf)
-        self._tables: dict[int, Counts] = {}
-        for index, column in enumerate(columns):
-            self._edges[: len(column.edges), index] = column.edges
-            if column.kind == "categorical":
-                table = np.full(max(column.codes, default=-1) + 2, len(column.codes))
-                table[list(column.codes)] = np.arange(len(column.codes))
-                self._tables[index] = table
+        self._coded = [i for i, column in enumerate(columns) if column.kind == "categorical"]
+        self._numeric = [i for i in range(len(columns)) if i not in self._coded]
+        self._edges = np.full((widest, len(self._numeric), 1), np.inf)
+        for place, index in enumerate(self._numeric):
+            self._edges[: len(columns[index].edges), place, 0] = columns[index].edges
+        tables = [_table(columns[i].codes) for i in self._coded]
+        self._last = np.array([len(table) - 1 for table in tables], dtype=np.int64)
+        self._first = np.cumsum(self._last + 1) - (self._last + 1)
+        self._table = np.concatenate([np.zeros(0, dtype=np.int64), *tables])
         self._missing = np.array([column.width - 1 for column in columns])
         self._counter = np.min_scalar_type(widest)
         self._offsets = np.arange(len(columns)) * self.bins
@@ -91,14 +92,14 @@ class Binning:
         """The bin of each value, (N, C)."""
         found = np.empty(values.shape, dtype=np.int64)
         for start in range(0, len(values), _ROWS_AT_ONCE):
-            rows = values[start : start + _ROWS_AT_ONCE]
+            rows = values[start : start + _ROWS_AT_ONCE].T[self._numeric]
             # One edge of all columns after the other: whole arrays, in the smallest integers.
             passed = np.zeros(rows.shape, dtype=self._counter)
             for edges in self._edges:
                 passed += rows >= edges
-            found[start : start + len(rows)] = passed
-        for index, table in self._tables.items():
-            found[:, index] = _look_up(table, values[:, index])
+            found[start : start + rows.shape[1], self._numeric] = passed.T
+        places = _whole(values[:, self._coded], self._last) + self._first
+        found[:, self._coded] = self._table[places]
         finite = np.isfinite(values)
         return found if finite.all() else np.where(finite, found, self._missing)
 
@@ -131,7 +132,7 @@ def draw_bins(feature: Feature, sample: Floats, all_rows: Floats) -> Column:
         return Column(feature.name, "numeric", _edges(sample), (), (), ())
     codes: Sequence[int] = range(len(feature.categories))
     if len(codes) > CATEGORIES:
-        seen = np.bincount(_look_up(np.arange(len(codes) + 1), all_rows), minlength=len(codes))
+        seen = np.bincount(_whole(all_rows, np.array(len(codes))), minlength=len(codes))
         codes = sorted(int(c) for c in np.argsort(-seen[: len(codes)], kind="stable")[:CATEGORIES])
     labels = tuple(feature.categories[code] for code in codes)
     return Column(feature.name, "categorical", (), tuple(codes), labels, ())
@@ -161,12 +162,18 @@ def _edges(sample: Floats) -> tuple[float, ...]:
     return tuple(sorted({float(middles[cut + 1]) for cut in cuts if np.isfinite(middles[cut + 1])}))
 
 
-def _look_up(table: Counts, values: Floats) -> Counts:
-    """`table[value]` for whole values within it; its last entry for anything else."""
-    last = len(table) - 1
+def _table(codes: Sequence[int]) -> Counts:
+    """The bin of each code from 0 up; the last entry is the bin of all others."""
+    table = np.full(max(codes, default=-1) + 2, len(codes))
+    table[list(codes)] = np.arange(len(codes))
+    return table
+
+
+def _whole(values: Floats, last: Counts) -> Counts:
+    """Values as whole numbers, those that are none or not in [0, last) as `last`."""
     with np.errstate(invalid="ignore"):
         known = (values >= 0) & (values < last) & (values == np.floor(values))
-    return np.asarray(table[np.where(known, values, last).astype(np.int64)])
+    return np.where(known, values, last).astype(np.int64)
 
 
 def read_column(entry: Any) -> Column:  # noqa: ANN401 - whatever the JSON holds

@@ -17,12 +17,12 @@ from monitoring.portfolio import ADAPTIVE_WEIGHT, Portfolio, reference_radius
 from monitoring.profile import Profile, stack
 from monitoring.stakes import Stakes
 
-MICRO_BATCH = 16  # rows taken in one step of evidence
+MICRO_BATCH = 8  # rows taken in one step of evidence
 HALF_LIFE = 256.0  # rows after which a row counts half in the recent histogram
 _LEARN_AFTER = 48.0  # rows in the recent histogram before it is bet on
-_MAX_STEPS = 16  # of one update: a huge batch takes larger steps
+_MAX_STEPS = 8  # of one update: a huge batch takes larger steps
 _WINNING = 3.0  # log gain of a column's best bet from which its rows count as one episode
-_ENOUGH = 32.0  # rows of an episode that are worth showing
+_ENOUGH = 16.0  # rows of an episode that are worth showing
 _MAX_LOG = 200.0  # of one step's factor: finite even on top of CAP, and a smaller bet is fair
 
 
@@ -329,24 +329,21 @@ class InputDetector:
         self._pool += counts.sum(axis=0)
         gains = np.concatenate([won, learnt], axis=1)
         factors = np.exp(np.minimum(gains, _MAX_LOG))
-        fixed = len(self._owner) - len(counts[0])
-        for m, rows, gain, factor, betting in zip(
-            sizes, taken, gains, factors, active, strict=True
-        ):
-            self._running[:fixed] += m
-            # A learning bet with nothing to bet on stays where it is: fed, it would idle upwards.
-            self._running[fixed:] += m * betting
-            self._running *= factor
+        fed = np.repeat(np.array(sizes, dtype=np.float64)[:, None], gains.shape[1], axis=1)
+        # A learning bet with nothing to bet on stays where it is: fed, it would idle upwards.
+        fed[:, gains.shape[1] - active.shape[1] :] *= active
+        for step, (m, rows) in enumerate(zip(sizes, taken, strict=True)):
+            self._running += fed[step]
+            self._running *= factors[step]
             np.minimum(self._running, CAP, out=self._running)
-            self._start[self._climb <= 0.0] = self.rows
+            np.copyto(self._start, self.rows, where=self._climb <= 0.0)
             np.maximum(self._climb, 0.0, out=self._climb)
-            self._climb += gain
+            self._climb += gains[step]
             climbing = self._stakes.highest(self._climb)
-            self._episode *= (climbing > _WINNING)[:, None]
             self._episode += rows
+            self._episode *= (climbing > _WINNING)[:, None]
             self.rows += m
-            if self.evidence >= self.threshold:
-                self.drift_detected = True
+            self.drift_detected = self.drift_detected or self.evidence >= self.threshold
 
     def _learnt(self, recent: Floats, counts: Floats) -> tuple[Floats, Floats]:
         """Log factors (S, C) of bets on the recent histograms, and which columns bet (S, C).

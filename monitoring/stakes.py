@@ -52,22 +52,26 @@ class Stakes:
         columns: Those that have fixed bets, ascending.
         starts: Where the bets of each of these begin.
         known: (J,) sum of the factors of the reference's rows, the prior's included.
-        size: (J,) how many rows these are.
+        sizes: (U,) how many rows these are, each number once.
+        of_size: (J,) which of them is whose.
+        own: (J,) the mean factor of these rows.
         low: (J,) the least factor.
         high: (J,) the largest.
         limit: (J,) as `Portfolio` gives it.
-        tolerance: Total variation that counts as unchanged.
+        slack: (J,) what the tolerated total variation adds to a mean.
     """
 
     groups: tuple[tuple[NDArray[np.int64], NDArray[np.int64], Floats, Floats], ...]
     columns: NDArray[np.int64]
     starts: NDArray[np.int64]
     known: Floats
-    size: Floats
+    sizes: Floats
+    of_size: NDArray[np.int64]
+    own: Floats
     low: Floats
     high: Floats
     limit: Floats
-    tolerance: float
+    slack: Floats
 
     @classmethod
     def of(cls, portfolio: Portfolio, reference: Floats, tolerance: float) -> Stakes:
@@ -97,17 +101,21 @@ class Stakes:
             groups.append((members, slots, log_table, table))
         present = np.flatnonzero(repeats)
         own = reference[portfolio.owner]
-        high = factors.max(axis=1, initial=0.0)
+        low, high = factors.min(axis=1, initial=np.inf), factors.max(axis=1, initial=0.0)
+        known, size = (factors * own).sum(axis=1) + PRIOR * high, own.sum(axis=1) + PRIOR
+        sizes, of_size = np.unique(size, return_inverse=True)
         return cls(
             tuple(groups),
             present,
             starts[present],
-            (factors * own).sum(axis=1) + PRIOR * high,
-            own.sum(axis=1) + PRIOR,
-            factors.min(axis=1, initial=np.inf),
+            known,
+            sizes,
+            of_size,
+            known / size,
+            low,
             high,
             portfolio.limit,
-            tolerance,
+            tolerance * (high - low),
         )
 
     def gains(self, pool: Floats, rows: int, counts: Floats, sizes: ArrayLike) -> Floats:
@@ -132,17 +140,31 @@ class Stakes:
 
     def _cost(self, sums: Floats, rows: Floats, m: Floats) -> Floats:
         """Log of what the product of m rows' factors can be expected to be, (S, J)."""
-        mass = self.size + rows
-        mean = np.maximum((self.known + sums) / mass, self.known / self.size)
-        mean = np.minimum(mean, self.limit)
-        largest = self.high / mean
-        # A second moment is at most the chord's: mass at the least and the largest factor alone.
-        second = (self.high + self.low - self.high * self.low / mean) / mean
-        surge = m * largest
-        surge = second + (largest - second) * surge / (mass + surge) - 1.0
-        learnt = m - mass * np.log1p(m / mass)  # at least the sum of i / (A + i), i < m
-        price = mean + self.tolerance * (self.high - self.low)
-        return np.asarray(m * np.log(price) + surge * learnt)
+        # With c the mean, a second moment of at most the chord's (mass at the least and the largest
+        # factor alone) makes alpha - 1 = (h - c) / c^2 (c - l + l m h / (A c + m h)). Every
+        # operation passes over all bets of all steps: hence this form, and those in place.
+        sizes = self.sizes + rows  # (S, U)
+        learnt = m - sizes * np.log1p(m / sizes)  # at least the sum of i / (A + i), i < m
+        mass = sizes.take(self.of_size, axis=1)
+        mean = sums + self.known
+        mean /= mass
+        np.maximum(mean, self.own, out=mean)
+        np.minimum(mean, self.limit, out=mean)
+        largest = m * self.high
+        surge = np.multiply(mass, mean, out=mass)
+        surge += largest
+        np.divide(largest, surge, out=surge)
+        surge *= self.low
+        surge += mean
+        surge -= self.low
+        surge *= self.high - mean
+        surge /= mean * mean
+        surge *= learnt.take(self.of_size, axis=1)
+        mean += self.slack
+        np.log(mean, out=mean)
+        mean *= m
+        mean += surge
+        return mean
 
     def highest(self, climbs: Floats) -> Floats:
         """The largest value of each column's bets, (C,), of all bets' values.

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from benchmarks.drift_budget import Count
-from benchmarks.drift_delay import bound, first_after
-from benchmarks.drift_streams import INPUTS, LABELS, Change, moved, of_errors
+from benchmarks.drift_delay import bound, first_after, informed
+from benchmarks.drift_streams import INPUTS, LABELS, PAIRS, Change, by_sd, of_errors, of_normals
 
 
 def test_a_delay_counts_from_the_change_and_early_alarms_do_not_shorten_it() -> None:
@@ -23,7 +23,25 @@ def test_a_promise_is_kept_only_if_its_upper_limit_is_within_it() -> None:
 
 def test_the_bound_is_the_budget_over_what_a_label_tells() -> None:
     assert bound(of_errors(0.1, 0.2)) == pytest.approx(259, abs=1)
-    assert moved([4], 1.0) == pytest.approx(1 / 0.72)
+    assert of_normals(by_sd([4], 1.0), PAIRS) == pytest.approx(1 / 0.72)
+
+
+# The mean of a rotation's odds before it lies in rows too rare to be drawn.
+KNOWN = [one for one in (*LABELS, *INPUTS) if one.likelihood and one.name != "rotation"]
+
+
+@pytest.mark.parametrize("change", KNOWN, ids=lambda one: one.name)
+def test_who_knows_a_change_bets_fairly_before_it_and_wins_its_divergence_after(
+    change: Change,
+) -> None:
+    assert change.likelihood is not None
+    odds = change.likelihood(change.streams(1, 20, 1_000, 1_000))
+    before, after = np.exp(odds[:, :1_000]), odds[:, 1_000:]
+    errors = [part.std() / math.sqrt(part.size) for part in (before, after)]
+    assert abs(before.mean() - 1.0) < 4 * errors[0]
+    if not math.isnan(change.divergence):
+        assert abs(after.mean() - change.divergence) < 4 * errors[1]
+    assert all(one and one[0] > 200 for one in informed(odds))
 
 
 def test_what_needs_no_peer_runs_with_numpy_and_scipy_alone() -> None:
