@@ -185,7 +185,8 @@ def informed(odds: Floats) -> Alarms:
     just meets that has the least mean delay of a change long after the start (Pollak, Tartakovsky,
     *Optimality properties of the Shiryaev-Roberts procedure*, 2009).
     """
-    running, found = np.zeros(len(odds)), [[] for _ in odds]
+    running = np.zeros(len(odds))
+    found: Alarms = [[] for _ in odds]
     for row, factors in enumerate(np.exp(odds).T, 1):
         running = (running + 1.0) * factors
         for stream in np.flatnonzero(running >= BUDGET):
