@@ -18,7 +18,8 @@
     ├── RateLimited           more requests than the token's holder may make
     ├── LearnerError          a learner's own code failed or broke its contract
     ├── ArtifactError         a stored version cannot be used
-    │   └── SuspectArtifact       it is not what was registered: changed, cut or forged
+    │   ├── SuspectArtifact       it is not what was registered: changed, cut or forged
+    │   └── WrongEncoder          the frozen encoder that it needs is not here, or is another
     ├── LedgerBroken          a line of the ledger is not what was written
     ├── Refused               the policy or the state forbids it
     │   ├── StaleGeneration       somebody else moved the routing first
@@ -167,6 +168,12 @@ class SuspectArtifact(ArtifactError):
     """It is not what was registered: changed, cut or forged; its digest goes into quarantine."""
 
     code = "artifact-suspect"
+
+
+class WrongEncoder(ArtifactError):
+    """The frozen encoder that a version needs is not on this host, or is another."""
+
+    code = "wrong-encoder"
 
 
 class LedgerBroken(HomeostatError):

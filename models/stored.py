@@ -101,8 +101,13 @@ def _refuse_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def parse_tensors(content: bytes, name: str) -> dict[str, Tensor]:
+def parse_tensors(content: bytes, name: str, *, notes: bool = False) -> dict[str, Tensor]:
     """The tensors of a safetensors file.
+
+    Args:
+        content: Of the file.
+        name: Of the file.
+        notes: Whether it may have metadata, which other libraries write; it is not read.
 
     Raises:
         SuspectArtifact: it is not one (a pickle, say), or is cut short.
@@ -112,7 +117,7 @@ def parse_tensors(content: bytes, name: str) -> dict[str, Tensor]:
         raise refuse(
             f"{name} is not a safetensors file: its header would have {header} bytes.", file=name
         )
-    if "__metadata__" in parse_object(content[8 : 8 + header], name):
+    if "__metadata__" in parse_object(content[8 : 8 + header], name) and not notes:
         raise refuse(f"{name} carries more than tensors.", file=name)
     try:
         return safetensors.torch.load(content)

@@ -1,7 +1,7 @@
-"""Short texts and their classes (intents, topics): a small encoder over hashed n-grams.
+"""Short texts and their classes (intents, topics): hashed n-grams, or a frozen sentence encoder.
 
-Shapes: N texts, B buckets, C classes; an encoded text is `FIGURES` figures about it and its
-B hashed counts.
+Shapes: N texts, B buckets (or the width of the frozen encoder), C classes; an encoded text is
+`FIGURES` figures about it and its B hashed counts (or its vector).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -31,6 +32,7 @@ from models.configured import (
 from models.encoder import Encoder
 from models.learner import Floats, Label, Row
 from models.ngrams import hashed, signs, tokens
+from models.sentences import SentenceEncoder, load_encoder
 from models.torch_learner import find_classes, initialise
 
 FIGURES = ("characters", "tokens", "share_not_ascii")
@@ -38,8 +40,9 @@ PROJECTIONS = 12
 MAX_CLASSES = 10_000
 MOST = {"buckets": 1 << 16, "hidden": 4096, "ngram": 16, "max_characters": 1_000_000}
 _SIZES = ("buckets", "hidden", "ngram", "max_characters")
-_OPTIONS = ("column", "ignore", *_SIZES)
-_FIELDS = {*_OPTIONS, "classes"}
+_OPTIONS = ("column", "ignore", "encoder", *_SIZES)
+_FIELDS = {"classes", "column", "ignore", *_SIZES}
+_OF_ENCODER = ("encoder", "encoder_digest")  # in the config where there is one
 # A hashed text has length 1, so its single entries are small: they are brought to the size that
 # the usual first weights and learning rates are made for.
 _GAIN = 8.0
@@ -79,6 +82,9 @@ class Text(Encoder):
         ngram: Characters of the longest n-gram within a word; below 3 there are whole words and
             pairs of them only.
         max_characters: Of the longest text that is taken.
+        encoder: The folder of a frozen sentence encoder (`models.sentences`), whose vectors take
+            the place of hashed counts; empty: none.
+        encoder_digest: Of that encoder's files.
     """
 
     task: ClassVar[Task] = "classification"
@@ -89,6 +95,12 @@ class Text(Encoder):
     hidden: int = 256
     ngram: int = 5
     max_characters: int = 10_000
+    encoder: str = ""
+    encoder_digest: str = ""
+
+    @cached_property
+    def _frozen(self) -> SentenceEncoder | None:
+        return load_encoder(self.encoder, self.encoder_digest) if self.encoder else None
 
     @cached_property
     def features(self) -> tuple[Feature, ...]:
@@ -105,12 +117,20 @@ class Text(Encoder):
         """As `Learner.config`."""
         sizes = {name: getattr(self, name) for name in _SIZES}
         named = {"column": self.column, "ignore": list(self.ignore)}
-        return {"classes": list(self.classes), **named, **sizes}
+        said = {"classes": list(self.classes), **named, **sizes}
+        if self.encoder:
+            said |= {"encoder": self.encoder, "encoder_digest": self.encoder_digest}
+        return said
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
-        """As `Learner.from_config`."""
-        if set(config) != _FIELDS:
+        """As `Learner.from_config`.
+
+        Raises:
+            WrongEncoder: its frozen encoder is not here, or is another.
+        """
+        frozen = {name: config[name] for name in _OF_ENCODER if name in config}
+        if set(config) - set(frozen) != _FIELDS or len(frozen) == 1:
             raise bad_config("text", f"it has the fields {sorted(config)}")
         classes, column, ignore = config["classes"], config["column"], config["ignore"]
         if not is_classes(classes, MAX_CLASSES):
@@ -120,7 +140,11 @@ class Text(Encoder):
         sizes = {name: config[name] for name in _SIZES}
         if wrong := [name for name in _SIZES if not is_size(sizes[name], MOST[name])]:
             raise bad_config("text", f"{wrong[0]} is {str(sizes[wrong[0]])[:80]}")
-        return cls(tuple(classes), column, tuple(ignore), **sizes)
+        if not all(isinstance(one, str) and one for one in frozen.values()):
+            raise bad_config("text", "its encoder has no folder or no digest")
+        learner = cls(tuple(classes), column, tuple(ignore), **sizes, **frozen)
+        _ = learner._frozen  # what serves must not find out at its first row
+        return learner
 
     @classmethod
     def from_data(
@@ -129,8 +153,12 @@ class Text(Encoder):
         """As `Learner.from_data`.
 
         Options: `column` (without it the only column that is not ignored), `ignore` (columns
-        not to look at), `buckets` (2048), `hidden` (256), `ngram` (5) and `max_characters`
-        (10,000).
+        not to look at), `buckets` (2048), `hidden` (256), `ngram` (5), `max_characters`
+        (10,000) and `encoder` (the folder of a frozen sentence encoder; then `buckets` and
+        `ngram` say nothing).
+
+        Raises:
+            WrongEncoder: the encoder's folder cannot be used.
         """
         _check_options(options)
         if not rows:
@@ -138,7 +166,11 @@ class Text(Encoder):
         ignore = tuple(options.get("ignore", ()))
         column = _column(rows[0], options.get("column"), ignore)
         sizes = {name: options[name] for name in _SIZES if name in options}
-        learner = cls(find_classes(labels), column, ignore, **sizes)
+        folder = str(options.get("encoder", ""))
+        digest = load_encoder(folder).digest if folder else ""
+        learner = cls(
+            find_classes(labels), column, ignore, **sizes, encoder=folder, encoder_digest=digest
+        )
         try:
             for index, row in enumerate(rows):
                 learner._text(index, row)
@@ -148,35 +180,38 @@ class Text(Encoder):
 
     def build(self, generator: torch.Generator) -> nn.Module:
         """As `Learner.build`."""
-        return initialise(TextNet(self.buckets, self.hidden, len(self.classes)), generator)
+        return initialise(TextNet(self.represented, self.hidden, len(self.classes)), generator)
 
     def encode(self, rows: Sequence[Row]) -> Tensor:
         """As `Learner.encode`: (N, F + B), the figures of `FIGURES` first."""
         texts = [self._text(index, row) for index, row in enumerate(rows)]
         split = [tokens(text) for text in texts]
-        batch = np.empty((len(rows), len(FIGURES) + self.buckets), dtype=np.float32)
+        batch = np.empty((len(rows), len(FIGURES) + self.represented), dtype=np.float32)
         for index, (text, words) in enumerate(zip(texts, split, strict=True)):
             batch[index, : len(FIGURES)] = len(text), len(words), _not_ascii(text)
-        batch[:, len(FIGURES) :] = hashed(split, self.buckets, self.ngram)
+        if self._frozen is not None:
+            batch[:, len(FIGURES) :] = self._frozen.vectors(texts).numpy()
+        else:
+            batch[:, len(FIGURES) :] = hashed(split, self.buckets, self.ngram)
         return torch.from_numpy(batch)
 
     @property
     def represented(self) -> int:
         """As `Encoder.represented`."""
-        return self.buckets
+        return self.buckets if self._frozen is None else self._frozen.width
 
     def represent(self, batch: Tensor) -> Tensor:
-        """As `Encoder.represent`: the hashed counts (N, B)."""
+        """As `Encoder.represent`: the hashed counts, or vectors (N, B)."""
         return _GAIN * batch[:, len(FIGURES) :]
 
     def observe(self, batch: Tensor) -> Floats:
-        """As `Learner.observe`: the figures, and the hashed counts by a dozen projections.
+        """As `Learner.observe`: the figures, and the counts or vectors by a dozen projections.
 
         The projections are fixed: they see that texts are about something else, or said
         otherwise, whichever of the buckets it moves.
         """
         rows = batch.numpy()
-        projected = rows[:, len(FIGURES) :] @ _projections(self.buckets)
+        projected = rows[:, len(FIGURES) :] @ _projections(self.represented)
         return np.hstack([rows[:, : len(FIGURES)], projected]).astype(np.float64)
 
     def _text(self, index: int, row: Row) -> str:
@@ -239,5 +274,7 @@ def _check_options(options: Mapping[str, Any]) -> None:
             raise bad_option("text", name, value, "the name of a column")
         if name == "ignore" and not is_texts(value):
             raise bad_option("text", name, value, "a list of names of columns")
+        if name == "encoder" and not (isinstance(value, str) and Path(value).is_absolute()):
+            raise bad_option("text", name, value, "the whole path of a folder, from /")
         if name in _SIZES and not is_size(value, MOST[name]):
             raise bad_option("text", name, value, f"a whole number from 1 to {MOST[name]}")
