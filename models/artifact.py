@@ -23,13 +23,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from homeostat.errors import ArtifactError
+from homeostat.errors import ArtifactError, SuspectArtifact
 from models.catalog import find_learner
 from models.learner import Learner
 from models.stored import (
     MAX_JSON_BYTES,
     MAX_TENSOR_BYTES,
     canonical,
+    open_bounded,
     parse_object,
     parse_tensors,
     read_bounded,
@@ -154,8 +155,8 @@ def write_manifest(folder: Path) -> str:
     """
     files: dict[str, dict[str, object]] = {}
     for name in sorted(_names(folder) - {MANIFEST_FILE}):
-        content = read_bounded(folder / name, MAX_FOLDER_BYTES)
-        files[name] = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+        sha256, size = _digest_of(folder / name, MAX_FOLDER_BYTES)
+        files[name] = {"sha256": sha256, "bytes": size}
     manifest = canonical({"schema": SCHEMA, "files": files})
     (folder / MANIFEST_FILE).write_bytes(manifest)
     return hashlib.sha256(manifest).hexdigest()
@@ -177,7 +178,8 @@ def verify(folder: Path, digest: str | None = None, max_bytes: int = MAX_FOLDER_
     """
     entries, found = _manifest(folder, digest, max_bytes)
     for name, entry in entries.items():
-        _read(folder, name, entry)
+        if _digest_of(folder / name, entry.size) != (entry.sha256, entry.size):
+            raise _changed(name)
     return found
 
 
@@ -337,5 +339,20 @@ def _names(folder: Path) -> set[str]:
 def _read(folder: Path, name: str, entry: Entry) -> bytes:
     content = read_bounded(folder / name, entry.size)
     if len(content) != entry.size or hashlib.sha256(content).hexdigest() != entry.sha256:
-        raise refuse(f"{name} is not what the manifest says: it was changed or cut.", file=name)
+        raise _changed(name)
     return content
+
+
+def _digest_of(path: Path, limit: int) -> tuple[str, int]:
+    """SHA-256 and size of a regular file, which is never in memory as a whole.
+
+    Raises:
+        SuspectArtifact: it is missing, a link, no regular file, or larger than `limit`.
+    """
+    descriptor, size = open_bounded(path, limit)
+    with os.fdopen(descriptor, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest(), size
+
+
+def _changed(name: str) -> SuspectArtifact:
+    return refuse(f"{name} is not what the manifest says: it was changed or cut.", file=name)

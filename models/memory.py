@@ -25,6 +25,8 @@ from models.stored import MAX_TENSOR_BYTES, canonical, refuse
 
 _MEMORY = "memory"
 _ID_BYTES = 40  # of a row's id in memory.json, about
+# Of a memory: it is sealed in one folder with the frozen rows, and nobody would read a larger one.
+LARGEST = MAX_TENSOR_BYTES * 3 // 4
 _NONE = torch.zeros(0, dtype=torch.int64)
 Cell = tuple[int, int]  # regime, class
 
@@ -47,7 +49,8 @@ class Memory:
     Args:
         capacity: Rows kept at most.
         seed: Of the keys.
-        most_bytes: Of the kept rows, with their truths, ids and keys, at most; None: any number.
+        most_bytes: Of the kept rows, with their truths, ids and keys, at most; None, or more than
+            `LARGEST`: that.
     """
 
     def __init__(self, capacity: int, seed: int, most_bytes: int | None = None) -> None:
@@ -108,16 +111,15 @@ class Memory:
         Raises:
             DataError: one row alone is larger than what may be.
         """
-        if self.most_bytes is None:
-            return self.capacity
+        most = LARGEST if self.most_bytes is None else min(self.most_bytes, LARGEST)
         width = math.prod(x.shape[1:]) * x.element_size()
         of_row = width + y.element_size() + 2 * 8 + _ID_BYTES
-        if self.most_bytes < of_row:
+        if most < of_row:
             raise DataError(
-                f"A row has {of_row} bytes, and the memory may have {self.most_bytes}.",
-                remedy="Set memory_bytes to room for some hundred rows.",
+                f"A row has {of_row} bytes, and the memory may have {most}.",
+                remedy=f"Set memory_bytes to room for some hundred rows, of {LARGEST} at most.",
             )
-        return min(self.capacity, self.most_bytes // of_row)
+        return min(self.capacity, most // of_row)
 
     @property
     def ids(self) -> tuple[str, ...]:

@@ -229,3 +229,14 @@ def test_a_regime_whose_last_row_is_forgotten_is_gone() -> None:
     regimes.add(1, examples([0, 1], regime=1, start=10))
     assert regimes.forget({"row-1", "row-10", "row-11"}) == 3
     assert (regimes.numbers, regimes.ids) == ((0,), ("row-0",))
+
+
+def test_a_memory_stays_below_what_one_file_may_have() -> None:
+    """40 rows of 64 MiB, all of them views of one: 2.5 GiB that take none of it."""
+    rows = Examples(torch.zeros(1, 1 << 24).expand(40, -1), torch.zeros(40))
+    for most in (None, 1 << 40):
+        memory = Memory(40, 0, most)
+        memory.add(rows)
+        assert len(memory) == 23  # of 64 MiB and 60 bytes each, in 1.5 GiB
+    with pytest.raises(DataError, match=r"the memory may have 1610612736"):
+        Memory(40, 0).add(Examples(torch.zeros(1, 1).expand(1, 1 << 29), torch.zeros(1)))
