@@ -56,6 +56,7 @@ BY_ERROR: Mapping[str, int] = MappingProxyType(
         "overloaded": UNAVAILABLE,
         "artifact-refused": REFUSED,
         "artifact-suspect": REFUSED,
+        "wrong-encoder": REFUSED,
         "ledger-broken": REFUSED,
         "refused": REFUSED,
         "stale-generation": REFUSED,
