@@ -10,6 +10,10 @@ a frontier that moves on in two ways, neither of which asks what labels say.
   of the predictions before it. It takes a history of `WARM` such delays (or `LONG` more), and of
   `LEAST` seconds, before that is believed: of labels slower than all that were seen nothing can be
   known. Until then `YOUNG` takes the place of `COMPLETE`.
+- *Settled*: while that is not known, and where only a part of all predictions is ever labelled:
+  they are older than most labels took, the log goes back `SETTLED` such delays, and of them a
+  share of at least `ENOUGH` is labelled, by `MANY` labels. s is that share *of all predictions*,
+  so the price below holds whatever lacks says, and if it never comes; only large losses pay it.
 
 With a share s in, whichever, the mean loss of what is in is at most 1 / s times that of all: losses
 are not negative. So a loss is bet on at a price that is 1 / s times as high, and what comes after
@@ -37,6 +41,7 @@ Floats = NDArray[np.float64]
 COMPLETE, YOUNG = 0.95, 0.8
 WARM, LEAST = 20.0, 3_600.0
 LONG = 3 * 86_400.0  # seconds
+SETTLED, ENOUGH, MANY = 3.0, 0.25, 50
 PARTS = (0.25, 0.5, 0.75)  # of the labels, where fewer than `MATURE` may be enough
 Z = 2.576  # of a normal limit that errs once in a hundred
 SEEN = 1_000  # labels that show a delay which has grown
@@ -48,7 +53,8 @@ class Ripe:
 
     Args:
         at: The moment up to which labels count, or how old a prediction has to be for it; seconds.
-        share: Of the labels that come; 1 also where those that are in are like the others.
+        share: Of the labels that come; 1 also where those that are in are like the others, 0
+            where it is not known what is still to come.
         late: Whether a label that comes after the frontier has passed is bet on.
     """
 
@@ -58,15 +64,22 @@ class Ripe:
 
 
 def complete_until(
-    begun: ArrayLike, rows: ArrayLike, labelled: ArrayLike, least: float = COMPLETE
+    begun: ArrayLike,
+    rows: ArrayLike,
+    labelled: ArrayLike,
+    least: float = COMPLETE,
+    settled: float = -math.inf,
 ) -> Ripe | None:
     """The moment of the newest prediction up to which they are complete; None: there is none yet.
+
+    With `settled` also the newest up to which they are that.
 
     Args:
         begun: (B,) seconds, when each block of predictions began; all of it counts from then on.
         rows: (B,) predictions of each.
         labelled: (L,) seconds, when those were made that are labelled.
         least: The share of them that is enough.
+        settled: The moment up to which `ENOUGH` is, by `MANY` labels.
     """
     starts, sizes = np.asarray(begun, dtype=np.float64), np.asarray(rows, dtype=np.float64)
     order = np.argsort(starts, kind="stable")
@@ -74,7 +87,9 @@ def complete_until(
     made = np.r_[0.0, np.cumsum(sizes[order])]
     made = made[np.searchsorted(starts[order], moments, side="right")]
     share = np.searchsorted(moments, moments, side="right") / np.maximum(made, 1.0)
-    full = np.flatnonzero(share >= least)
+    many = np.arange(1, len(moments) + 1) >= MANY
+    stopped = (moments <= settled) & (share >= ENOUGH) & many
+    full = np.flatnonzero((share >= least) | stopped)
     if not len(full):
         return None
     return Ripe(float(moments[full[-1]]), min(1.0, float(share[full[-1]])))
@@ -84,6 +99,8 @@ def counts_after(
     delays: ArrayLike, losses: ArrayLike, history: float, tolerance: float
 ) -> Ripe | None:
     """The age from which on a prediction's label counts; None: too little is known.
+
+    While its share is 0 it is only the age at which labels settle.
 
     Args:
         delays: (L,) seconds that the newest labels took, the newest first.
@@ -96,7 +113,7 @@ def counts_after(
         return None
     whole = max(float(np.quantile(some, MATURE, method="higher")) for some in (took, took[:SEEN]))
     if history < max(LEAST, min(WARM * whole, whole + LONG)):
-        return None
+        return Ripe(whole, 0.0) if history >= SETTLED * whole else None
     for part in PARTS:
         enough = float(np.quantile(took, part, method="higher"))
         quick = took <= enough
@@ -126,4 +143,4 @@ def frontiers(full: Ripe | None, age: Ripe | None, now: float) -> list[tuple[flo
         now: The present, in seconds.
     """
     found = [] if full is None else [(full.at, full.share)]
-    return sorted(found + ([] if age is None else [(now - age.at, age.share)]))
+    return sorted(found + ([(now - age.at, age.share)] if age and age.share else []))

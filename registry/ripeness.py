@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -18,7 +19,9 @@ NEWEST = 20_000  # labels from which delays are learnt
 _CALLS = 2_000  # that these are looked for in
 
 
-def complete_to(session: Session, model: str, after: datetime, least: float) -> Ripe | None:
+def complete_to(
+    session: Session, model: str, after: datetime, least: float, settled: float = -math.inf
+) -> Ripe | None:
     """Up to which moment what was predicted after another is complete, in seconds after that.
 
     Args:
@@ -26,6 +29,7 @@ def complete_to(session: Session, model: str, after: datetime, least: float) -> 
         model: The registered model's name.
         after: Predictions later than this are looked at.
         least: The share of labels that is enough.
+        settled: The moment up to which labels have settled, in seconds after the same.
     """
     made = PredictionRow.at
     labelled = session.scalars(
@@ -56,7 +60,7 @@ def complete_to(session: Session, model: str, after: datetime, least: float) -> 
     begun += [(at - after).total_seconds() for at in old]
     rows += [1.0] * (len(begun) - len(rows))
     moments = [(at - after).total_seconds() for at in labelled]
-    return complete_until(begun, rows, moments, least)
+    return complete_until(begun, rows, moments, least, settled)
 
 
 def label_age(session: Session, model: str, now: datetime, tolerance: float) -> Ripe | None:

@@ -146,7 +146,8 @@ class Following:
             self._feed_to(model, until, late=not self._frontier.late_count(model))
         if (surplus := self._maturing.surplus(model)) is not None:
             self._feed_to(model, until := max(until, surplus))
-        for moment, share in self._frontier.reach(model, until):
+        alone = not self._parts.watches[model].comparing
+        for moment, share in self._frontier.reach(model, until, alone=alone):
             self._feed_to(model, max(until, moment), share)
         if self._places[model].until is None:  # where a restart is to look for what waits
             self._places[model] = replace(place, until=until)

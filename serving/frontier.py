@@ -7,6 +7,7 @@ differ by the moments at which they look, and never by what labels say.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -45,10 +46,16 @@ class Frontier:
         self._parts = parts
         self._known: dict[str, _Known] = {}
 
-    def reach(self, model: str, after: datetime) -> list[Reach]:
+    def reach(self, model: str, after: datetime, *, alone: bool) -> list[Reach]:
         """Up to where labels count now, the nearer first; of what was predicted after a moment.
 
         A database that is away costs a later look.
+
+        Args:
+            model: The registered model's name.
+            after: The moment.
+            alone: Whether no versions are compared: a comparison has no price for what lacks, and
+                so no use for predictions of which most are never labelled.
         """
         known = self._known.setdefault(model, _Known())
         began = time.monotonic()
@@ -56,7 +63,7 @@ class Frontier:
             return []
         found: list[Reach] = []
         try:
-            found = self._look(model, after, known)
+            found = self._look(model, after, known, alone)
         except HomeostatError as error:
             logger.warning("the labels of %s wait longer: %s", model, error)
         if not found:
@@ -69,12 +76,15 @@ class Frontier:
         known = self._known.get(model)
         return known is not None and known.age is not None and known.age.late
 
-    def _look(self, model: str, after: datetime, known: _Known) -> list[Reach]:
+    def _look(self, model: str, after: datetime, known: _Known, alone: bool) -> list[Reach]:
         now = self._parts.clock()
         with self._parts.reading() as session:
             if known.learnt is None or now - known.learnt >= LEARNT_FOR:
                 tolerance = self._parts.policy(model).monitor.tolerance_loss
                 known.age, known.learnt = label_age(session, model, now, tolerance), now
-            full = complete_to(session, model, after, COMPLETE if known.age else YOUNG)
-        found = frontiers(full, known.age, (now - after).total_seconds())
+            age, passed = known.age, (now - after).total_seconds()
+            warm = age is not None and age.share > 0.0
+            settled = passed - age.at if age is not None and alone and not warm else -math.inf
+            full = complete_to(session, model, after, COMPLETE if warm else YOUNG, settled)
+        found = frontiers(full, age, passed)
         return [(after + timedelta(seconds=at), share) for at, share in found if at > 0.0]

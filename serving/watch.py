@@ -179,6 +179,11 @@ class Watch:
             return self._on.verdict()
 
     @property
+    def comparing(self) -> bool:
+        """Whether there is a standby or a challenger."""
+        return bool(self._standby or self._challenger)
+
+    @property
     def challenger_failures(self) -> int:
         """Requests that the challenger could not answer since it came."""
         return self._failures.challenger

@@ -69,5 +69,8 @@ def test_delays_are_learnt_from_the_newest_labels(session: Session, ids: list[st
     age = label_age(session, "digits", now, 0.02)
     assert age is not None
     assert (age.at, age.late) == (40.0, False)
-    assert label_age(session, "digits", NOON + SECOND * 3_599, 0.02) is None
+    young = label_age(session, "digits", NOON + SECOND * 3_599, 0.02)
+    assert young is not None
+    assert (young.at, young.share) == (40.0, 0.0)
+    assert label_age(session, "digits", NOON + SECOND * 119, 0.02) is None
     assert immature_since(session, "digits", now) == now - SECOND * 40
