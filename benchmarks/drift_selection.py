@@ -160,8 +160,8 @@ def print_table(pool: Executor, full: bool) -> None:
     streams = range(MORE if full else STREAMS)
     print(f"\nLabels that come sooner when wrong: a budget of {BUDGET:,}")
     twice, sixfold = "20 %: as come", "early 60 %: as"
-    head = ("labels come", "promised", "as they come", "in order")
-    head += (twice, "in order", sixfold, "in order")
+    alarms = ("labels come", "promised", "as they come", "in order")
+    head = (*alarms, twice, "in order", sixfold, "in order")
     print(LINE.format(*head))
     running: list[list[list[Future[Found]]]] = [
         [

@@ -65,7 +65,8 @@ def test_labels_of_a_third_settle_at_their_share_of_all_predictions() -> None:
     assert age is not None
     found = complete_until(made, np.ones(900), some, YOUNG, 900.0 - age.at)
     assert found is not None
-    assert (found.at, found.share) == (700.0, pytest.approx(1 / 3, abs=0.01))
+    assert found.at == 700.0
+    assert found.share == pytest.approx(1 / 3, abs=0.01)
     assert complete_until(made, np.ones(900), made[1::5], YOUNG, 700.0) is None
     assert complete_until(made, np.ones(900), some, YOUNG, 100.0) is None  # too few labels by then
 
