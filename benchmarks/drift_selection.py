@@ -159,10 +159,9 @@ def print_table(pool: Executor, full: bool) -> None:
     """Count and print."""
     streams = range(MORE if full else STREAMS)
     print(f"\nLabels that come sooner when wrong: a budget of {BUDGET:,}")
-    twice, sixfold = "20 %: as come", "early 60 %: as"
-    alarms = ("labels come", "promised", "as they come", "in order")
-    head = (*alarms, twice, "in order", sixfold, "in order")
-    print(LINE.format(*head))
+    counted = ("labels come", "promised", "as they come", "in order")
+    seen_by = ("20 %: as come", "in order", "early 60 %: as", "in order")
+    print(LINE.format(*counted, *seen_by))
     running: list[list[list[Future[Found]]]] = [
         [
             [pool.submit(count, place, way, stream, *setting) for stream in streams]
