@@ -22,6 +22,7 @@ help:
 	@echo "make bench-overload  five times the capacity: what is refused, how long the others take"
 	@echo "make bench-shadow  what versions in shadow cost the champion's callers, about 4 minutes"
 	@echo "make bench-page    the page of on-call with a million predictions: first paint, parts, 2 minutes"
+	@echo "make bench-page-callers  what open pages cost the callers of predictions, about 5 minutes"
 	@echo "make bench-report  Evidently's pages on 100,000 rows by 20 columns: seconds, peak memory"
 	@echo "make bench-drift-cost  our monitors beside Evidently's batch check: rows a second, memory"
 	@echo "make bench-drift  false alarms against budget, delays beside river, frouros, Evidently (FULL=--full)"
@@ -76,6 +77,9 @@ bench-shadow: setup
 
 bench-page: setup
 	@$(BIN)/python -m benchmarks.page
+
+bench-page-callers: setup
+	@$(BIN)/python -m benchmarks.page_callers
 
 bench-report: setup
 	@$(BIN)/python -m benchmarks.report

@@ -40,6 +40,7 @@ class Curve:
         end: Where its line ends, from the top.
         label: Where its name stands, from the top: names never cover one another.
         retrains: Where it put a new version in.
+        refused: Where gates refused one.
         alarms: Where it alarmed.
     """
 
@@ -49,6 +50,7 @@ class Curve:
     end: float
     label: float
     retrains: tuple[float, ...]
+    refused: tuple[float, ...]
     alarms: tuple[float, ...]
 
 
@@ -108,9 +110,9 @@ def picture_of(stream: Stream, found: Sequence[Replayed]) -> Picture:
     warmup, last = stream.course.warmup, len(stream.dataset)
     courses = [one.curve(warmup) for one in found]
     lowest = min(accuracy for course in courses for _, accuracy in course)
-    low = int(max(lowest, 0.0) * 10) / 10  # the tenth below
-    if low >= 1.0:
-        low = 0.9
+    low = min(int(max(lowest, 0.0) * 10), 9) / 10  # the tenth below
+    if low < 0.5:  # every other tenth is named, the top as well
+        low = round(low * 10) // 2 * 2 / 10
 
     def across(row: int) -> float:
         return round(WIDTH * (row - warmup) / (last - warmup), 1)
@@ -128,6 +130,7 @@ def picture_of(stream: Stream, found: Sequence[Replayed]) -> Picture:
             end=ends[number],
             label=labels[number],
             retrains=tuple(across(row) for row in one.tally.retrains),
+            refused=tuple(across(row) for row in one.tally.refused),
             alarms=tuple(across(row) for row in one.tally.alarms),
         )
         for number, (one, course) in enumerate(zip(found, courses, strict=True))

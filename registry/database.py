@@ -121,6 +121,13 @@ def check_schema(engine: Engine) -> None:
     from alembic.migration import MigrationContext
     from alembic.script import ScriptDirectory
 
+    file = engine.url.database or ""
+    if engine.dialect.name == "sqlite" and file != ":memory:" and not Path(file).exists():
+        raise Unavailable(  # opening it would make it
+            f"There is no lifecycle database at {file}.",
+            remedy="Run this in the folder of the installation's homeostat.toml, or set "
+            "HOMEOSTAT_CONFIG to that file; `homeostat db upgrade` makes one.",
+        )
     wanted = set(ScriptDirectory(str(_folder(None))).get_heads())
     try:
         with engine.connect() as connection:

@@ -299,5 +299,6 @@ class Gateway:
             cause = str(error) or type(error).__name__
             raise Unavailable(
                 f"The gateway at {self._address} does not answer: {cause}.",
-                remedy="Start it with `homeostat up`.",
+                remedy="Start it with `homeostat up`; if it runs, run this in the folder of its "
+                "homeostat.toml, or set HOMEOSTAT_CONFIG to that file.",
             ) from None

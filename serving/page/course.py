@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from serving.page.chart import Axis, height, points
 KEPT = timedelta(seconds=5)
 PATIENCE = 10.0  # seconds: who waits holds a thread that others need
 FOLLOWER = "homeostat"  # who moves aliases after a routing
+_MOMENT = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d):\d\d\.\d+Z?")  # as the ledger spells it
 LONGEST = 40  # characters of what a line of the ledger is about
 LINES = 200  # of the ledger that are looked through for what is no routing
 MOST = 200  # happenings that are listed
@@ -233,7 +235,7 @@ def _traffic(found: Timeline, axis: Axis, versions: Sequence[int]) -> tuple[Stre
 
 def _noted(line: LedgerLine) -> Mark:
     """What the ledger says besides routings: an alias, an approval, an override."""
-    about = (line.after or line.before or "")[:LONGEST]
+    about = _MOMENT.sub(r"\1 \2", line.after or line.before or "")[:LONGEST]
     text = f"{line.kind}: {about}" if about else line.kind
     return Mark(line.at, line.kind, text, f"{line.reason} By {line.actor}.")
 

@@ -10,6 +10,7 @@ from typing import Any
 from monitoring.runbooks import runbook_address, runbook_of
 from registry.explanations import SignalNote, signal_notes
 from registry.incidents import Incident, find_incident, unknown_incident
+from registry.release_history import Release, find_release
 from registry.retrains import retrain_history, retrain_running
 from registry.routing import Routing, current_routing
 from registry.trials import trial_of
@@ -28,6 +29,7 @@ class IncidentView:
         incident: With its story.
         signals: What crossed its threshold.
         verdict: What it comes to, as the loop sees it; None: nothing yet.
+        release: How the version that it is about came to answer; None: it never did.
         routing: Of its model, in force.
         steps: What comes next: of the incident, and of its model.
         undo: The command that takes back what was done; empty: nothing was.
@@ -41,6 +43,7 @@ class IncidentView:
     incident: Incident
     signals: tuple[SignalNote, ...]
     verdict: dict[str, Any] | None
+    release: Release | None
     routing: Routing | None
     steps: tuple[str, ...]
     undo: str
@@ -63,6 +66,7 @@ def incident_view(gateway: Gateway, incident_id: str, sees: Callable[[str], bool
             raise unknown_incident(incident_id)
         signals = signal_notes(session, found.id)
         routing = current_routing(session, found.model)
+        release = find_release(session, found.model, found.version)
         steps = [next_of_incident(gateway, found, signals, routing)]
         if found.state != "resolved":
             retrain, now = retrain_running(session, found.model), gateway.parts.clock()
@@ -79,6 +83,7 @@ def incident_view(gateway: Gateway, incident_id: str, sees: Callable[[str], bool
         incident=found,
         signals=signals,
         verdict=found.details.get("verdict"),
+        release=release,
         routing=routing,
         steps=tuple(step for step in steps if step and step != SILENT) or (SILENT,),
         runs=tuple((run, prefect_page(gateway.settings, run)) for run in runs),

@@ -94,6 +94,14 @@ def test_down_to_the_base_leaves_nothing_and_up_again_works(empty_database_url: 
     engine.dispose()
 
 
+def test_a_database_that_is_not_there_is_not_made_by_looking_for_it(tmp_path: Path) -> None:
+    path = tmp_path / "lifecycle.db"
+    engine = connect(f"sqlite:///{path}")
+    with pytest.raises(Unavailable, match=r"There is no lifecycle database at .*HOMEOSTAT_CONFIG"):
+        check_schema(engine)
+    assert not path.exists()
+
+
 def test_two_processes_may_upgrade_at_once(empty_database_url: str) -> None:
     failures: list[BaseException] = []
 

@@ -183,6 +183,9 @@ def test_an_incident_says_what_broke_what_comes_next_and_how_to_undo_it(here: St
         for said in ("Somebody has to look", "homeostat undo", "Runbook: registry", "Acknowledge"):
             assert said in text
         assert HOSTILE not in text
+        assert "How it came to answer" in text
+        assert "by <strong>test</strong>. the test says so" in text
+        assert "/page/models/digits/versions/1" in text
         runbook = client.get("/page/runbooks/registry").text
         assert "<h2>Undo</h2>" in runbook
         assert client.get("/page/runbooks/nothing").status_code == 404

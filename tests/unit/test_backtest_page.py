@@ -16,7 +16,7 @@ STREAM = Stream("<b>s</b>", Dataset.of([[0.0]] * 1_000, [0] * 1_000), Course(war
 
 def replayed(rule: str, loss: float) -> Replayed:
     losses = np.where(np.arange(800) < 400, 0.0, loss)
-    return Replayed(rule, losses, Tally(alarms=[650], retrains=[700]), 1.5)
+    return Replayed(rule, losses, Tally(alarms=[650], retrains=[700], refused=[660]), 1.5)
 
 
 FOUND = [replayed("homeostat", 0.1), replayed("never", 0.42), replayed("every 500", 0.1)]
@@ -39,7 +39,7 @@ def test_a_curve_spans_the_rows_after_the_warmup_from_top_to_bottom() -> None:
     first, last = ([float(one) for one in at.split(",")] for at in never.points.split(" ")[::99])
     assert first[1] == 0.0  # all were right
     assert last == pytest.approx([960.0, 300 * 0.42 / 0.5], abs=0.1)
-    assert never.retrains == (600.0,)
+    assert (never.retrains, never.refused) == ((600.0,), (552.0,))
     assert picture.levels[0] == (300.0, "0.5")
     assert picture.rows[0] == (0.0, "200")
 
