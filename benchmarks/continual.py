@@ -1,7 +1,7 @@
 """Retraining strategies side by side: what each learns, what it forgets, what it costs.
 
     python -m benchmarks.continual [--seeds 3] [--processes 2] [--streams split-digits ...]
-                                   [--data FOLDER] [--no-peers]
+                                   [--strategies replay ...] [--data FOLDER] [--no-peers]
 
 No server. Each stream brings tasks one after the other; after each the champion is retrained by the
 strategy on that task's rows and judged on every task so far. Seeded: a second run finds the same
@@ -59,7 +59,7 @@ TITLES = {
     "history": "ten regimes of rotated digits, 100 rows kept",
 }
 NEEDS = {"split-mnist": (MNIST_FILE,), "clinc": (CLINC_FILE, DOMAINS_FILE)}
-ON_HISTORY = ("replay", "prototypes", "full")
+ON_HISTORY = ("replay", "averaged-replay", "prototypes", "full")
 
 
 @dataclass(frozen=True)
@@ -87,11 +87,11 @@ def carry_out(job: Job) -> dict[str, Found]:
     return {job.side: follow(stream, job.side, job.seed)}
 
 
-def sides_of(stream: str, peer: bool) -> tuple[str, ...]:
-    """What is run on a stream, what takes longest first."""
+def sides_of(stream: str, peer: bool, wanted: Sequence[str] = ()) -> tuple[str, ...]:
+    """What is run on a stream, what takes longest first; of our strategies those wanted, or all."""
     if stream == "history":
-        return (ANEW, *ON_HISTORY)
-    ours = dict.fromkeys((*STRATEGIES, *PROTOTYPES))
+        return (ANEW, *(wanted or ON_HISTORY))
+    ours = dict.fromkeys(wanted or (*STRATEGIES, *PROTOTYPES))
     return (*([PEER] if peer else []), ANEW, *ours)
 
 
@@ -167,6 +167,9 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--streams", nargs="+", choices=tuple(TITLES), default=tuple(TITLES))
+    parser.add_argument(
+        "--strategies", nargs="+", choices=(*STRATEGIES, *PROTOTYPES), default=(), help="only these"
+    )
     parser.add_argument("--data", type=Path, default=DATA, help="the folder of the public data")
     parser.add_argument("--no-peers", action="store_true", help="leave Avalanche out")
     given = parser.parse_args()
@@ -177,7 +180,7 @@ def main() -> int:
         waiting: dict[str, list[Future[dict[str, Found]]]] = {
             name: [
                 pool.submit(carry_out, Job(name, seed, side, given.data))
-                for side in sides_of(name, peer)
+                for side in sides_of(name, peer, given.strategies)
                 for seed in range(given.seeds)
             ]
             for name in streams

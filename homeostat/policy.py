@@ -115,6 +115,7 @@ class RetrainPolicy(_Table):
 
     strategy: Literal[
         "replay",
+        "averaged-replay",
         "fine-tune",
         "er-ace",
         "der++",

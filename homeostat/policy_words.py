@@ -225,6 +225,7 @@ def _learns(retrain: RetrainPolicy) -> str:
     keeps = f"its memory still keeps {retrain.memory_rows:,}{size}"
     return {
         "replay": both,
+        "averaged-replay": f"{both}, and ends as the mean of its way",
         "fine-tune": f"{alone}, and may forget the old; {keeps}",
         "er-ace": f"{both}, the new ones weighed among their own classes (ER-ACE)",
         "der++": f"{both}, and is held to the champion's raw outputs on those (DER++)",

@@ -17,9 +17,11 @@ from torch import Tensor, nn
 from homeostat.errors import LearnerError
 from models.checkpoint import Kept
 from models.learner import Budget, Examples
+from models.running_mean import RunningMean
 
 _OPTIMISER = "optimiser."
 _WEIGHT = "weight."
+_MEAN = "mean."
 
 
 @dataclass
@@ -93,12 +95,18 @@ def fingerprint(
 
 
 def stand(
-    course: Course, model: nn.Module, optimiser: torch.optim.Optimizer, generator: torch.Generator
+    course: Course,
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    generator: torch.Generator,
+    mean: RunningMean | None = None,
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and plain JSON that `restore` takes."""
     tensors = {f"{_WEIGHT}{name}": weight for name, weight in model.state_dict().items()}
     for number, state in optimiser.state_dict()["state"].items():
         tensors |= {f"{_OPTIMISER}{number}.{name}": value for name, value in state.items()}
+    if mean is not None:
+        tensors |= {f"{_MEAN}{name}": one for name, one in mean.module.state_dict().items()}
     tensors |= {"generator": generator.get_state(), "order": course.order}
     about = asdict(course)
     del about["order"]
@@ -106,15 +114,21 @@ def stand(
 
 
 def restore(
-    kept: Kept, model: nn.Module, optimiser: torch.optim.Optimizer, generator: torch.Generator
+    kept: Kept,
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    generator: torch.Generator,
+    mean: RunningMean | None = None,
 ) -> Course:
-    """Put the weights, the optimiser and the generator where they were.
+    """Put the weights, their mean, the optimiser and the generator where they were.
 
     Moments of the optimiser lie in memory as their weights do: sums over them then run in the same
     order, and give the same bits.
     """
     tensors = kept.tensors
     model.load_state_dict(_below(tensors, _WEIGHT))
+    if mean is not None:
+        mean.restore(_below(tensors, _MEAN))
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
     states: dict[int, dict[str, Tensor]] = {}
     for name, value in _below(tensors, _OPTIMISER).items():

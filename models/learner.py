@@ -40,6 +40,8 @@ class Budget:
         patience: Passes in a row without a new lowest loss on rows set apart, after which the
             training has settled and ends; None: it does not look (`models.settling`).
         replayed: Share of each step's rows that come from the memory, where there is one.
+        averaging: Decay of the running mean of the weights, which the training ends as
+            (`models.running_mean`); None: it ends as its last step left it.
         checkpoint: Where it is kept how far the training has come; None: nowhere.
 
     A learner with a training loop of its own may leave what is below `steps` unread.
@@ -53,6 +55,7 @@ class Budget:
     rows: int | None = None
     patience: int | None = None
     replayed: float = 0.5
+    averaging: float | None = None
     checkpoint: Checkpoint | None = field(default=None, compare=False, repr=False)
 
 

@@ -21,6 +21,7 @@ from homeostat.errors import DataError
 from models.course import Course, fingerprint, restore, stand
 from models.learner import Budget, Examples, FitReport
 from models.objectives import Objective, Step, said
+from models.running_mean import RunningMean
 from models.settling import has_settled
 
 
@@ -60,13 +61,14 @@ def train(
     started, cpu_started = timer(), time.process_time()
     optimiser = torch.optim.AdamW(model.parameters(), lr=budget.learning_rate)
     memory = _Memory(model, replay) if replay is not None and len(replay) else None
+    mean = RunningMean(model, budget.averaging) if budget.averaging is not None else None
     size, share = budget.batch_size, budget.replayed
     fresh = size if memory is None else max(1, round(size * (1.0 - share)))
     course, checkpoint = Course(), budget.checkpoint
     if checkpoint is not None:
         named = fingerprint(model, data, replay, budget, generator)
         if (kept := checkpoint.begin(named)) is not None:
-            course = restore(kept, model, optimiser, generator)
+            course = restore(kept, model, optimiser, generator, mean)
     before, resumed_at = course.seconds, course.steps
     cpu_before = course.cpu_seconds
 
@@ -74,7 +76,7 @@ def train(
         if checkpoint is not None and math.isfinite(course.total):
             course.seconds = before + timer() - started
             course.cpu_seconds = cpu_before + time.process_time() - cpu_started
-            checkpoint.keep(course.steps, *stand(course, model, optimiser, generator))
+            checkpoint.keep(course.steps, *stand(course, model, optimiser, generator, mean))
 
     model.train()
     while not course.has_ended():
@@ -96,6 +98,8 @@ def train(
             optimiser.step()
             course.steps += 1
             course.done += 1
+            if mean is not None:
+                mean.follow(course.steps)
             course.rows_read += len(step.y)
             course.total += lowered.item()
             if course.steps == budget.steps:
@@ -112,7 +116,7 @@ def train(
         if course.has_ended():
             break
         if watch is not None and budget.patience is not None:
-            course.watched.append(watch(model))
+            course.watched.append(watch(model if mean is None else mean.module))
             model.train()
             if has_settled(course.watched, budget.patience):
                 course.stopped = "settled"
@@ -120,6 +124,8 @@ def train(
             course.stopped = "epochs"
     if course.steps > resumed_at:
         keep()
+    if mean is not None:
+        mean.into(model)
     model.eval()
     return FitReport(
         len(course.losses),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from models.strategies.averaged_replay import averaged_replay
 from models.strategies.contract import Strategy, Training
 from models.strategies.der_plus_plus import der_plus_plus
 from models.strategies.distillation import distillation
@@ -23,6 +24,7 @@ __all__ = ["STRATEGIES", "Strategy", "Training"]
 STRATEGIES: Mapping[str, Strategy] = MappingProxyType(
     {
         "replay": replay,
+        "averaged-replay": averaged_replay,
         "fine-tune": fine_tune,
         "er-ace": er_ace,
         "der++": der_plus_plus,

@@ -115,7 +115,9 @@ def test_a_training_that_had_ended_is_not_made_again(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 2  # one state, whatever the steps
 
 
-@pytest.mark.parametrize("strategy", ["replay", "der++", "ewc", "weight-averaging", "full"])
+@pytest.mark.parametrize(
+    "strategy", ["replay", "averaged-replay", "der++", "ewc", "weight-averaging", "full"]
+)
 def test_a_retrain_by_any_strategy_goes_on_to_the_same_bits(tmp_path: Path, strategy: str) -> None:
     champion = LEARNER.build(torch.Generator().manual_seed(1))
     memory, budget = Memory(30, 0), Budget(epochs=2, batch_size=16)

@@ -309,3 +309,19 @@ def test_statistics_below_the_head_are_frozen_too() -> None:
 def test_a_module_without_a_head_is_refused() -> None:
     with pytest.raises(SettingsError, match="no linear layer for a head"):
         head_of(nn.Conv1d(1, 1, 1))
+
+
+def test_averaged_replay_ends_as_the_mean_of_the_steps_that_replay_takes() -> None:
+    """By the docstring's recursion over the weights that replay has after 1, 2 and 3 steps."""
+    before, kept, new = champion(), memory(rows((0, 1))), rows((2, 3), seed=1)
+
+    def after(strategy: str, steps: int) -> Tensor:
+        budget = Budget(epochs=9, steps=steps, learning_rate=0.05)
+        trained, _ = retrain(LEARNER, before, new, kept, strategy, budget, 0)
+        return torch.cat([weight.detach().flatten() for weight in trained.parameters()])
+
+    mean = torch.cat([weight.detach().flatten() for weight in before.parameters()])
+    for steps in (1, 2, 3):
+        mean = torch.lerp(mean, after("replay", steps), 1.0 - steps / (steps + 10))
+    assert torch.allclose(after("averaged-replay", 3), mean, atol=1e-6)
+    assert not torch.allclose(after("replay", 3), mean, atol=1e-3)
