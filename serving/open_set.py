@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from sqlalchemy.orm import Session
 
+from homeostat.errors import HomeostatError
 from models.learner import Label, Learner
 from models.torch_learner import guarded
 from monitoring.open_set import OpenSet, Unseen, unseen
@@ -44,13 +47,24 @@ def strange_rows(gateway: Gateway, session: Session, model: str) -> Strange:
     measured = None
     if split is not None and split.champion.learner.task == "classification":
         learner = split.champion.learner
-        measured = _measured(learner, newest_labels(session, model, NEWEST))
+        measured = told_by(learner, newest_labels(session, model, NEWEST))
     return Strange(gateway.watches[model].open_set(), measured)
 
 
-def _measured(learner: Learner, labels: list[Label]) -> Unseen | None:
-    """Labels that are no class of the learner's; those that it scored can be read by it."""
-    if not labels:
+def told_by(learner: Learner, labels: Sequence[Label]) -> Unseen | None:
+    """How many of some labels are no class of a learner's; None where none of them can be read.
+
+    One that came before its prediction was taken unread, and may be no truth of this task at all.
+    """
+    try:
+        known = guarded(learner.targets, labels).tolist() if labels else []
+    except HomeostatError:
+        known = [place for place in map(partial(_place, learner), labels) if place is not None]
+    return unseen(len(known), sum(place < 0 for place in known)) if known else None
+
+
+def _place(learner: Learner, label: Label) -> int | None:
+    try:
+        return int(guarded(learner.targets, [label])[0])
+    except HomeostatError:
         return None
-    strange = int((guarded(learner.targets, labels) < 0).sum())
-    return unseen(len(labels), strange)
