@@ -3,14 +3,17 @@
     python -m benchmarks.rollback_delays [--seeds 200] [--processes 2]
 
 Predictions come at an even pace, `DAY` a day. Their labels follow at random within so many hours,
-or by what they say: of wrong answers at once (complaints), of right ones at the end. The guard is
-fed at each look with what has come, in the order of prediction, as a gateway does.
+or by what they say: of wrong answers at once (complaints), of right ones at the end. At each look
+the guard is fed what may count of what has come, as a gateway does: behind the frontier of
+`monitoring.ripening`, with delays learnt from a log of `KNOWN` labels before, or by what a policy
+states (`label_delay_seconds`).
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
@@ -26,12 +29,17 @@ from benchmarks.rollback_theory import (
     drops,
     mistakes,
 )
+from monitoring.ripening import COMPLETE, YOUNG, Ripe, complete_until, counts_after, frontiers
 from monitoring.sequential import GuardDetector
 
 Floats = NDArray[np.float64]
 HOURS = (0.0, 1.0, 24.0, 72.0)  # that labels take at most
 LOOK = 0.25  # hours between two looks
 BEFORE = 1_000  # predictions before the drop
+AFTER = 3_000  # predictions while the labels of `PROMISED` come
+KNOWN = 20_000  # labels of the log before
+HOUR = 3_600.0
+Fed = Iterator[tuple[float, NDArray[np.int64]]]  # a look's hour, and the places that count then
 
 
 @dataclass(frozen=True)
@@ -40,7 +48,7 @@ class Late:
 
     Args:
         share: Of the streams that were rolled back, `PROMISED` labels after the drop at most.
-        labels: From the drop to the rollback, in the middle.
+        labels: That came from the drop to the rollback, those that waited too; in the middle.
         hours: Likewise.
         early: Rollbacks before the drop, which are false.
     """
@@ -51,7 +59,9 @@ class Late:
     early: int
 
 
-def drill(rates: Floats, hours: float, seeds: int, *, biased: bool = False, wait: bool) -> Late:
+def drill(
+    rates: Floats, hours: float, seeds: int, *, biased: bool = False, stated: float | None = None
+) -> Late:
     """Streams whose champion's error rate becomes `rates`, beside a standby that stays healthy.
 
     Args:
@@ -59,7 +69,7 @@ def drill(rates: Floats, hours: float, seeds: int, *, biased: bool = False, wait
         hours: That labels take at most.
         seeds: How many streams.
         biased: Labels of the champion's wrong answers come at once, and all others at the end.
-        wait: Labels count once their predictions are `hours` old (`label_delay_seconds`).
+        stated: The age in hours from which labels count by the policy; None: as the log has it.
     """
     labels, spent, early = list[float](), list[float](), 0
     for seed in range(seeds):
@@ -67,40 +77,79 @@ def drill(rates: Floats, hours: float, seeds: int, *, biased: bool = False, wait
         course = np.concatenate([np.full(BEFORE, HEALTHY), rates])
         ours, theirs = mistakes(draw, course), mistakes(draw, np.full(len(course), HEALTHY))
         asked = np.arange(len(course)) * 24.0 / DAY
-        delay = np.where(ours > theirs, 0.0, hours) if biased else hours * draw.random(len(course))
-        came = asked + (np.maximum(delay, hours) if wait else delay)
-        found = _decided(ours - theirs, came)
-        if found is None:
+        came = np.ceil((asked + _delays(draw, ours > theirs, hours, biased)) / LOOK) * LOOK
+        if stated is None:
+            fed = _ripened(asked, came, _age(draw, hours, biased))
+        else:
+            fed = _matured(asked, came, stated)
+        at = _decided(ours - theirs, asked, fed)
+        if at is None:
             continue
-        at, fed = found
         if at < asked[BEFORE]:
             early += 1
             continue
-        labels.append(float((fed >= BEFORE).sum()))
+        labels.append(float((came[BEFORE:] <= at).sum()))
         spent.append(at - float(asked[BEFORE]))
     within = [one for one in labels if one <= PROMISED]
     middle = (float(np.median(labels)), float(np.median(spent))) if labels else (0.0, 0.0)
     return Late(len(within) / seeds, *middle, early)
 
 
-def _decided(differences: Floats, came: Floats) -> tuple[float, NDArray[np.int64]] | None:
-    """When the guard decides and which predictions it had the labels of; None: it does not."""
-    guard, looks = GuardDetector(BUDGET, TOLERANCE), np.ceil(came / LOOK).astype(np.int64)
-    order = np.lexsort((np.arange(len(came)), looks))
-    ends = np.flatnonzero(np.diff(looks[order], append=looks.max() + 1)) + 1
-    start = 0
-    for end in ends.tolist():
-        guard.update(differences[order[start:end]])
+def _delays(
+    draw: np.random.Generator, wrong: NDArray[np.bool_], hours: float, biased: bool
+) -> Floats:
+    """Hours that labels take."""
+    return np.where(wrong, 0.0, hours) if biased else hours * draw.random(len(wrong))
+
+
+def _age(draw: np.random.Generator, hours: float, biased: bool) -> Ripe | None:
+    """The age from which on labels count, by those of the log before."""
+    wrong = mistakes(draw, np.full(KNOWN, HEALTHY))
+    took = HOUR * _delays(draw, wrong > 0, hours, biased)
+    return counts_after(took, wrong, KNOWN / DAY * 24.0 * HOUR, TOLERANCE)
+
+
+def _matured(asked: Floats, came: Floats, stated: float) -> Fed:
+    """What counts at each look where its age is stated."""
+    looks = np.maximum(came, np.ceil((asked + stated) / LOOK) * LOOK)
+    for now in np.unique(looks).tolist():
+        yield now, np.flatnonzero(looks == now)
+
+
+def _ripened(asked: Floats, came: Floats, age: Ripe | None) -> Fed:
+    """What counts at each look behind the frontier."""
+    waits, until = np.ones(len(asked), dtype=np.bool_), -1.0
+    for now in np.unique(came).tolist():
+        there = came <= now
+        late = waits & there & (asked <= until)
+        waits &= ~late
+        if age is not None and age.late and late.any():
+            yield now, np.flatnonzero(late)
+        ahead = (asked > until) & (asked <= now)
+        least = COMPLETE if age else YOUNG
+        made = HOUR * asked[ahead]
+        full = complete_until(made, np.ones(len(made)), HOUR * asked[ahead & there], least)
+        for at, _ in frontiers(full, age, HOUR * now):
+            ripe = waits & there & (HOUR * asked <= at)
+            waits &= ~ripe
+            until = max(until, at / HOUR)
+            yield now, np.flatnonzero(ripe)
+
+
+def _decided(differences: Floats, asked: Floats, fed: Fed) -> float | None:
+    """The hour at which the guard decides; None: it does not."""
+    guard = GuardDetector(BUDGET, TOLERANCE)
+    for now, places in fed:
+        guard.update(differences[places], HOUR * asked[places])
         if guard.drift_detected:
-            return float(looks[order[end - 1]]) * LOOK, order[:end]
-        start = end
+            return now
     return None
 
 
 def table(pool: ProcessPoolExecutor, seeds: int) -> list[tuple[str, float, Late]]:
     """Every kind of drop at every lateness: its name, the hours, what became of it."""
     asked = [
-        (name, hours, pool.submit(drill, rates[: PROMISED + 500], hours, seeds, wait=False))
+        (name, hours, pool.submit(drill, rates[: PROMISED + AFTER], hours, seeds))
         for name, rates in drops()
         for hours in HOURS
     ]

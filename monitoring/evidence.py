@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import json
 import math
 from typing import Any, Self
@@ -16,6 +17,8 @@ Floats = NDArray[np.float64]
 
 SCHEMA = 1
 CAP = 1e200  # of the running evidence: far beyond any budget, and still a finite number
+COHORT = 25  # values of one, before the next begins
+COHORTS = 64  # kept apart
 
 
 def checked(values: ArrayLike, low: float, high: float, what: str) -> Floats:
@@ -48,6 +51,14 @@ class MeanDetector:
     with the alarm at R >= budget + head start, a false alarm takes at least `budget` values in
     the mean, however often one looks. That mean is the one given the past: where values that are
     near in time are alike, only each `spacing.gap`-th is bet on (`monitoring.dependence`).
+
+    R is a sum over the values at which a change may have begun, and is kept in parts: cohorts of
+    `COHORT` values that follow one another by their moments. A value that comes when later ones
+    were taken already is bet on by its own cohort and those before it alone, as it would have been
+    in its time: where good and bad stretches come mixed, evidence of the bad ones is not smeared.
+    Values in order give what one cohort would. Which parts bet on a value hangs on its moment
+    alone, which says nothing of it, and each value adds one start: so R minus their number has no
+    upward drift as before, and the budget is the same. The oldest of more than `COHORTS` are one.
 
     Args:
         budget: At most one false alarm in so many values.
@@ -91,7 +102,9 @@ class MeanDetector:
         self.total = 0.0
         self.drift_detected = False
         self.head_start = self._first_head_start
-        self._running = np.full(len(self._stakes), self.head_start)
+        self._running = np.full((1, len(self._stakes)), self.head_start)  # (cohorts, bets)
+        self._from = [0.0]  # the moment of each cohort's first value, in their order
+        self._filled = 0  # values of the newest
         self._climb = np.zeros(len(self._stakes))
         self._start = np.zeros(len(self._stakes), dtype=np.int64)
         self._price()
@@ -104,30 +117,39 @@ class MeanDetector:
     @property
     def evidence(self) -> float:
         """Log of the running evidence, at least 0."""
-        if not len(self._running):
-            return 0.0
-        return math.log(max(float(self._running @ self._weights), 1.0))
+        return math.log(max(float(self._running.sum(axis=0) @ self._weights), 1.0))
 
     @property
     def since(self) -> int:
         """Estimated number of values since the change: the start of the best bet's climb."""
-        if not self.rows or not len(self._running):
+        if not self.rows or not len(self._stakes):
             return 0
-        return self.rows - int(self._start[int((self._running * self._weights).argmax())])
+        best = int((self._running.sum(axis=0) * self._weights).argmax())
+        return self.rows - int(self._start[best])
 
-    def _take(self, values: Floats, share: float = 1.0, bet: bool = True) -> None:
-        """Take values; `share` and `bet` as `LossDetector.update` has them."""
+    def _take(
+        self,
+        values: Floats,
+        share: float = 1.0,
+        bet: bool = True,
+        moments: ArrayLike | None = None,
+    ) -> None:
+        """Take values; the arguments as `LossDetector.update` has them."""
+        times = [None] * len(values) if moments is None else np.asarray(moments, float).tolist()
         kept = self.spacing.keep(values[:, None]).tolist() if bet else [False] * len(values)
         self._share = share
         self._price()
-        for value, bet_on in zip(values.tolist(), kept, strict=True):
+        for value, bet_on, moment in zip(values.tolist(), kept, times, strict=True):
             self.rows += 1
             self.total += value
             if not bet_on:
                 self._price()
                 continue
             factor = 1.0 + self._stakes * (value - self.bound)
-            self._running = np.minimum((self._running + 1.0) * factor, CAP)
+            own = self._cohort(moment)
+            self._running[own] += 1.0
+            older = self._running[: own + 1]
+            np.minimum(older * factor, CAP, out=older)
             fresh = self._climb <= 0.0
             self._start[fresh] = self.rows - 1
             self._climb = np.where(fresh, 0.0, self._climb) + np.log(factor)
@@ -135,6 +157,25 @@ class MeanDetector:
             # Latched: the controller may look later than the value that decided.
             if not self.drift_detected and self.evidence >= self.threshold:
                 self.drift_detected = True
+
+    def _cohort(self, moment: float | None) -> int:
+        """The place of the cohort of a value; one that follows all others may begin another."""
+        if moment is not None and moment < self._from[-1]:
+            return max(0, bisect.bisect_right(self._from, moment) - 1)
+        if self._filled == COHORT:
+            self._from.append(self._from[-1] if moment is None else moment)
+            self._running = np.concatenate([self._running, np.zeros_like(self._running[:1])])
+            self._filled = 0
+            self._fold()
+        self._filled += 1
+        return len(self._from) - 1
+
+    def _fold(self) -> None:
+        """Make the oldest of too many cohorts one."""
+        while len(self._from) > COHORTS:
+            oldest = np.minimum(self._running[:1] + self._running[1:2], CAP)
+            self._running = np.concatenate([oldest, self._running[2:]])
+            del self._from[1]
 
     def _price(self) -> None:
         """Set bound and stakes for the next value by the `rows` so far; here they stay."""
@@ -155,10 +196,15 @@ class MeanDetector:
         """
         if self._settings() != other._settings():
             raise InputError("Two detectors with different settings do not add up.")
-        best = other._running > self._running
+        best = other._running.sum(axis=0) > self._running.sum(axis=0)
         rows = self.rows + other.rows
         behind = np.where(best, other.rows - other._start, self.rows - self._start)
-        self._running = np.minimum(self._running + other._running, CAP)
+        moments = [*self._from, *other._from]
+        order = np.argsort(moments, kind="stable")
+        self._running = np.concatenate([self._running, other._running])[order]
+        self._from = [moments[place] for place in order]
+        self._filled = COHORT  # the next value begins one
+        self._fold()
         self.head_start += other.head_start  # both were given one: the threshold follows
         self._climb = np.where(best, other._climb, self._climb)
         self._start = rows - behind
@@ -181,6 +227,8 @@ class MeanDetector:
                 "drift_detected": self.drift_detected,
                 "spacing": self.spacing.to_json(),
                 "running": self._running.tolist(),
+                "from": self._from,
+                "filled": self._filled,
                 "climb": self._climb.tolist(),
                 "start": self._start.tolist(),
             }
@@ -198,10 +246,16 @@ class MeanDetector:
             if (data["schema"], data["detector"]) != (SCHEMA, cls.__name__):
                 raise ValueError(f"{data['detector']} of schema {data['schema']}")
             detector = cls._from_settings(data["settings"])
-            shape = detector._running.shape
-            detector._running = np.array(data["running"], dtype=np.float64).reshape(shape)
-            detector._climb = np.array(data["climb"], dtype=np.float64).reshape(shape)
-            detector._start = np.array(data["start"], dtype=np.int64).reshape(shape)
+            bets = len(detector._stakes)
+            running = np.array(data["running"], dtype=np.float64).reshape(-1, bets)
+            detector._running = running
+            if "from" in data:  # earlier releases kept one cohort
+                detector._from = [float(moment) for moment in data["from"]]
+                detector._filled = int(data["filled"])
+            if len(running) != len(detector._from):
+                raise ValueError(f"{len(running)} cohorts with {len(detector._from)} moments")
+            detector._climb = np.array(data["climb"], dtype=np.float64).reshape(bets)
+            detector._start = np.array(data["start"], dtype=np.int64).reshape(bets)
             detector.rows = int(data["rows"])
             detector.total = float(data["total"])
             if "spacing" in data:  # earlier releases kept none

@@ -100,7 +100,14 @@ class LossDetector(MeanDetector):
         self.bound = min(mean / self._share, max(mean, 1.0))
         self._stakes = self._excess / (1.0 + self._excess * self.bound)
 
-    def update(self, losses: ArrayLike, share: float = 1.0, *, bet: bool = True) -> None:
+    def update(
+        self,
+        losses: ArrayLike,
+        share: float = 1.0,
+        *,
+        bet: bool = True,
+        moments: ArrayLike | None = None,
+    ) -> None:
         """Take losses in [0, 1], in the order of their predictions.
 
         Args:
@@ -109,11 +116,13 @@ class LossDetector(MeanDetector):
                 so a mean that is 1 / `share` times as high counts as unchanged.
             bet: Whether they are evidence. What comes later than the labels of its time is only
                 learnt from: which answers are labelled late may be no accident.
+            moments: When their predictions were made, where some may come late, in seconds; None:
+                in order.
 
         Raises:
             InputError: a loss that is not finite or outside [0, 1]; nothing is taken then.
         """
-        self._take(checked(losses, 0.0, 1.0, "loss"), share, bet)
+        self._take(checked(losses, 0.0, 1.0, "loss"), share, bet, moments)
 
     def _settings(self) -> dict[str, Any]:
         reference = [self.reference.n, self.reference.total]

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from homeostat.errors import ArtifactError, InputError
+from monitoring.dependence import Spacing
 from monitoring.evidence import SCHEMA, Floats, MeanDetector, checked
 
 Decision = Literal["continue", "not-worse", "worse"]
@@ -56,13 +57,18 @@ class GuardDetector(MeanDetector):
         self.tolerance = tolerance
         super().__init__(budget, tolerance, -1.0, _GUARD_FRACTIONS, budget * _GUARD_HEAD_START)
 
-    def update(self, differences: ArrayLike) -> None:
+    def update(self, differences: ArrayLike, moments: ArrayLike | None = None) -> None:
         """Take paired differences in [-1, 1], in the order of their predictions.
+
+        Args:
+            differences: One for each label.
+            moments: When their predictions were made, where some may come late, in seconds; None:
+                in order.
 
         Raises:
             InputError: one that is not finite or outside [-1, 1]; nothing is taken then.
         """
-        self._take(checked(differences, -1.0, 1.0, "difference"))
+        self._take(checked(differences, -1.0, 1.0, "difference"), moments=moments)
 
     def _settings(self) -> dict[str, Any]:
         return {"budget": self.budget, "tolerance": self.tolerance}
@@ -85,6 +91,10 @@ class PairedTest:
     they disagree on one row in ten, since 0.02 must then be told from the noise of that. Where
     the truth lies between 0 and the margin both hypotheses are false and either may be decided.
 
+    Where rows that are near in time are alike, only each `spacing.gap`-th counts
+    (`monitoring.dependence`): errors in bursts decide far too often otherwise. A test may be over
+    before it has seen that for itself, so give it what is known (`spacing.merge`).
+
     Args:
         margin: How much worse still counts as not worse, in [0, 1).
         error_rate: Of each of the two decisions, in (0, 1).
@@ -105,10 +115,11 @@ class PairedTest:
             raise InputError(f"A margin of {margin} at error rate {error_rate} cannot be tested.")
         self.margin = margin
         self.error_rate = error_rate
+        self.spacing = Spacing()
         self.reset()
 
     def reset(self) -> None:
-        """Forget all differences; the settings stay."""
+        """Forget all differences; the settings stay, and how far apart rows are to be."""
         self.n = 0
         self.total = 0.0
         self.decision: Decision = "continue"
@@ -123,6 +134,7 @@ class PairedTest:
             InputError: one that is not finite or outside [-1, 1]; nothing is taken then.
         """
         values = checked(differences, -1.0, 1.0, "difference")
+        values = values[self.spacing.keep(values[:, None])]
         self._seen.update(np.rint(values * _GRID).astype(int).tolist())
         for value in values:
             self.n += 1
@@ -182,6 +194,7 @@ class PairedTest:
         self._not_worse += other._not_worse
         self._worse += other._worse
         self._seen.update(other._seen)
+        self.spacing.merge(other.spacing)
         if self.decision == "continue":
             self.decision = other.decision
         if self.decision == "continue":
@@ -200,6 +213,7 @@ class PairedTest:
                 "not_worse": self._not_worse.tolist(),
                 "worse": self._worse.tolist(),
                 "seen": sorted(self._seen.items()),
+                "spacing": self.spacing.to_json(),
             }
         )
 
@@ -220,6 +234,8 @@ class PairedTest:
             test._worse = np.array(data["worse"], dtype=np.float64).reshape(bets)
             test.n, test.total = int(data["n"]), float(data["total"])
             test.decision = data["decision"]
+            if "spacing" in data:  # earlier releases kept none
+                test.spacing = Spacing.from_json(data["spacing"])
             test._seen = Counter({int(key): int(count) for key, count in data["seen"]})
         except (KeyError, TypeError, ValueError) as error:
             raise ArtifactError(

@@ -93,7 +93,8 @@ class Trial:
 class Detectors:
     """What watches a champion, and what compares it with its standby and its challenger.
 
-    A detector whose subject there is none of is None.
+    A detector whose subject there is none of is None. How far apart labels have to be to count as
+    independent is a matter of the traffic, so what begins anew takes it from the champion's losses.
 
     Args:
         policy: Budgets and tolerances.
@@ -112,16 +113,23 @@ class Detectors:
 
     def watch(self, profile: Profile) -> None:
         """Watch another champion."""
+        before = self.losses
         self._begin(profile, None, None)
+        if self.losses is not None and before is not None:
+            self.losses.spacing.merge(before.spacing)
         self.recent.clear()
 
     def compare(self, *, standby: bool) -> None:
         """Compare the champion with another standby, or with none."""
         self.guard = guard_detector(self._policy) if standby else None
+        if self.guard is not None and self.losses is not None:
+            self.guard.spacing.merge(self.losses.spacing)
 
     def try_out(self, *, challenger: bool) -> None:
         """Compare the champion with another challenger, or with none."""
         self.trial = paired_test(self._policy) if challenger else None
+        if self.trial is not None and self.losses is not None:
+            self.trial.spacing.merge(self.losses.spacing)
 
     def count(self, at: datetime, counts: NDArray[np.int64], rows: int) -> None:
         """Take rows of the champion's inputs and outputs, counted by (C, B)."""
@@ -136,7 +144,7 @@ class Detectors:
         """Take losses of the champion; the arguments are those of `serving.watch.Watch.label`."""
         if self.losses is not None:
             lost = np.array([row.losses[champion] for row in rows])
-            self.losses.update(lost, share, bet=not late)
+            self.losses.update(lost, share, bet=not late, moments=_moments(rows))
             for row in rows:
                 self._moments[LOSS].add(row.at)
             self.judged_until = max(row.at for row in rows)
@@ -149,10 +157,10 @@ class Detectors:
             versions: Of champion, standby and challenger; 0: not to be compared on these.
         """
         champion, standby, challenger = versions
-        if self.guard is not None and len(pairs := _differences(rows, champion, standby)):
-            self.guard.update(pairs)
-        if self.trial is not None and len(pairs := _differences(rows, challenger, champion)):
-            self.trial.update(pairs)
+        if self.guard is not None and (both := _of_both(rows, champion, standby)):
+            self.guard.update(_differences(both, champion, standby), _moments(both))
+        if self.trial is not None and (both := _of_both(rows, challenger, champion)):
+            self.trial.update(_differences(both, challenger, champion))
 
     def verdict(self) -> Trial | None:
         """How the challenger does so far, if there is one."""
@@ -241,10 +249,15 @@ def _keys(versions: tuple[int, int, int]) -> tuple[tuple[int, str], ...]:
     )
 
 
+def _of_both(rows: Sequence[LabelledLoss], first: int, second: int) -> list[LabelledLoss]:
+    """The rows that two versions answered."""
+    return [row for row in rows if first in row.losses and second in row.losses]
+
+
 def _differences(rows: Sequence[LabelledLoss], first: int, second: int) -> NDArray[np.float64]:
-    pairs = [
-        row.losses[first] - row.losses[second]
-        for row in rows
-        if first in row.losses and second in row.losses
-    ]
-    return np.array(pairs, dtype=np.float64)
+    return np.array([row.losses[first] - row.losses[second] for row in rows], dtype=np.float64)
+
+
+def _moments(rows: Sequence[LabelledLoss]) -> list[float]:
+    """When they were predicted, in seconds."""
+    return [row.at.timestamp() for row in rows]

@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable
 
 import numpy as np
@@ -141,3 +142,52 @@ def test_the_head_start_raises_the_threshold_as_much() -> None:
     assert np.exp(guard.threshold) - np.exp(guard.evidence) == pytest.approx(10_000)
     guard.merge(GuardDetector(10_000, 0.0))
     assert np.exp(guard.threshold) - np.exp(guard.evidence) == pytest.approx(10_000)
+
+
+def test_late_labels_from_before_a_drop_do_not_hide_it() -> None:
+    rng = np.random.default_rng(4)
+    moments, came = np.arange(1_000.0), np.arange(1_000.0)
+    came[1:800:2] = np.linspace(800.5, 999.5, 400)  # half of the labels of the good stretch
+    chance = np.where(moments < 800, 0.05, 0.15)
+    differences = (rng.random(1_000) < chance) * 1.0 - (rng.random(1_000) < 0.05)
+    order = np.argsort(came)
+    told, untold = GuardDetector(1_000, 0.02), GuardDetector(1_000, 0.02)
+    told.update(differences[order], moments[order])
+    untold.update(differences[order])
+    assert told.evidence > untold.evidence + 2.0
+
+
+def test_labels_in_order_are_the_same_evidence_with_and_without_their_moments() -> None:
+    differences = paired(0.1, 0.05)(np.random.default_rng(5), 2_000)
+    told, untold = GuardDetector(10**9, 0.02), GuardDetector(10**9, 0.02)
+    told.update(differences, np.arange(2_000.0))
+    untold.update(differences)
+    assert told.evidence == untold.evidence > 0
+
+
+def test_labels_in_any_order_stay_within_the_budget_at_the_edge_of_the_tolerance() -> None:
+    rng, labels, alarms = np.random.default_rng(6), 40_000, 0
+    differences = rng.choice([1.0, 0.0, -1.0], labels, p=[0.05, 0.92, 0.03])
+    moments = np.arange(float(labels))
+    order = np.argsort(moments + 1_000 * rng.random(labels), kind="stable")
+    guard = GuardDetector(1_000, 0.02)
+    for start in range(0, labels, 20):
+        places = order[start : start + 20]
+        guard.update(differences[places], moments[places])
+        if guard.drift_detected:
+            alarms += 1
+            guard.reset()
+    assert alarms <= labels / 1_000
+
+
+def test_what_an_earlier_release_saved_is_read() -> None:
+    guard = GuardDetector(1_000, 0.02)
+    guard.update([1.0, 0.0, 1.0])
+    saved = json.loads(guard.to_json())
+    saved["running"] = saved["running"][0]
+    del saved["from"], saved["filled"]
+    again = GuardDetector.from_json(json.dumps(saved))
+    assert again.evidence == guard.evidence
+    again.update([1.0], [5.0])
+    guard.update([1.0])
+    assert again.evidence == guard.evidence
