@@ -1,16 +1,18 @@
 """The policy against never, calendars and ADWIN on public streams, and how long a replay takes.
 
-    python -m benchmarks.backtest --data FOLDER [--processes 2] [--streams NAME,NAME]
+    python -m benchmarks.backtest --data FOLDER [--processes 2] [--streams NAME,NAME] [--ours]
     python -m benchmarks.backtest --speed
 
 FOLDER holds the streams of `STREAMS` as NAME.parquet: labelled rows in the order of time. All have
 one policy, `POLICY`. ADWIN is river's, installed once in an environment of its own; where it cannot
-be, it is left out and so are the aims that are about it. `--speed` replays 100,000 rows of a stream
-that is made here, whose concept changes 10 times.
+be, it is left out and so are the aims that are about it. `--ours` prints the policy's own column
+alone, without aims. `--speed` replays 100,000 rows of a stream that is made here, whose concept
+changes 10 times, on one thread: its seconds of processor are those of the clock where nothing else
+runs.
 
 Seeded: a second run prints the same accuracy. Exit code 1 where an aim is missed: on an abrupt
 stream at least ADWIN's accuracy, on a gradual one at least that of a retrain every 1,000 rows, on
-both at most half as many retrains as that; and 100,000 rows within 120 s.
+both at most half as many retrains as that; and 100,000 rows within 120 s of processor.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from benchmarks.environments import Missing, python_of
 from flows.backtest import Course, Replayed
 from flows.backtest_rules import river_is_here
 from flows.backtest_runs import Asked, Stream, run, run_one, sides
-from homeostat.policy import GatePolicy, Policy, RetrainPolicy
+from homeostat.policy import GatePolicy, MonitorPolicy, Policy, RetrainPolicy
 from models.data import Dataset, read_dataset
 
 SECONDS = 120.0
@@ -38,6 +40,7 @@ COURSE = Course(rows_per_day=10_000)
 POLICY = Policy(
     learner="table",
     gates=GatePolicy(forgetting=1.0, class_budget=1.0, min_accuracy=0.5),
+    monitor=MonitorPolicy(tolerance_loss=0.005),
     retrain=RetrainPolicy(strategy="renewal", epochs=30, cool_down_seconds=0.0),
 )
 
@@ -138,18 +141,29 @@ def compare(folder: Path, names: Sequence[str], processes: int) -> bool:
     return met
 
 
+def ours(folder: Path, names: Sequence[str]) -> None:
+    """Accuracy and retrains of the policy on each stream."""
+    for source in STREAMS:
+        if not names or source.name in names:
+            stream, policy = read(folder, source)
+            found = run_one(Asked(stream, policy, "homeostat"))
+            print(
+                f"{source.name:<34}{found.accuracy:>9.3f} ({len(found.tally.retrains)})", flush=True
+            )
+
+
 def speed() -> bool:
     """How long one replay of 100,000 rows takes; whether that is soon enough."""
     stream = Stream("made here", made(ROWS, CHANGES), COURSE)
-    started = time.monotonic()
+    started, cpu_started = time.monotonic(), time.process_time()
     replayed = run_one(Asked(stream, POLICY, "homeostat"))
-    seconds = time.monotonic() - started
+    seconds, cpu_seconds = time.monotonic() - started, time.process_time() - cpu_started
     retrains = len(replayed.tally.retrains)
     print(
         f"{ROWS:,} rows, {CHANGES} changes: {retrains} retrains, accuracy {replayed.accuracy:.3f}, "
-        f"{seconds:.1f} s on one thread, {replayed.cpu_seconds:.1f} s of processor"
+        f"{seconds:.1f} s on one thread, {cpu_seconds:.1f} s of processor"
     )
-    return seconds <= SECONDS
+    return cpu_seconds <= SECONDS
 
 
 def main() -> int:
@@ -158,11 +172,15 @@ def main() -> int:
     parser.add_argument("--data", type=Path, help="folder of the streams")
     parser.add_argument("--streams", default="", help="only these, by comma")
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--ours", action="store_true", help="only the policy's own column")
     parser.add_argument("--speed", action="store_true", help="only how long a replay takes")
     given = parser.parse_args()
     if given.speed or given.data is None:
         return 0 if speed() else 1
     names = [one for one in given.streams.split(",") if one]
+    if given.ours:
+        ours(given.data, names)
+        return 0
     return 0 if compare(given.data, names, given.processes) else 1
 
 

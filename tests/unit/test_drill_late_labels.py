@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks.rollback_delays import AFTER, HOURS, LOOK, drill
-from benchmarks.rollback_theory import DAY, HEALTHY, PROMISED, drops
+from benchmarks.rollback_theory import DAY, HEALTHY, PROMISED, drops, quiet
 
 SEEDS = 3
 DROPS = {name: rates[: PROMISED + AFTER] for name, rates in drops()}
@@ -28,3 +28,9 @@ def test_complaints_that_come_first_roll_nothing_back_where_labels_wait_for_the_
     assert hasty.early + hasty.share * SEEDS == SEEDS  # what the setting is for
     assert (patient.early, patient.share) == (0, 0.0)
     assert drill(DROPS["abrupt"], 72.0, SEEDS, biased=True, stated=72.0).share == 1.0
+
+
+def test_days_without_a_change_bring_no_rollback_and_no_page_in_any_season() -> None:
+    """Ten days each; `make bench-rollback` has a thousand days."""
+    found = [quiet(10, seasonal=seasonal) for seasonal in (False, True)]
+    assert not any(one.rollbacks or one.pages for one in found)
