@@ -145,7 +145,7 @@ def explain_loss(
     # A histogram of 0 and 1 says exactly what the mean is, if its end bins are read as 0 and 1.
     middles[[0, -1]] = (low, 1.0)
     total = float(values[:first].sum() + known @ middles)
-    before = total / max(first + known.sum(), 1.0)
+    before = total / max(first + float(known.sum()), 1.0)
     after = float(values[first:].mean()) if first < len(values) else before
     sums = np.bincount(part, values, minlength=len(firsts))
     sizes = np.bincount(part, minlength=len(firsts))

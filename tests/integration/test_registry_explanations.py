@@ -157,6 +157,8 @@ def test_a_loss_is_explained_by_its_means(scene: Scene, monkeypatch: pytest.Monk
     assert after == pytest.approx(0.6, abs=0.1)
     assert "It grew most where pixel_0_0 " in said
     assert "the search included" in said
+    looked = json.loads(scene.explain(incident, "--json"))["looks"][0]
+    assert looked["shifts"][0]["mean"] == pytest.approx([before, after], abs=0.001)
     monkeypatch.setattr("registry.explanations.ROWS", 250)
     said = scene.explain(incident)
     assert "Looked at 200 of about 600 labelled answers" in said, said

@@ -184,6 +184,7 @@ def test_an_incident_says_what_broke_what_comes_next_and_how_to_undo_it(here: St
             assert said in text
         assert HOSTILE not in text
         assert "How it came to answer" in text
+        assert "<code>homeostat report digits</code>" in text
         assert "by <strong>test</strong>. the test says so" in text
         assert "/page/models/digits/versions/1" in text
         runbook = client.get("/page/runbooks/registry").text
