@@ -1,7 +1,7 @@
 """Drift detectors: does the false-alarm budget hold, and who sees a change first at equal alarms?
 
     python -m benchmarks.drift [--full] [--parts budget dependence selection labels inputs]
-                               [--processes N] [--alone]
+                               [--processes N] [--alone | --peers NAME ...]
 
 All streams are seeded, so a second run prints the same. The default takes some minutes on two
 cores; `--full` adds budgets of a million, more streams and slower peers, and takes an hour or two.
@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 
 from benchmarks import drift_budget, drift_dependence, drift_selection
@@ -49,7 +50,9 @@ def main() -> int:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--alone", action="store_true", help="without the peers")
+    parser.add_argument("--peers", nargs="+", help="of the peers only these, by their packages")
     given = parser.parse_args()
+    peers = [] if given.alone else given.peers
     kept = True
     began = time.monotonic()
     with ProcessPoolExecutor(given.processes) as pool:
@@ -60,37 +63,41 @@ def main() -> int:
         if "selection" in given.parts:
             drift_selection.print_table(pool, given.full)
         if "labels" in given.parts:
-            on_labels(pool, given.full, given.alone)
+            on_labels(pool, given.full, peers)
         if "inputs" in given.parts:
-            on_inputs(pool, given.full, given.alone)
+            on_inputs(pool, given.full, peers)
     print(f"\n{time.monotonic() - began:.0f} s")
     return 0 if kept else 1
 
 
-def on_labels(pool: Executor, full: bool, alone: bool = False) -> None:
+def on_labels(pool: Executor, full: bool, peers: Sequence[str] | None = None) -> None:
     """Delays on 0/1 errors and on losses, in labels."""
     amounts = (
         Amounts(2_000, 10_500, 200, 50_000, 200, 8_000)
         if full
         else Amounts(2_000, 10_500, 40, 25_000, 40, 4_000)
     )
-    chosen = [one for one in ON_LABELS if not (alone and one.peer)]
-    sides = tuned(pool, chosen, STILL_ERRORS, amounts)
+    sides = tuned(pool, some(ON_LABELS, peers), STILL_ERRORS, amounts)
     title = f"Labels from a change to the alarm, 2,000 reference labels, budget {BUDGET:,}"
     print_table(pool, title, sides, LABELS, amounts)
 
 
-def on_inputs(pool: Executor, full: bool, alone: bool = False) -> None:
+def on_inputs(pool: Executor, full: bool, peers: Sequence[str] | None = None) -> None:
     """Delays on rows of 20 features, a predicted class and its confidence, in rows."""
     amounts = (
         Amounts(5_000, 10_500, 40, 50_000, 30, 8_000)
         if full
         else Amounts(5_000, 2_500, 8, 25_000, 6, 4_000)
     )
-    sides = tuned(pool, [one for one in ON_INPUTS if not (alone and one.peer)], STILL_ROWS, amounts)
+    sides = tuned(pool, some(ON_INPUTS, peers), STILL_ROWS, amounts)
     title = f"Rows from a change to the alarm, 20 features, 5,000 reference rows, budget {BUDGET:,}"
     print_table(pool, title, sides, (*INPUTS, CONCEPT), amounts)
     print("Concept only: the rows do not change, so any alarm is a false one; labels see it.")
+
+
+def some(sides: Sequence[Side], peers: Sequence[str] | None) -> list[Side]:
+    """Ours and those peers; all of them where none are named."""
+    return [one for one in sides if not one.peer or peers is None or one.peer in peers]
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ class Logged:
         start: When the first was predicted.
         end: And the last.
         rows_per_day: How many come in a day.
-        delay: Rows between an answer and its label, in the middle.
+        delay: Rows between an answer and the moment from which its label counts.
         versions: (N,) which version answered each.
         losses: (N,) what its answer lost, NaN where that is not known.
     """
@@ -65,14 +65,12 @@ class Logged:
         return Replayed("as it was", losses, Tally(retrains=begun), 0.0)
 
 
-def logged(
-    rows: Sequence[LabelledRow], lateness: Sequence[timedelta], model: str, days: float
-) -> Logged:
+def logged(rows: Sequence[LabelledRow], wait: timedelta, model: str, days: float) -> Logged:
     """The labelled rows of a log, as a stream.
 
     Args:
         rows: Oldest first.
-        lateness: How long after their predictions the labels came, in any order.
+        wait: How old a prediction is when its label counts.
         model: Whose, for a refusal.
         days: How far was looked back, likewise.
 
@@ -90,14 +88,13 @@ def logged(
     start, end = rows[0].at, rows[-1].at
     span = max((end - start).total_seconds(), 1.0)
     a_second = len(rows) / span
-    late = sorted(lateness)[len(lateness) // 2].total_seconds() if lateness else 0.0
     losses = [math.nan if row.loss is None else row.loss for row in rows]
     return Logged(
         dataset=as_dataset(rows),
         start=start,
         end=end,
         rows_per_day=max(1, round(a_second * 86_400)),
-        delay=round(a_second * max(late, 0.0)),
+        delay=round(a_second * wait.total_seconds()),
         versions=tuple(row.version for row in rows),
         losses=np.asarray(losses, dtype=np.float64),
     )

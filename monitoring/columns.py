@@ -19,6 +19,7 @@ Counts = NDArray[np.int64]
 
 QUANTILES = 10  # bins of equal probability of a numeric column, before single values get their own
 CATEGORIES = 30  # categories with a bin of their own; the rest share one
+_ALONE = 1e-6  # of a constant column's value: how far its bin reaches
 _ROWS_AT_ONCE = 512  # bounds the memory of binning
 
 
@@ -55,6 +56,12 @@ class Column:
         if self.kind == "categorical":
             names = self.labels or tuple(str(code) for code in self.codes)
             return names[index] if index < len(self.codes) else "other"
+        if (value := self._value(index)) is not None:
+            return f"{value:.4g}"
+        if (above := self._value(index - 1)) is not None and index == len(self.edges):
+            return f"above {above:.4g}"
+        if (below := self._value(index + 1)) is not None and index == 0:
+            return f"below {below:.4g}"
         low = f"{self.edges[index - 1]:.4g}" if index else ""
         high = f"{self.edges[index]:.4g}" if index < len(self.edges) else ""
         if not (low or high):
@@ -62,6 +69,14 @@ class Column:
         if not low:
             return f"below {high}"
         return f"{low} to {high}" if high else f"{low} and above"
+
+    def _value(self, index: int) -> float | None:
+        """The one value that a bin holds, where the reference was constant; None: it holds more."""
+        if not 0 < index < len(self.edges):
+            return None
+        low, high = self.edges[index - 1], self.edges[index]
+        middle = low / 2 + high / 2
+        return middle if high - low <= 4 * _ALONE * max(abs(middle), 1.0) else None
 
 
 class Binning:
@@ -152,7 +167,7 @@ def _edges(sample: Floats) -> tuple[float, ...]:
     frequent = np.flatnonzero(share >= 1.0 / QUANTILES)
     cuts |= {int(i) for i in frequent} | {int(i) - 1 for i in frequent}
     # Cut i lies between values[i] and values[i + 1]; beyond the ends, as far as the next value.
-    alone = max(abs(float(values[0])), 1.0) * 2e-6
+    alone = max(abs(float(values[0])), 1.0) * 2 * _ALONE
     gap = (float(np.diff(values).min()) if len(values) > 1 else alone) / 2
     if len(values) - 1 not in frequent:
         cuts.discard(len(values) - 1)

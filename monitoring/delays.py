@@ -22,6 +22,7 @@ Floats = NDArray[np.float64]
 AT_RISK = 20  # predictions behind each step: beyond that one label would decide the curve
 MATURE = 0.95  # of the labels that come at all
 DOUBT = 0.01
+STRETCHES = 50  # of time, within which quick labels are compared with slow ones
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +73,27 @@ def learn_delays(labelled: ArrayLike, waiting: ArrayLike, counts: ArrayLike) -> 
     known = at_risk >= AT_RISK
     steps, events, at_risk = steps[known], events[known], at_risk[known]
     return DelayCurve(steps, 1.0 - np.cumprod(1.0 - events / at_risk))
+
+
+def sooner(made: ArrayLike, took: ArrayLike) -> NDArray[np.bool_]:
+    """Which labels came sooner than the median of predictions that were made about when theirs was.
+
+    Within stretches of time, so that delays and losses which both change with time do not look
+    like labels that come sooner for what they say.
+
+    Args:
+        made: (L,) when each prediction was made, or its age.
+        took: (L,) seconds until its label.
+
+    Returns:
+        (L,) booleans.
+    """
+    order, delays = np.argsort(made, kind="stable"), np.asarray(took, dtype=np.float64)
+    quick = np.zeros(len(delays), dtype=bool)
+    for stretch in np.array_split(order, min(STRETCHES, max(1, len(order) // AT_RISK))):
+        if len(stretch):
+            quick[stretch] = delays[stretch] <= np.median(delays[stretch])
+    return quick
 
 
 def difference(first: ArrayLike, second: ArrayLike) -> tuple[float, float]:

@@ -111,7 +111,7 @@ def _grown(cells: Sequence[Cell]) -> Iterator[str]:
     shown = [cell for cell in cells if cell.shown]
     for cell in shown:
         before, after = cell.elsewhere
-        how = "found" if cell.found else "named in the settings"
+        how = "found by search" if cell.found else "named in the settings"
         yield (
             f"  It grew most where {cell.name}: {cell.before:.3f} -> {cell.after:.3f} "
             f"({cell.rows_after:,} rows since), elsewhere {before:.3f} -> {after:.3f} "

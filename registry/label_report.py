@@ -13,7 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from homeostat.errors import InputError
-from monitoring.delays import MATURE, difference, learn_delays
+from monitoring.delays import MATURE, difference, learn_delays, sooner
 from registry.losses import known, revised, revisions
 from registry.tables import BlockRow, LabelRow, LossRow, PredictionRow
 
@@ -54,7 +54,7 @@ class LabelReport:
         final: The share of predictions that ever get one, as far as is known.
         mature: Predictions older than that: what is said of their accuracy stands.
         immature: Younger ones: the rest of their labels may say otherwise.
-        quick: Mean loss of the mature labels that came sooner than their median.
+        quick: Mean loss of the mature labels that came sooner than the median of their time.
         slow: Mean loss of the others.
         gap: 99 % limits of quick - slow: above 0, wrong answers are labelled sooner.
         since: The first prediction that is looked at; later than `SPAN` says if there are more
@@ -110,7 +110,8 @@ def label_report(
     after = curve.mature_after()
     limit = np.inf if after is None else after
     ripe = old >= limit
-    quick = delay <= np.median(delay[ripe]) if ripe.any() else ripe
+    quick = np.zeros(len(old), dtype=bool)
+    quick[ripe] = sooner(old[ripe], delay[ripe])
     return LabelReport(
         mature_after=after,
         final=curve.final,

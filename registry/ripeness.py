@@ -9,6 +9,7 @@ import numpy as np
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from homeostat.policy import Policy
 from monitoring.delays import AT_RISK, MATURE
 from monitoring.ripening import Ripe, complete_until, counts_after
 from registry.losses import newest_call
@@ -71,6 +72,15 @@ def label_age(session: Session, model: str, now: datetime, tolerance: float) -> 
         return None
     took, losses = np.array(newest).T
     return counts_after(took, losses, (now - first).total_seconds(), tolerance)
+
+
+def wait_for_labels(session: Session, model: str, now: datetime, policy: Policy) -> timedelta:
+    """How old a prediction is when its label counts: by the policy, or by the newest labels."""
+    stated = policy.monitor.label_delay_seconds
+    if stated is not None:
+        return timedelta(seconds=stated)
+    age = label_age(session, model, now, policy.monitor.tolerance_loss)
+    return timedelta(seconds=age.at if age else 0.0)
 
 
 def immature_since(session: Session, model: str, now: datetime) -> datetime | None:

@@ -88,7 +88,7 @@ def backtest(
     if page is not None:
         check_page(page)
     given = (warmup, batch, label_delay, rows_per_day)
-    log = _of_log(settings, model, days) if not streams else None
+    log = _of_log(settings, policy, model, days) if not streams else None
     asked = _log_stream(model, log, given) if log else _files(streams or [], policy, given)
     waiting = sides(asked, policy, [calendar])
     each = len(waiting) // len(asked)
@@ -146,25 +146,26 @@ def _log_stream(model: str, log: Logged, given: Given) -> list[Stream]:
     return [Stream(f"prediction log of {model}", log.dataset, course)]
 
 
-def _of_log(settings: Settings, model: str, days: float) -> Logged:
+def _of_log(settings: Settings, policy: Policy, model: str, days: float) -> Logged:
     from datetime import timedelta
 
     from flows.backtest_log import MOST_ROWS, logged
     from homeostat.clock import utc_now
     from registry.database import check_schema, connect, sessions, transaction
     from registry.labels import labelled_rows
-    from registry.lateness import lateness
+    from registry.ripeness import wait_for_labels
 
-    since = utc_now() - timedelta(days=days)
+    now = utc_now()
+    since = now - timedelta(days=days)
     engine = connect(settings.database)
     try:
         check_schema(engine)
         with transaction(sessions(engine, read_only=True)) as session:
             rows = labelled_rows(session, model, since, MOST_ROWS)
-            late = lateness(session, model, since, MOST_ROWS)
+            wait = wait_for_labels(session, model, now, policy)
     finally:
         engine.dispose()
-    return logged(rows, late, model, days)
+    return logged(rows, wait, model, days)
 
 
 def _show(stream: Stream, found: Sequence[Replayed], *, named: bool) -> None:

@@ -65,13 +65,13 @@ def labels(
     if low > 0:
         say(
             f"Wrong answers are labelled sooner (loss {said['quick']:.3f} of quick labels, "
-            f"{said['slow']:.3f} of slow ones): young accuracy is too low. "
+            f"{said['slow']:.3f} of slow ones of the same time): young accuracy is too low. "
             "Evidence waits for the slow ones."
         )
     elif high < 0:
         say(
             f"Right answers are labelled sooner (loss {said['quick']:.3f} of quick labels, "
-            f"{said['slow']:.3f} of slow ones): young accuracy is too good."
+            f"{said['slow']:.3f} of slow ones of the same time): young accuracy is too good."
         )
 
 
@@ -98,13 +98,13 @@ def _strange(one: dict[str, Any]) -> Iterator[str]:
         )
     else:
         yield (
-            "No sign without labels of rows of no known class in the last hour; such as are "
-            "answered surely it does not see."
+            "Rows of no known class in the last hour: no sign of any without labels. Any that the "
+            "model answers as surely as known ones would not show."
         )
     if (told := one["measured"]) is not None:
         yield (
-            f"Of the newest {told['labels']:,} labels {told['unseen']:,} name no class that the "
-            f"champion has ({told['share']:.1%}; {told['low']:.1%} to {told['high']:.1%})."
+            f"By their labels: {told['unseen']:,} of the newest {told['labels']:,} are of a class "
+            f"that the champion does not know (95%: {told['low']:.1%} to {told['high']:.1%})."
         )
 
 

@@ -27,7 +27,6 @@ from registry import (
     sessions,
     transaction,
 )
-from registry.lateness import lateness
 from registry.regret import regret_of
 
 BEGUN = utc_now() - timedelta(days=2)
@@ -92,7 +91,7 @@ def run(*words: str) -> str:
 def test_the_log_is_replayed_beside_what_was_answered(folder: Path) -> None:
     said = json.loads(run("--json", "--page", "curves.html"))
     assert (said["rows"], said["warmup"], said["rows_per_day"]) == (800, 200, 86_508)
-    assert said["delay"] == 151
+    assert 190 <= said["delay"] <= 200  # 95 % of labels took no longer, as gateways wait for them
     rules = {line["rule"]: line for line in said["rules"]}
     assert rules["as it was"]["accuracy"] == 0.5
     assert rules["as it was"]["retrains"] == [500]
@@ -108,11 +107,10 @@ def test_a_log_of_too_few_labels_says_how_many_and_what_to_do() -> None:
         run("--days", "0.5")
 
 
-def test_how_late_labels_came_is_counted_from_their_predictions(folder: Path) -> None:
-    with transaction(sessions(connect(f"sqlite:///{folder / 'lifecycle.db'}"))) as session:
-        late = [101 + second for second in range(10)]
-        assert lateness(session, "points", BEGUN, 10) == [second * SECOND for second in late]
-        assert len(lateness(session, "points", BEGUN + 795 * SECOND, 10)) == 5
+def test_a_stated_delay_is_how_long_labels_of_the_log_wait(folder: Path) -> None:
+    with (folder / "homeostat.toml").open("a") as file:
+        file.write("monitor = {label_delay_seconds = 20}\n")
+    assert json.loads(run("--json"))["delay"] == 20
 
 
 def test_regret_counts_rows_that_both_versions_answered(session: Session) -> None:

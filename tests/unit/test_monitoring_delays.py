@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from monitoring.delays import difference, learn_delays
+from monitoring.delays import difference, learn_delays, sooner
 
 
 def stream(seed: int, mean: float, covered: float) -> tuple[np.ndarray, np.ndarray]:
@@ -53,3 +53,22 @@ def test_a_difference_of_losses_is_shown_only_where_labels_show_it() -> None:
     low, high = difference(slow, slow)
     assert low < 0 < high
     assert difference([], slow) == (-1.0, 1.0)
+
+
+def test_losses_and_delays_that_grow_together_do_not_look_like_labels_in_a_hurry() -> None:
+    rng = np.random.default_rng(3)
+    made = np.arange(20_000.0)
+    lost = (rng.random(20_000) < np.where(made < 10_000, 0.1, 0.4)).astype(np.float64)
+    slower = rng.exponential(1.0, 20_000) * np.where(made < 10_000, 10.0, 40.0)
+    naive = slower <= np.median(slower)
+    assert difference(lost[naive], lost[~naive])[1] < 0
+    quick = sooner(made, slower)
+    low, high = difference(lost[quick], lost[~quick])
+    assert low < 0 < high
+    quick = sooner(made, np.where(lost > 0, slower, 3 * slower))
+    assert difference(lost[quick], lost[~quick])[0] > 0
+
+
+def test_few_labels_are_compared_as_one_stretch_and_none_not_at_all() -> None:
+    assert sooner([3.0, 1.0, 2.0], [5.0, 1.0, 9.0]).tolist() == [True, True, False]
+    assert sooner([], []).tolist() == []

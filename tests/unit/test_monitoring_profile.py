@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from homeostat.errors import ArtifactError, InputError
 from homeostat.schema import Feature, Task
 from monitoring import Profile
+from monitoring.columns import draw_bins
 
 
 def profile_of(
@@ -72,6 +73,13 @@ def test_categories_fall_to_their_codes_others_and_missing() -> None:
         "other",
         "missing",
     ]
+
+
+def test_bins_of_a_constant_column_are_named_by_its_value() -> None:
+    for value, name in ((0.0, "0"), (-2.5, "-2.5"), (1e7, "1e+07")):
+        column = draw_bins(Feature("x"), np.full(500, value), np.full(500, value))
+        names = [f"below {name}", name, f"above {name}", "missing"]
+        assert [column.bin_name(i) for i in range(4)] == names
 
 
 def test_of_many_categories_the_frequent_ones_keep_a_bin() -> None:
