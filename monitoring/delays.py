@@ -22,7 +22,7 @@ Floats = NDArray[np.float64]
 AT_RISK = 20  # predictions behind each step: beyond that one label would decide the curve
 MATURE = 0.95  # of the labels that come at all
 DOUBT = 0.01
-STRETCHES = 50  # of time, within which quick labels are compared with slow ones
+STRETCHES, STRETCH = 50, 100  # of time, within which labels are compared; labels of each, at least
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,11 +88,14 @@ def sooner(made: ArrayLike, took: ArrayLike) -> NDArray[np.bool_]:
     Returns:
         (L,) booleans.
     """
-    order, delays = np.argsort(made, kind="stable"), np.asarray(took, dtype=np.float64)
+    moments, delays = (np.asarray(values, dtype=np.float64) for values in (made, took))
+    cuts = min(STRETCHES, max(1, len(moments) // STRETCH))
+    edges = np.quantile(moments, np.arange(1, cuts) / cuts) if len(moments) else moments
+    stretch = np.searchsorted(edges, moments, side="right")  # what was asked at once stays together
     quick = np.zeros(len(delays), dtype=bool)
-    for stretch in np.array_split(order, min(STRETCHES, max(1, len(order) // AT_RISK))):
-        if len(stretch):
-            quick[stretch] = delays[stretch] <= np.median(delays[stretch])
+    for place in np.unique(stretch):
+        own = stretch == place
+        quick[own] = delays[own] <= np.median(delays[own])
     return quick
 
 

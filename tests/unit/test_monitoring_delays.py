@@ -72,3 +72,8 @@ def test_losses_and_delays_that_grow_together_do_not_look_like_labels_in_a_hurry
 def test_few_labels_are_compared_as_one_stretch_and_none_not_at_all() -> None:
     assert sooner([3.0, 1.0, 2.0], [5.0, 1.0, 9.0]).tolist() == [True, True, False]
     assert sooner([], []).tolist() == []
+
+
+def test_rows_that_were_asked_at_once_are_compared_with_one_another() -> None:
+    made, wrong = np.repeat([1.0, 2.0, 3.0], 100), np.arange(300) % 100 < 60
+    assert sooner(made, np.where(wrong, 10.0, 600.0)).tolist() == wrong.tolist()
