@@ -125,8 +125,10 @@ class Provider:
                 "The provider sent no ID token.", remedy="Let oidc.scopes have openid."
             )
         claims = self._verified(token, nonce)
-        missing = {self._settings.name_claim, *(one.claim for one in self._settings.grants)}
-        if all(claim.partition(".")[0] in claims or claim in claims for claim in missing):
+        wanted = {self._settings.name_claim, *(one.claim for one in self._settings.grants)}
+        if "email" in wanted:
+            wanted.add("email_verified")
+        if all(claim.partition(".")[0] in claims or claim in claims for claim in wanted):
             return claims
         return self._more(said.get("access_token"), claims)
 

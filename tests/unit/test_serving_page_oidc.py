@@ -230,6 +230,15 @@ def test_what_the_id_token_leaves_out_is_asked_for_and_it_stands_above_that(
     assert fake.asked[-1][2]["authorization"] == "Bearer for userinfo"
 
 
+def test_whether_an_address_is_verified_is_asked_for_too(
+    provider: Provider, fake: FakeProvider
+) -> None:
+    left = {name: value for name, value in CLAIMS.items() if name != "email_verified"}
+    fake.token = signed(left)
+    ask(provider)
+    assert fake.asked[-1][1] == f"{ISSUER}/userinfo"
+
+
 def test_what_is_said_of_another_person_does_not_count(
     provider: Provider, fake: FakeProvider
 ) -> None:
