@@ -196,10 +196,9 @@ def _ask(
         token = base64.b64encode(f"{at.username}:{at.password}".encode()).decode()
         whole["Authorization"] = f"Basic {token}"
     limits = dict.fromkeys(("connect", "read", "write", "pool"), timeout)
+    tls = httpx.create_ssl_context() if at.scheme == "https" else None  # 40 ms of processor time
     with (
-        httpcore.ConnectionPool(
-            ssl_context=httpx.create_ssl_context(), network_backend=_Guarded(guard)
-        ) as pool,
+        httpcore.ConnectionPool(ssl_context=tls, network_backend=_Guarded(guard)) as pool,
         pool.stream(
             method,
             target,
