@@ -20,6 +20,7 @@ from uuid import UUID
 
 from prefect import Flow
 from prefect.client.orchestration import get_client
+from prefect.events import DeploymentEventTrigger
 from prefect.runner import Runner
 from prefect.schedules import Cron, Schedule
 from prefect.types.entrypoint import EntrypointType
@@ -43,6 +44,18 @@ MAX_RUNS = 2
 
 OUR_SCHEDULES = "homeostat-"  # how the slugs of schedules begin that come from the settings
 
+# The automation that reports on each incident, where one of the policy's `alerts` is Prefect.
+OPENED = DeploymentEventTrigger(
+    name="homeostat: a report of each new incident",
+    expect={"homeostat.incident.open"},
+    match={"prefect.resource.id": "homeostat.model.*"},
+    match_related={"prefect.resource.role": "incident"},
+    parameters={
+        "model": "{{ event.payload.model }}",
+        "incident": "{{ event.payload.incident }}",
+    },
+)
+
 
 class OrderlyRunner(Runner):
     """Prefect's runner, but SIGTERM ends it in order, with the flow runs that it started.
@@ -63,6 +76,7 @@ class Deployment:
 
     flow: Flow[Any, Any]
     schedules: tuple[Schedule, ...] = ()
+    triggers: tuple[DeploymentEventTrigger, ...] = ()
 
     @property
     def name(self) -> str:
@@ -81,7 +95,9 @@ def deployments(models: Mapping[str, Policy]) -> tuple[Deployment, ...]:
         Deployment(pipeline, _crons({name: one.schedule for name, one in models.items()})),
         Deployment(retrain),
         Deployment(rollback),
-        Deployment(report, _crons({name: one.report_schedule for name, one in models.items()})),
+        Deployment(
+            report, _crons({name: one.report_schedule for name, one in models.items()}), (OPENED,)
+        ),
         Deployment(digest, _crons({name: one.digest_schedule for name, one in models.items()})),
     )
 
@@ -105,6 +121,7 @@ async def register(runner: Runner, models: Mapping[str, Policy]) -> dict[str, UU
         deployment = await each.flow.ato_deployment(
             each.name,
             schedules=list(each.schedules),
+            triggers=list(each.triggers),
             entrypoint_type=EntrypointType.MODULE_PATH,
             tags=["homeostat"],
         )

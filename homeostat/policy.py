@@ -312,6 +312,6 @@ class Policy(_Table):
     """What only the owner knows of a model."""
     alerts: tuple[_AddressOrTable, ...] = ()
     """Where alerts go: addresses, or tables of `to`, `severity`, `hours` and `zone`. http(s) takes
-    CloudEvents, `alertmanager+http(s)://` and `pagerduty://KEY` speak those, others go through
-    Apprise: docs/alerting.md.
+    CloudEvents, `alertmanager+http(s)://`, `prefect+http(s)://` and `pagerduty://KEY` speak those,
+    others go through Apprise: docs/alerting.md.
     """

@@ -12,7 +12,7 @@ from monitoring.signals import Severity
 
 Status = Literal["open", "update", "resolved", "digest"]
 WEB = ("http", "https")
-VIA_ALERTMANAGER = "alertmanager+"  # before a scheme of the web
+VIA_ALERTMANAGER, VIA_PREFECT = "alertmanager+", "prefect+"  # before a scheme of the web
 
 
 class DeliveryFailed(HomeostatError):
@@ -56,7 +56,8 @@ def masked(url: str) -> str:
     """An address without what may be secret: scheme, and for the web the host."""
     try:
         parts = urlsplit(url)
-        web = parts.scheme.lower().removeprefix(VIA_ALERTMANAGER) in WEB
+        scheme = parts.scheme.lower().removeprefix(VIA_ALERTMANAGER).removeprefix(VIA_PREFECT)
+        web = scheme in WEB
         host = f"{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}" if web else "***"
     except ValueError:
         return "***"

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from urllib.parse import parse_qs, quote, urlsplit
 
-from monitoring import alertmanager, pagerduty, webhooks
+from monitoring import alertmanager, pagerduty, prefect_events, webhooks
 from monitoring.alerts import Alert, DeliveryFailed, failed
 from monitoring.outbound import Forbidden, Sending
 from monitoring.runbooks import runbook_address
@@ -39,7 +39,8 @@ def deliver(url: str, alert: Alert, sending: Sending = SAFE, timeout: float = 5.
     """Send an alert once; the caller repeats what fails.
 
     An http or https address gets a POST of the CloudEvents JSON, `alertmanager+http(s)` one of
-    Alertmanager's, `pagerduty://KEY` one to PagerDuty; they must answer 2xx. Any other address goes
+    Alertmanager's, `prefect+http(s)` one of an event to Prefect, `pagerduty://KEY` one to
+    PagerDuty; they must answer 2xx. Any other address goes
     through Apprise (mail, chat). Redirects are not followed, since an alert and its token belong to
     the address that was set.
 
@@ -119,6 +120,8 @@ _SENDERS: dict[str, Sender] = {
     "https": webhooks.send,
     "alertmanager+http": alertmanager.send,
     "alertmanager+https": alertmanager.send,
+    "prefect+http": prefect_events.send,
+    "prefect+https": prefect_events.send,
 }
 
 

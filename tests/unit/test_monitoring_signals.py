@@ -83,6 +83,7 @@ def test_a_signal_is_read_from_its_detector_as_plain_json() -> None:
         ("https://hooks.example.com/T0/B0/secret", "https://hooks.example.com/***"),
         ("http://user:password@example.com:81/?token=x", "http://example.com:81/***"),
         ("http://127.0.0.1:9000", "http://127.0.0.1:9000"),
+        ("prefect+http://ann:secret@prefect:4200/api", "prefect+http://prefect:4200/***"),
         ("slack://token-a/token-b/token-c", "slack://***"),
         ("mailto://user:password@example.com", "mailto://***"),
         ("secret-without-scheme", "***"),

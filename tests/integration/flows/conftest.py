@@ -140,6 +140,11 @@ class Site:
     def flow_run(self, flow_run_id: str) -> dict[str, Any]:
         return dict(httpx.get(f"{self.prefect}/flow_runs/{flow_run_id}", timeout=30.0).json())
 
+    def runs(self, name: str) -> list[dict[str, Any]]:
+        """The flow runs of a flow, whoever asked for them."""
+        body = {"flows": {"name": {"any_": [name]}}}
+        return list(httpx.post(f"{self.prefect}/flow_runs/filter", json=body, timeout=30.0).json())
+
     def state(self, flow_run_id: str) -> str:
         return str(self.flow_run(flow_run_id)["state_type"])
 

@@ -13,6 +13,10 @@ import psutil
 import pytest
 
 from flows.pipeline import pipeline
+from monitoring import Alert
+from monitoring.delivery import deliver
+from monitoring.outbound import Guard, Sending
+from registry import Incident
 
 if TYPE_CHECKING:
     from tests.integration.flows.conftest import Site
@@ -37,6 +41,14 @@ def test_served_flows_run_by_module_path_on_their_schedule_and_tell_typed_errors
         site.wait_for(lambda: site.state(done) == "COMPLETED", "the pipeline")
         site.wait_for(lambda: site.state(wrong) == "FAILED", "the refusal")
         site.wait_for(lambda: site.state(told) == "COMPLETED", "the digest")
+
+        incident = site.open_incident(datetime.now(UTC))
+        deliver(f"prefect+{site.prefect}", told_of(incident), Sending(Guard(loopback=True)))
+        wanted = {"model": site.model, "incident": incident.id}
+        site.wait_for(
+            lambda: any(run["parameters"].items() >= wanted.items() for run in site.runs("report")),
+            "the report that Prefect's automation starts",
+        )
 
         assert site.aliases() == {"champion": 1}
         assert "UnknownModel: There is no model 'nobody' here" in site.message(wrong)
@@ -71,6 +83,22 @@ def test_a_killed_retrain_frees_its_lock_and_one_whose_runner_died_goes_on(
         site.wait_for(lambda: len(site.flow_processes(runner)) == 1, "the second retrain, again")
         site.wait_for(lambda: int(site.flow_run(second)["run_count"]) == 2, "its second start")
         assert site.retrain_run() == second
+
+
+def told_of(incident: Incident) -> Alert:
+    """The first alert of an incident."""
+    details = {"incident": incident.id, "kind": incident.kind}
+    return Alert(
+        id=f"{incident.key}/open",
+        key=incident.key,
+        status="open",
+        severity="page",
+        title=incident.title,
+        text="It fell.",
+        model=incident.model,
+        at=incident.opened_at,
+        details=details,
+    )
 
 
 def kill_all(processes: list[psutil.Process]) -> None:
