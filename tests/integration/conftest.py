@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import socket
@@ -12,7 +11,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -29,7 +28,6 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from homeostat.clock import utc_now
 from homeostat.policy import Policy
-from homeostat.setting_tables import OidcSettings
 from homeostat.settings import Settings
 from models.artifact import load_model, save_model
 from models.digits import Digits
@@ -178,66 +176,6 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> dict[int, tuple[Path,
         place = folder / str(version)
         found[version] = (place, save_model(place, "digits", learner, module, extra))
     return found
-
-
-@dataclass(frozen=True)
-class OidcProvider:
-    """A provider that runs in a process of its own: oidc-provider-mock, which others wrote."""
-
-    issuer: str
-
-    def settings(self, page_address: str, **changes: object) -> OidcSettings:
-        """Of a client of its own, with a secret that the provider checks."""
-        redirect = f"{page_address}/page/sign-in/oidc/done"
-        asked = {"redirect_uris": [redirect]}
-        made = httpx.post(f"{self.issuer}/oauth2/clients", json=asked, trust_env=False).json()
-        given = {
-            "issuer": self.issuer,
-            "client_id": made["client_id"],
-            "client_secret": made["client_secret"],
-            "grants": ({"value": "on-call", "verbs": ("read", "rollback")},),
-        }
-        return OidcSettings.model_validate(given | changes)
-
-    def agree(self, address: str, person: str) -> str:
-        """Where the provider sends a person who was sent to an address and signs in there."""
-        answer = httpx.post(address, data={"sub": person}, trust_env=False)
-        assert answer.status_code == 302, answer.text
-        return answer.headers["location"]
-
-
-@pytest.fixture(scope="session")
-def oidc_provider() -> Iterator[OidcProvider]:
-    """A provider at which ann is on call, bob is in a group that nobody knows, eve has no mail."""
-    with closing(socket.create_server(("127.0.0.1", 0))) as free:
-        port = free.getsockname()[1]
-    people = [
-        {"sub": "ann", "email": "ann@example.org", "email_verified": True, "groups": ["on-call"]},
-        {"sub": "bob", "email": "bob@example.org", "email_verified": True, "groups": ["canteen"]},
-        {"sub": "eve", "email": "eve@example.org", "groups": ["on-call"]},
-    ]
-    command = [sys.executable, "-m", "oidc_provider_mock", "--port", str(port)]
-    command += ["--require-registration", "true", "--require-nonce", "true"]
-    for one in people:
-        command += ["--user-claims", json.dumps(one)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        found = OidcProvider(f"http://127.0.0.1:{port}")
-        try:
-            _wait_for_provider(found.issuer, process)
-            yield found
-        finally:
-            process.terminate()
-
-
-def _wait_for_provider(issuer: str, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 60
-    while True:
-        with suppress(httpx.TransportError):
-            httpx.get(f"{issuer}/.well-known/openid-configuration", trust_env=False)
-            return
-        assert process.poll() is None, "the provider ended"
-        assert time.monotonic() < deadline, "the provider does not answer"
-        time.sleep(0.05)
 
 
 @pytest.fixture

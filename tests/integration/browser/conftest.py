@@ -1,4 +1,4 @@
-"""A real browser, and a gateway that it can ask: headless Chromium by Playwright.
+"""A real browser and a gateway that it can ask: headless Chromium by Playwright; an OIDC provider.
 
 Chromium is the machine's own (Debian: `apt install chromium`): Playwright would fetch one of its
 own from elsewhere. Where there is none these tests are left out, but never in continuous
@@ -8,9 +8,12 @@ integration, whose script installs it.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,17 +26,78 @@ import uvicorn
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from homeostat.clock import utc_now
+from homeostat.setting_tables import OidcSettings
 from monitoring.signals import Signal, triage
 from registry import connect, raise_signal, sessions, transaction
 from serving.app import create_app
 from serving.gateway import Gateway
 
 if TYPE_CHECKING:
-    from tests.integration.conftest import OidcProvider, Station
+    from tests.integration.conftest import Station
 
 PATIENCE_MS = 120_000  # other tests may keep the cores busy
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 HOSTILE = "<script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">"
+
+
+@dataclass(frozen=True)
+class OidcProvider:
+    """A provider that runs in a process of its own: oidc-provider-mock, which others wrote."""
+
+    issuer: str
+
+    def settings(self, page_address: str, **changes: object) -> OidcSettings:
+        """Of a client of its own, with a secret that the provider checks."""
+        redirect = f"{page_address}/page/sign-in/oidc/done"
+        asked = {"redirect_uris": [redirect]}
+        made = httpx.post(f"{self.issuer}/oauth2/clients", json=asked, trust_env=False).json()
+        given = {
+            "issuer": self.issuer,
+            "client_id": made["client_id"],
+            "client_secret": made["client_secret"],
+            "grants": ({"value": "on-call", "verbs": ("read", "rollback")},),
+        }
+        return OidcSettings.model_validate(given | changes)
+
+    def agree(self, address: str, person: str) -> str:
+        """Where the provider sends a person who was sent to an address and signs in there."""
+        answer = httpx.post(address, data={"sub": person}, trust_env=False)
+        assert answer.status_code == 302, answer.text
+        return answer.headers["location"]
+
+
+@pytest.fixture(scope="session")
+def oidc_provider() -> Iterator[OidcProvider]:
+    """A provider at which ann is on call, bob is in a group that nobody knows, eve has no mail."""
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as free:
+        port = free.getsockname()[1]
+    people = [
+        {"sub": "ann", "email": "ann@example.org", "email_verified": True, "groups": ["on-call"]},
+        {"sub": "bob", "email": "bob@example.org", "email_verified": True, "groups": ["canteen"]},
+        {"sub": "eve", "email": "eve@example.org", "groups": ["on-call"]},
+    ]
+    command = [sys.executable, "-m", "oidc_provider_mock", "--port", str(port)]
+    command += ["--require-registration", "true", "--require-nonce", "true"]
+    for one in people:
+        command += ["--user-claims", json.dumps(one)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        found = OidcProvider(f"http://127.0.0.1:{port}")
+        try:
+            _wait_for_provider(found.issuer, process)
+            yield found
+        finally:
+            process.terminate()
+
+
+def _wait_for_provider(issuer: str, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 60
+    while True:
+        with contextlib.suppress(httpx.TransportError):
+            httpx.get(f"{issuer}/.well-known/openid-configuration", trust_env=False)
+            return
+        assert process.poll() is None, "the provider ended"
+        assert time.monotonic() < deadline, "the provider does not answer"
+        time.sleep(0.05)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,8 @@ from serving.page.oidc import PENDING
 from serving.page.sessions import COOKIE
 
 if TYPE_CHECKING:
-    from tests.integration.conftest import OidcProvider, Station
+    from tests.integration.browser.conftest import OidcProvider
+    from tests.integration.conftest import Station
 
 HERE = "http://127.0.0.1:8000"
 BEGIN = "/page/sign-in/oidc"
