@@ -99,6 +99,18 @@ def _make(state: Path, version: int, config: Mapping[str, int]) -> str:
     return digest
 
 
+def environment_of(state: Path, port: int) -> dict[str, str]:
+    """The settings of a gateway over a folder that `prepare` made, with no MLflow or Prefect."""
+    return {
+        "HOMEOSTAT_STATE_DIR": str(state),
+        "HOMEOSTAT_TOKEN": TOKEN,
+        "HOMEOSTAT_GATEWAY_PORT": str(port),
+        "HOMEOSTAT_MLFLOW_URL": NOWHERE,
+        "HOMEOSTAT_PREFECT_URL": f"{NOWHERE}/api",
+        "HOMEOSTAT_CONFIG": str(state / "none.toml"),
+    }
+
+
 @contextmanager
 def running(state: Path, port: int, **settings: str) -> Iterator[subprocess.Popen[bytes]]:
     """A gateway process, killed at the end of the block if it still runs.
@@ -108,19 +120,11 @@ def running(state: Path, port: int, **settings: str) -> Iterator[subprocess.Pope
         port: Of the loopback.
         settings: Environment besides, such as HOMEOSTAT_MAX_ROWS.
     """
-    environment = {
-        "HOMEOSTAT_STATE_DIR": str(state),
-        "HOMEOSTAT_TOKEN": TOKEN,
-        "HOMEOSTAT_GATEWAY_PORT": str(port),
-        "HOMEOSTAT_MLFLOW_URL": NOWHERE,
-        "HOMEOSTAT_PREFECT_URL": f"{NOWHERE}/api",
-        "HOMEOSTAT_CONFIG": str(state / "none.toml"),
-    }
     with (state / "gateway.log").open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "serving"],
             cwd=ROOT,
-            env=os.environ | environment | settings,
+            env=os.environ | environment_of(state, port) | settings,
             stdout=log,
             stderr=log,
         )

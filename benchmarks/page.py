@@ -30,6 +30,7 @@ from playwright.sync_api import sync_playwright
 from benchmarks.gateway import MODEL, START_SECONDS, TOKEN, prepare, running
 from benchmarks.page_rows import fill
 from benchmarks.ports import free_port
+from benchmarks.servers import answers, wait_until
 from homeostat.clock import utc_now
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
@@ -63,24 +64,12 @@ def main() -> None:
         port = free_port()
         with running(folder, port):
             address = f"http://127.0.0.1:{port}"
-            wait_for(address)
+            if not wait_until(lambda: answers(f"{address}/health/ready"), START_SECONDS):
+                raise SystemExit("The gateway did not start.")
             incident = ask(address, given.asked)
             paint(address, incident, given.asked)
     finally:
         shutil.rmtree(folder)
-
-
-def wait_for(address: str) -> None:
-    """Until the gateway answers."""
-    until = time.monotonic() + START_SECONDS
-    while time.monotonic() < until:
-        try:
-            if httpx.get(f"{address}/health/ready", trust_env=False).is_success:
-                return
-        except httpx.HTTPError:
-            pass
-        time.sleep(0.1)  # until the next look, which the deadline bounds
-    raise SystemExit("The gateway did not start.")
 
 
 def ask(address: str, asked: int) -> str:

@@ -31,7 +31,7 @@ from pathlib import Path
 import httpx
 
 from benchmarks.client import ask_open
-from benchmarks.gateway import MODEL, NOWHERE, ROW, TOKEN, prepare, request_bytes
+from benchmarks.gateway import MODEL, ROW, TOKEN, environment_of, prepare, request_bytes
 from benchmarks.page_rows import fill
 from benchmarks.ports import free_port
 from benchmarks.servers import cores, cpu_seconds, rest, running
@@ -72,15 +72,7 @@ def main() -> None:
         url = prepare(state, versions=2, at=start)
         fill(url, start, now, given.predictions, given.predictions // 10, 40)
         port = free_port()
-        environment = {
-            "HOMEOSTAT_STATE_DIR": str(state),
-            "HOMEOSTAT_TOKEN": TOKEN,
-            "HOMEOSTAT_GATEWAY_PORT": str(port),
-            "HOMEOSTAT_MLFLOW_URL": NOWHERE,
-            "HOMEOSTAT_PREFECT_URL": f"{NOWHERE}/api",
-            "HOMEOSTAT_CONFIG": str(state / "none.toml"),
-            "OMP_NUM_THREADS": "1",
-        }
+        environment = environment_of(state, port) | {"OMP_NUM_THREADS": "1"}
         request = request_bytes(f"/v1/models/{MODEL}/predict", {"row": ROW})
         command = [sys.executable, "-m", "serving"]
         with running(command, port, "/health/ready", server, environment) as process:
@@ -144,14 +136,15 @@ def _be(
         client.get(path).raise_for_status()
         ready.wait(120)
         slow = time.monotonic() - SLOW_SECONDS * phase
-        time.sleep(REFRESH_SECONDS * phase)  # pages are not opened in the same moment
+        wait = REFRESH_SECONDS * phase  # pages are not opened in the same moment
         while True:
+            time.sleep(wait)  # the load is so many looks a second: as page.js paces them
+            wait = REFRESH_SECONDS
             client.get(path)
             if path.startswith("/page/models") and time.monotonic() - slow > SLOW_SECONDS:
                 slow = time.monotonic()
                 for part in PARTS:
                     client.get(f"{path}/{part}")
-            time.sleep(REFRESH_SECONDS)  # as the script waits
 
 
 def print_table(

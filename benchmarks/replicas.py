@@ -32,7 +32,7 @@ import httpx
 import psutil
 import uvloop
 
-from benchmarks.gateway import MODEL, NOWHERE, ROOT, ROW, TOKEN, prepare, request_bytes
+from benchmarks.gateway import MODEL, ROOT, ROW, environment_of, prepare, request_bytes
 from benchmarks.servers import wait_until
 from homeostat.clock import utc_now
 from registry import connect, current_routing, sessions, transaction, write_routing
@@ -109,13 +109,8 @@ async def call(port: int, rows: int, seconds: float) -> int:
 def fleet(state: Path, count: int, cores: list[int]) -> Iterator[tuple[int, list[psutil.Process]]]:
     """So many gateways on one port, the first on the first core and so on."""
     port = random.randrange(10_000, 32_000)  # below those that the kernel gives to callers
-    environment = os.environ | {
-        "HOMEOSTAT_STATE_DIR": str(state),
-        "HOMEOSTAT_TOKEN": TOKEN,
-        "HOMEOSTAT_GATEWAY_PORT": str(port),
-        "HOMEOSTAT_MLFLOW_URL": NOWHERE,
-        "HOMEOSTAT_PREFECT_URL": f"{NOWHERE}/api",
-        "HOMEOSTAT_CONFIG": str(state / "none.toml"),
+    environment = os.environ | environment_of(state, port)
+    environment |= {
         "HOMEOSTAT_MAX_QUEUE_MS": "0",  # closed loops: nobody asks who was not answered
         "OMP_NUM_THREADS": "1",
     }
@@ -178,7 +173,7 @@ def take_turn(
     command = [sys.executable, "-m", "benchmarks.replicas", "--call"]
     command += [str(port), str(rows), str(seconds), ",".join(map(str, cores))]
     said = json.loads(subprocess.check_output(command, cwd=ROOT, text=True, timeout=seconds + 60))
-    time.sleep(SETTLE_SECONDS)  # the same for one and for many: its CPU is counted
+    time.sleep(SETTLE_SECONDS)  # what a turn leaves to do is done in this, and its CPU counted
     cpu = cpu_seconds(processes) - begun
     answers = int(said["answers"])
     share = said["cpu"] / said["wall"] / (os.cpu_count() or 1)

@@ -177,14 +177,15 @@ async def generation_of(port: int) -> tuple[int, int]:
     return routing["generation"], routing["champion"]
 
 
-async def get(port: int, path: str) -> Any:  # noqa: ANN401 - any JSON
-    """What a route that only shows says."""
+async def get(port: int, path: str) -> dict[str, Any]:
+    """The JSON object that a route which only shows answers with."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     head = f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n"
     writer.write(f"{head}Connection: close\r\n\r\n".encode())
     said = await reader.read()
     writer.close()
-    return json.loads(said.partition(b"\r\n\r\n")[2])
+    found: dict[str, Any] = json.loads(said.partition(b"\r\n\r\n")[2])
+    return found
 
 
 def answers_of(state: Path, rows: list[list[float]]) -> list[Any]:

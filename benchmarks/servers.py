@@ -95,7 +95,7 @@ def rest(process: psutil.Process) -> None:
     deadline = time.monotonic() + REST_SECONDS
     while time.monotonic() < deadline:
         before = cpu_seconds(process)
-        time.sleep(LOOK_SECONDS)  # its idleness is measured over this
+        time.sleep(LOOK_SECONDS)  # idle is to use little CPU in a stretch of time: this one
         if cpu_seconds(process) - before < IDLE_SHARE * LOOK_SECONDS:
             return
 
@@ -125,7 +125,7 @@ def wait_until(holds: Callable[[], bool], seconds: float, every: float = 0.2) ->
     while not holds():
         if time.monotonic() > deadline:
             return False
-        time.sleep(every)  # until the next look, which the deadline bounds
+        time.sleep(every)  # nothing tells of an outside process coming up: it is looked at
     return True
 
 

@@ -24,7 +24,7 @@ from pathlib import Path
 import httpx
 
 from benchmarks.client import ask_open
-from benchmarks.gateway import MODEL, NOWHERE, ROW, TOKEN, prepare, request_bytes
+from benchmarks.gateway import MODEL, ROW, environment_of, prepare, request_bytes
 from benchmarks.ports import free_port
 from benchmarks.servers import cores, cpu_seconds, rest, running
 from benchmarks.serving_table import Figures
@@ -63,15 +63,7 @@ def cast_shadows(url: str) -> None:
 def take_turn(state: Path, rate: float, seconds: float, core: int) -> tuple[Figures, float]:
     """A gateway's figures at a rate, and how many rows its shadows were not asked for."""
     port = free_port()
-    environment = {
-        "HOMEOSTAT_STATE_DIR": str(state),
-        "HOMEOSTAT_TOKEN": TOKEN,
-        "HOMEOSTAT_GATEWAY_PORT": str(port),
-        "HOMEOSTAT_MLFLOW_URL": NOWHERE,
-        "HOMEOSTAT_PREFECT_URL": f"{NOWHERE}/api",
-        "HOMEOSTAT_CONFIG": str(state / "none.toml"),
-        "OMP_NUM_THREADS": "1",
-    }
+    environment = environment_of(state, port) | {"OMP_NUM_THREADS": "1"}
     request = request_bytes(f"/v1/models/{MODEL}/predict", {"row": ROW})
     command = [sys.executable, "-m", "serving"]
     with running(command, port, "/health/ready", core, environment) as process:

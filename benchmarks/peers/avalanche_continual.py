@@ -17,26 +17,14 @@ import time
 import types
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 
-# Avalanche imports three things that a training does not need: wandb, GPUtil, which Python 3.12
-# cannot import, and torchvision's compiled operators, which exist for one build of torch only.
-for _name in ("wandb", "GPUtil"):
-    sys.modules[_name] = types.ModuleType(_name)
-_library: Callable[..., Any] = torch.library.Library
-_operators: Any = _library("torchvision", "DEF")
-for _name in ("nms", "qnms"):
-    _operators.define(f"{_name}(Tensor x) -> Tensor")
-
-from avalanche.benchmarks import tensors_benchmark  # noqa: E402
-from avalanche.training import supervised as theirs  # noqa: E402
-
-from benchmarks.continual_sides import STREAMS  # noqa: E402
-from benchmarks.continual_streams import Stream  # noqa: E402
-from models import evaluate  # noqa: E402
+from benchmarks.continual_sides import STREAMS
+from benchmarks.continual_streams import Stream
+from models import evaluate
 
 STRATEGIES: Mapping[str, tuple[str, tuple[str, ...], Mapping[str, Any]]] = {
     "Naive": ("Naive", (), {}),
@@ -49,13 +37,42 @@ STRATEGIES: Mapping[str, tuple[str, tuple[str, ...], Mapping[str, Any]]] = {
 }
 
 
-def strategy_of(name: str, stream: Stream, model: nn.Module) -> Any:  # noqa: ANN401 - theirs
+class Strategy(Protocol):
+    """What the benchmark needs of a strategy of Avalanche's."""
+
+    model: nn.Module
+
+    def train(self, experience: object, *, num_workers: int, pin_memory: bool) -> object:
+        """Learn one task."""
+
+
+def make_importable() -> object:
+    """Let Avalanche be imported without three things that a training does not need.
+
+    They are wandb, GPUtil, which Python 3.12 cannot import, and torchvision's compiled operators,
+    which exist for one build of torch only and are there as long as what this returns is.
+    """
+    for name in ("wandb", "GPUtil"):
+        sys.modules[name] = types.ModuleType(name)
+    library: Callable[..., Any] = torch.library.Library
+    operators: Any = library("torchvision", "DEF")
+    for name in ("nms", "qnms"):
+        operators.define(f"{name}(Tensor x) -> Tensor")
+    return operators
+
+
+OPERATORS = make_importable()
+
+
+def strategy_of(name: str, stream: Stream, model: nn.Module) -> Strategy:
     """Avalanche's strategy with the settings of our sides."""
+    from avalanche.training import supervised as theirs
+
     kind, takes, more = STRATEGIES[name]
     budget = stream.budget
     half = budget.batch_size // 2
     sizes = {"mem_size": stream.memory_rows, "batch_size_mem": half}
-    build: Callable[..., Any] = getattr(theirs, kind)
+    build: Callable[..., Strategy] = getattr(theirs, kind)
     replays = "mem_size" in takes and name != "GDumb"
     return build(
         model=model,
@@ -73,6 +90,8 @@ def strategy_of(name: str, stream: Stream, model: nn.Module) -> Any:  # noqa: AN
 
 def follow(stream: Stream, name: str, seed: int) -> dict[str, Any]:
     """Teach the tasks one after the other."""
+    from avalanche.benchmarks import tensors_benchmark
+
     model = stream.learner.build(torch.Generator().manual_seed(seed))
     torch.manual_seed(seed)
     parts = [(rows.x, rows.y) for rows in stream.taught]

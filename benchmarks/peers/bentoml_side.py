@@ -21,7 +21,7 @@ class Digits:
     def __init__(self) -> None:
         self._model = DigitsModel(Path(os.environ[FOLDER]))
 
-    @bentoml.api(  # type: ignore[untyped-decorator] # its types are in BentoML's environment
+    @bentoml.api(  # type: ignore[untyped-decorator] # untyped here: only its own environment has BentoML
         batchable=True, max_batch_size=MOST
     )
     def predict(self, rows: list[list[float]]) -> list[int]:

@@ -11,14 +11,14 @@ from benchmarks.peers.digits import BATCH_SECONDS, MOST, DigitsModel, Start, ask
 Row = NDArray[np.float32]
 
 
-class DigitsApi(litserve.LitAPI):  # type: ignore[misc] # its types are in LitServe's environment
+class DigitsApi(litserve.LitAPI):  # type: ignore[misc] # only its own environment has LitServe
     """The digits model as LitServe has it: decode, batch, predict, unbatch, encode."""
 
     def __init__(self, start: Start) -> None:
         super().__init__(max_batch_size=MOST, batch_timeout=BATCH_SECONDS)
         self._start = start
 
-    def setup(self, device: str) -> None:  # noqa: ARG002 - LitServe's signature
+    def setup(self, _device: str) -> None:
         """Load the weights, in the worker."""
         self._model = DigitsModel(self._start.folder)
 

@@ -23,9 +23,9 @@ class DigitsPyfunc(PythonModel):
 
     def predict(
         self,
-        context: object,  # noqa: ARG002 - MLflow's signature
+        context: object,  # noqa: ARG002 - MLflow looks at the names of parameters for what to give
         model_input: NDArray[np.float32],
-        params: dict[str, object] | None = None,  # noqa: ARG002 - the same
+        params: dict[str, object] | None = None,  # noqa: ARG002 - its base class takes them
     ) -> list[int]:
         """The class of each row."""
         return self._model.classes(model_input)

@@ -17,7 +17,7 @@ from benchmarks.peers.digits import BATCH_SECONDS, MOST, DigitsModel, asked, bec
 from benchmarks.ports import free_port
 
 
-class DigitsRuntime(mlserver.MLModel):  # type: ignore[misc] # its types are in MLServer's environment
+class DigitsRuntime(mlserver.MLModel):  # type: ignore[misc] # only its own environment has MLServer
     """The digits model as MLServer has it."""
 
     async def load(self) -> bool:

@@ -35,7 +35,7 @@ class Digits:
         body = await request.json()
         return {"prediction": await self.predict(body["row"])}
 
-    @serve.batch(  # type: ignore[untyped-decorator] # its types are in Ray's environment
+    @serve.batch(  # type: ignore[untyped-decorator] # untyped here: only its own environment has Ray
         max_batch_size=MOST, batch_wait_timeout_s=BATCH_SECONDS
     )
     async def predict(self, rows: list[list[float]]) -> list[int]:

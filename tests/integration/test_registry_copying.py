@@ -21,7 +21,7 @@ from registry import MlflowVersions, connect, sessions, transaction, upgrade
 from registry.ledger import lines_of
 
 if TYPE_CHECKING:
-    from tests.integration.conftest import MlflowServer
+    from tests.integration.mlflow_servers import MlflowServer
 
 
 def registered(url: str, model: str, folder: Path, digest: str) -> None:
