@@ -20,7 +20,8 @@ from monitoring.stakes import Stakes
 MICRO_BATCH = 8  # rows taken in one step of evidence
 HALF_LIFE = 256.0  # rows after which a row counts half in the recent histogram
 _LEARN_AFTER = 48.0  # rows in the recent histogram before it is bet on
-_MAX_STEPS = 8  # of one update: a huge batch takes larger steps
+_ALIKE = 160  # rows of an update up to which it gives what single rows would
+_STEPS = 8  # of a larger update, whose steps are larger
 _WINNING = 3.0  # log gain of a column's best bet from which its rows count as one episode
 _ENOUGH = 16.0  # rows of an episode that are worth showing
 _MAX_LOG = 200.0  # of one step's factor: finite even on top of CAP, and a smaller bet is fair
@@ -207,7 +208,7 @@ class InputDetector:
 
     def _cut(self, rows: int) -> list[int]:
         """Where an update's rows are cut into steps, which the waiting rows fill up first."""
-        step = max(MICRO_BATCH, -(-rows // _MAX_STEPS))
+        step = MICRO_BATCH if rows <= _ALIKE else -(-rows // _STEPS)
         sizes = [min(rows, step - min(self._waiting, step - 1))]
         whole, rest = divmod(rows - sizes[0], step)
         return sizes + [step] * whole + ([rest] if rest else [])

@@ -36,10 +36,10 @@ def test_single_rows_add_up_to_the_evidence_of_micro_batches() -> None:
     rng = np.random.default_rng(0)
     profile = profile_of(rng.normal(size=(1_000, 3)))
     one, many = InputDetector(profile, 1_000, 0.05), InputDetector(profile, 1_000, 0.05)
-    rows, confidence = rng.normal(0.8, 1, size=(64, 3)), rng.uniform(0.4, 1, 64)
-    for i in range(64):
+    rows, confidence = rng.normal(0.8, 1, size=(160, 3)), rng.uniform(0.4, 1, 160)
+    for i in range(160):
         one.update(rows[i : i + 1], [0.0], confidence[i : i + 1])
-    many.update(rows, np.zeros(64), confidence)
+    many.update(rows, np.zeros(160), confidence)
     assert one.to_json() == many.to_json()
 
 
