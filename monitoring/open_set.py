@@ -31,6 +31,7 @@ Shapes: B bins of the confidence, T cuts.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from statistics import NormalDist
 from typing import Any
 
@@ -97,6 +98,7 @@ class Unseen:
         return {"share": self.share, **asdict(self)}
 
 
+@lru_cache(maxsize=64)  # it is asked for at each look, and changes with the labels alone
 def unseen(labels: int, found: int) -> Unseen:
     """A share with its exact interval.
 
@@ -106,10 +108,13 @@ def unseen(labels: int, found: int) -> Unseen:
     """
     if not labels:
         return Unseen(0, 0, 0.0, 1.0)
-    from scipy.stats import binomtest  # here: only who has labels pays for it
+    # Here: only who has labels pays for it; scipy.stats has the same, and takes a second to import.
+    from scipy.special import betaincinv
 
-    limits: Any = binomtest(found, labels).proportion_ci(LEVEL, method="exact")
-    return Unseen(labels, found, float(limits.low), float(limits.high))
+    rest, beyond = labels - found, (1.0 - LEVEL) / 2
+    low = float(betaincinv(found, rest + 1, beyond)) if found else 0.0
+    high = float(betaincinv(found + 1, rest, 1.0 - beyond)) if rest else 1.0
+    return Unseen(labels, found, low, high)
 
 
 def open_set(column: Column, counts: ArrayLike) -> OpenSet:

@@ -131,14 +131,15 @@ def label_report(
 
 
 def newest_labels(session: Session, model: str, limit: int) -> list[Any]:
-    """The truths of a model's newest accepted labels, at most `limit`, newest first."""
+    """The truths of those of a model's newest `limit` labels that are accepted, newest first."""
+    # The status is looked at here: asked for it too, a database may read all other models' labels.
     query = (
-        select(LabelRow.value)
-        .where(LabelRow.model == model, LabelRow.status == "accepted")
+        select(LabelRow.value, LabelRow.status)
+        .where(LabelRow.model == model)
         .order_by(LabelRow.at.desc(), LabelRow.id.desc())
         .limit(limit)
     )
-    return list(session.scalars(query))
+    return [value for value, status in session.execute(query) if status == "accepted"]
 
 
 def _start(session: Session, model: str, end: datetime) -> tuple[datetime, bool]:
