@@ -36,7 +36,7 @@ from serving.bodies import read_body
 from serving.feedback import LabelResult
 from serving.gateway import Gateway
 from serving.metrics import MEDIA
-from serving.page import install as install_page
+from serving.page.routes import install as install_page
 from serving.predicting import Predictor
 
 

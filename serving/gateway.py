@@ -113,7 +113,7 @@ class Gateway:
         self.writer = Writer(
             self._spool, shadows, self.parts.maker, self.metrics, self.feedback.joined
         )
-        self._prefect = Prefect(settings.prefect_address)
+        self.prefect = Prefect(settings.prefect_address)
         self.lease = Lease(self.parts)
         counted, teller = Counted(), Teller(self.parts, self.lease.acting)
         self.prover = Prover(self.parts, counted, self.lease, teller, self._stopping)
@@ -211,7 +211,7 @@ class Gateway:
         self._courier.stop(left())
         self.writer.stop(left())
         self._spool.close()
-        self._prefect.close()
+        self.prefect.close()
         self.store.close()
         self._engine.dispose()
 
@@ -239,7 +239,7 @@ class Gateway:
             reconciler=Reconciler(parts, moves, teller, self.store, self.lease, self._stopping),
             rollout=Rollout(parts, moves, teller, acting),
             suspects=Suspects(parts, teller, acting),
-            responder=Responder(parts, guard, teller, acting, self._prefect, recoverer),
+            responder=Responder(parts, guard, teller, acting, self.prefect, recoverer),
             recoverer=recoverer,
             targets=Targets(parts, teller, acting),
             feedback=self.feedback,

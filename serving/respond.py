@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 import httpx
@@ -50,7 +51,7 @@ class Prefect:
         """Close the connections."""
         self._client.close()
 
-    def create_run(self, deployment: str, parameters: dict[str, str], key: str) -> str:
+    def create_run(self, deployment: str, parameters: Mapping[str, object], key: str) -> str:
         """Ask for a flow run; the same key gives the same run.
 
         Returns:

@@ -4,7 +4,3 @@ Rendered here and whole without a script; `static/page.js` only brings what chan
 page is made of what a plain function of this folder gathers from the same functions that the JSON
 routes use, so both tell the same.
 """
-
-from serving.page.routes import install
-
-__all__ = ["install"]

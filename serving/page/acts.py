@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from shlex import quote
 
 from homeostat.errors import InvalidRequest
+from registry.incidents import Incident, note
 from registry.permits import quarantined
 from registry.release_history import known_digest
 from serving.access import Caller
@@ -15,6 +16,7 @@ from serving.handlers import NotFound
 from serving.page.changes import Change
 from serving.page.doors import text_of
 
+REPORT = "report/report"  # the flow and its deployment
 HOURS = ("1", "4", "8", "24", "72")  # that a pause may be asked for; else without end
 TOLD = {
     "pause": (
@@ -117,6 +119,25 @@ def let_go(
     """
     gateway.access.require(caller, "admin", model)
     free(gateway.parts, model, version, caller.name, text_of(fields, "reason"))
+
+
+def ask_report(gateway: Gateway, caller: Caller, incident: Incident) -> None:
+    """Have Evidently compare an incident's rows with those before, by the flow of that name.
+
+    The incident tells who asked, and gets the report's address when it is written. Asked twice
+    of one state of an incident it is written once.
+
+    Raises:
+        Forbidden: not for them.
+        Unavailable: Prefect is away, or serves no reports; or the database is.
+    """
+    gateway.access.require(caller, "rollback", incident.model)
+    asked = {"model": incident.model, "incident": incident.id, "presets": ["drift"]}
+    key = f"report/{incident.id}/{len(incident.events)}"
+    run = gateway.prefect.create_run(REPORT, asked, key)
+    text = f"{caller.name} asked for Evidently's report of its rows; it runs in Prefect as {run}."
+    with gateway.parts.writing() as session:
+        note(session, incident.id, text, gateway.parts.clock())
 
 
 def _may(gateway: Gateway, caller: Caller, model: str, action: str) -> None:

@@ -26,7 +26,8 @@ from serving.handlers import NotFound
 from serving.page.doors import local, sessions_of
 from serving.page.people import person_of
 from serving.page.provider import Provider, error_code
-from serving.page.rendering import HEADERS, page, rendered
+from serving.page.rendering import rendered
+from serving.page.replies import HEADERS, page
 from serving.page.sessions import COOKIE, Sessions
 
 BEGIN = "/page/sign-in/oidc"

@@ -1,32 +1,13 @@
-"""Templates, the words and figures in them, and what every answer tells the browser."""
+"""Templates, and the words and figures in them."""
 
 from __future__ import annotations
 
 import math
 from datetime import UTC, datetime
-from pathlib import Path
 
-from fastapi import Response
-from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-STATIC = Path(__file__).parent / "static"
-ASSETS = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
-# No script but ours, nothing from elsewhere, no frame around us, forms to here alone.
-POLICY = (
-    "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
-    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-)
-HEADERS = {
-    "content-security-policy": POLICY,
-    "x-content-type-options": "nosniff",
-    "x-frame-options": "DENY",
-    "referrer-policy": "same-origin",  # without it a form would not say where it comes from
-    "cross-origin-opener-policy": "same-origin",
-    "cross-origin-resource-policy": "same-origin",
-    "cache-control": "no-store",
-}
 DETECTORS = {
     "input-drift": "inputs changed",
     "loss": "accuracy fell",
@@ -38,17 +19,6 @@ _AGES = ((86_400 * 2, 86_400, "d"), (7200, 3600, "h"), (120, 60, "min"), (0, 1, 
 def rendered(template: str, **values: object) -> str:
     """The text of a page, or of a part of one."""
     return _ENVIRONMENT.get_template(template).render(**values)
-
-
-def page(text: str, status: int = 200) -> HTMLResponse:
-    """A rendered page as an answer."""
-    return HTMLResponse(text, status, HEADERS)
-
-
-def asset(name: str) -> Response:
-    """A file of the page."""
-    kept = HEADERS | {"cache-control": "no-cache"}
-    return Response((STATIC / name).read_bytes(), 200, kept, ASSETS[name])
 
 
 def ago(at: datetime, now: datetime) -> str:

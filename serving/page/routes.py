@@ -27,7 +27,8 @@ from serving.page.incident import incident_view
 from serving.page.live import Pulse
 from serving.page.live import changes as changes_of
 from serving.page.model import mlflow_page, model_view, then_view, versions_view
-from serving.page.rendering import HEADERS, page, rendered
+from serving.page.rendering import rendered
+from serving.page.replies import HEADERS, page
 from serving.page.reports import REPORT_POLICY, report_file, runbook_page
 from serving.page.sessions import COOKIE, Sessions
 from serving.page.signing import SIGN_IN, add_doors
@@ -228,6 +229,12 @@ def _changes(router: APIRouter, gateway: Gateway) -> None:
             return caller.sees(model)
 
         views.acknowledged(gateway, incident, caller.name, theirs)
+        return _seen(f"/page/incidents/{quote(incident, safe='')}")
+
+    @router.post("/page/incidents/{incident}/report")
+    def report(caller: Viewer, _: SignedForm, incident: str) -> Response:
+        """Somebody wants to look closer."""
+        acts.ask_report(gateway, caller, incident_view(gateway, incident, caller.sees).incident)
         return _seen(f"/page/incidents/{quote(incident, safe='')}")
 
     @router.get("/page/models/{model}/promote")

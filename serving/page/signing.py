@@ -16,7 +16,8 @@ from registry.ended_sessions import end_session
 from serving.handlers import NotFound
 from serving.page.doors import OpenForm, SignedForm, local, sessions_of
 from serving.page.oidc import BEGIN, add_oidc
-from serving.page.rendering import ASSETS, HEADERS, asset, page, rendered
+from serving.page.rendering import rendered
+from serving.page.replies import ASSETS, HEADERS, asset, page
 from serving.page.sessions import COOKIE, HOURS
 from serving.problems import status_of
 

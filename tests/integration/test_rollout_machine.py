@@ -137,7 +137,7 @@ class RolloutMachine(RuleBasedStateMachine):
     @rule()
     def it_is_killed(self) -> None:
         killed = self.gateway
-        for part in (killed._spool, killed._prefect, killed.store):
+        for part in (killed._spool, killed.prefect, killed.store):
             part.close()
         killed._engine.dispose()
         self.clock.advance(16)  # the lease of the dead one runs out

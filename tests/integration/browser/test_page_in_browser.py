@@ -8,6 +8,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, ViewportSize, expect
 
+from tests.integration.browser.conftest import PATIENCE_MS
+
 if TYPE_CHECKING:
     from tests.integration.browser.conftest import Served
 
@@ -33,7 +35,7 @@ TOO_WIDE = """() => {
 def settled(page: Page, address: str) -> None:
     """Open a page, and wait for the parts of it that come later."""
     page.goto(address)
-    expect(page.locator("[data-load]:not([data-brought])")).to_have_count(0, timeout=60_000)
+    expect(page.locator("[data-load]:not([data-brought])")).to_have_count(0, timeout=PATIENCE_MS)
 
 
 def violations(page: Page) -> list[str]:

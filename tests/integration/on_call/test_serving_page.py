@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from homeostat.settings import ADMIN_PORT
@@ -15,6 +16,7 @@ from tests.integration.on_call.asking import (
     sign_in,
     token_of,
 )
+from tests.integration.prefect_stub import Stub, serving
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Station
@@ -131,7 +133,7 @@ def test_an_incident_says_what_broke_what_comes_next_and_how_to_undo_it(here: St
             assert said in text
         assert HOSTILE not in text
         assert "How it came to answer" in text
-        assert "<code>homeostat report digits</code>" in text
+        assert f"<code>homeostat report digits --incident {incident}</code>" in text
         assert "by <strong>test</strong>. the test says so" in text
         assert "/page/models/digits/versions/1" in text
         runbook = client.get("/page/runbooks/registry").text
@@ -167,6 +169,33 @@ def test_acknowledging_is_in_the_name_of_the_tokens_holder(here: Station) -> Non
         done = client.post(f"{path}/acknowledge", data={"form": form})
         assert (done.status_code, done.headers["location"]) == (303, path)
         assert "Acknowledged by lee." in client.get(path).text
+
+
+def test_a_report_of_an_incident_is_asked_of_prefect_once_and_told(here: Station) -> None:
+    incident = open_incident(here)
+    reader = token_of(here, "lea", "read")
+    token = token_of(here, "lee", "read", "rollback")
+    stub = Stub()
+    asking = here.settings.model_copy(update={"prefect_url": f"{stub.url}/api"})
+    with serving(stub), page_of(replace(here, settings=asking)) as client:
+        path = f"/page/incidents/{incident}"
+        sign_in(client, reader)
+        shown = client.get(path).text
+        assert "Have a report made" not in shown
+        refused = client.post(f"{path}/report", data={"form": form_of(shown)})
+        assert (refused.status_code, stub.runs) == (403, [])
+        sign_in(client, token)
+        fields = {"form": form_of(client.get(path).text)}
+        away = client.post(f"{path}/report", data=fields)
+        assert away.status_code == 503
+        assert "Prefect does not answer" in away.text
+        stub.prefect_away = False
+        done = client.post(f"{path}/report", data=fields)
+        assert (done.status_code, done.headers["location"]) == (303, path)
+        (run,) = stub.runs
+        assert run["parameters"] == {"model": "digits", "incident": incident, "presets": ["drift"]}
+        assert stub.deployments == ["report/report"]
+        assert "lee asked for Evidently" in client.get(path).text
 
 
 def test_a_promotion_is_confirmed_and_then_rolled_back_by_name(here: Station) -> None:
