@@ -9,7 +9,7 @@ from typing import Any, Literal
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session, selectinload
 
-from registry.tables import IncidentRow
+from registry.tables import IncidentEventRow, IncidentRow
 
 Severity = Literal["ticket", "page"]
 State = Literal["open", "acknowledged", "mitigated", "resolved"]
@@ -82,6 +82,18 @@ def open_incidents(session: Session, model: str | None = None) -> list[Incident]
     if model is not None:
         query = query.where(IncidentRow.model == model)
     return _read(session, query.order_by(IncidentRow.opened_at, IncidentRow.id))
+
+
+def newest_event(session: Session, model: str) -> int:
+    """The number of the newest line in the stories of a model's incidents, resolved ones too."""
+    query = (
+        select(IncidentEventRow.id)
+        .join(IncidentRow, IncidentRow.id == IncidentEventRow.incident_id)
+        .where(IncidentRow.model == model)
+        .order_by(IncidentEventRow.id.desc())
+        .limit(1)
+    )
+    return session.scalar(query) or 0
 
 
 def incident_history(

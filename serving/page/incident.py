@@ -15,7 +15,7 @@ from registry.retrains import retrain_history, retrain_running
 from registry.routing import Routing, current_routing
 from registry.trials import trial_of
 from serving.gateway import Gateway
-from serving.page.model import prefect_page
+from serving.page.model import places_of, prefect_page
 from serving.page.plan import SILENT, next_of_incident, next_of_model
 from serving.page.reports import Report, reports_of
 
@@ -37,6 +37,7 @@ class IncidentView:
         runbook_name: Of which kind.
         reports: Of its model, the newest first.
         runs: Its retrains: the flow run, and its address in Prefect's page.
+        places: What addresses in its story may lead to: MLflow's and Prefect's pages.
     """
 
     now: datetime
@@ -51,6 +52,7 @@ class IncidentView:
     runbook_name: str
     reports: tuple[Report, ...]
     runs: tuple[tuple[str, str], ...]
+    places: tuple[str, ...]
 
 
 def incident_view(gateway: Gateway, incident_id: str, sees: Callable[[str], bool]) -> IncidentView:
@@ -87,6 +89,7 @@ def incident_view(gateway: Gateway, incident_id: str, sees: Callable[[str], bool
         routing=routing,
         steps=tuple(step for step in steps if step and step != SILENT) or (SILENT,),
         runs=tuple((run, prefect_page(gateway.settings, run)) for run in runs),
+        places=places_of(gateway.settings),
         undo=found.undo,
         runbook=runbook_address(name, gateway.settings.alerting.runbooks_url),
         runbook_name=name,

@@ -16,7 +16,7 @@ from typing import Protocol
 from fastapi.concurrency import run_in_threadpool
 
 from homeostat.errors import HomeostatError
-from registry.incidents import open_incidents
+from registry.incident_records import newest_event
 from registry.retrains import retrain_running
 from registry.routing import current_routing
 from serving.gateway import Gateway
@@ -65,9 +65,7 @@ class Pulse:
                 retrain = retrain_running(session, name)
                 said.append(routing.generation if routing else 0)
                 said.append((retrain.id, retrain.state) if retrain else None)
-                said += [
-                    (one.id, one.state, len(one.events)) for one in open_incidents(session, name)
-                ]
+                said.append(newest_event(session, name))  # resolved incidents get news as well
         except HomeostatError as error:
             said.append(error.code)
         return repr(said)

@@ -188,6 +188,12 @@ def prefect_page(settings: Settings, run: str = "") -> str:
     return f"{place}/flow-run/{quote(run, safe='')}" if run else place
 
 
+def places_of(settings: Settings) -> tuple[str, ...]:
+    """Where MLflow's and Prefect's pages begin."""
+    prefect = public(settings.prefect_address).removesuffix("/api")
+    return f"{public(settings.mlflow_address)}/", f"{prefect}/"
+
+
 def public(address: str) -> str:
     """An address without the name and password that may be in it."""
     whole = urlsplit(address)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -13,6 +15,7 @@ DETECTORS = {
     "loss": "accuracy fell",
     "worse-than-standby": "worse than standby",
 }
+_ADDRESS = re.compile(r"(https?://[^\s\"<>]+)")
 _AGES = ((86_400 * 2, 86_400, "d"), (7200, 3600, "h"), (120, 60, "min"), (0, 1, "s"))
 
 
@@ -67,6 +70,15 @@ def named(detector: str) -> str:
     return DETECTORS.get(detector, detector.replace("-", " "))
 
 
+def linked(text: str, places: Sequence[str]) -> Markup:
+    """A text whose addresses lead there, as far as they are within the places that are ours."""
+    parts = [
+        Markup('<a href="{0}">{0}</a>').format(part) if part.startswith(tuple(places)) else part
+        for part in _ADDRESS.split(text)
+    ]
+    return Markup().join(parts)
+
+
 def _environment() -> Environment:
     made = Environment(
         loader=PackageLoader("serving.page"),
@@ -79,6 +91,7 @@ def _environment() -> Environment:
         "ago": ago,
         "clock": clock,
         "full": full,
+        "linked": linked,
         "named": named,
         "percent": percent,
         "power": power,

@@ -6,13 +6,14 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
+from markupsafe import escape
 
 from homeostat.settings import Settings
 from monitoring.timeline import AccuracyPoint, SharePoint, Timeline
 from serving.page.chart import Axis, height, points
 from serving.page.course import _accuracy, _traffic, _unbroken
 from serving.page.model import accuracy_of, accuracy_of_sum, mlflow_page, prefect_page
-from serving.page.rendering import ago, clock, power
+from serving.page.rendering import ago, clock, linked, power
 
 START = datetime(2026, 11, 26, 3, tzinfo=UTC)
 AXIS = Axis(START, START + timedelta(hours=1))
@@ -95,3 +96,15 @@ def test_links_to_other_pages_hold_no_password() -> None:
     place = "https://mlflow.example/tracking/#/models/a%2Fb/versions/3"
     assert mlflow_page(settings, "a/b", 3) == place
     assert prefect_page(settings, "run-1") == "http://127.0.0.1:4200/runs/flow-run/run-1"
+
+
+def test_an_address_leads_there_only_within_what_is_ours() -> None:
+    ours = ("http://127.0.0.1:5000/",)
+    text = (
+        "Report: http://127.0.0.1:5000/#/runs/1 <b> http://127.0.0.1:50001/ https://evil.example/"
+    )
+    assert linked(text, ours) == (
+        'Report: <a href="http://127.0.0.1:5000/#/runs/1">http://127.0.0.1:5000/#/runs/1</a>'
+        " &lt;b&gt; http://127.0.0.1:50001/ https://evil.example/"
+    )
+    assert linked(text, ()) == escape(text)

@@ -5,9 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import count
 from typing import TYPE_CHECKING
 
+from homeostat.clock import utc_now
 from homeostat.settings import ADMIN_PORT
+from registry import note, resolve, transaction
+from serving.gateway import Gateway
+from serving.page.live import Pulse
 from tests.integration.on_call.asking import (
     HOSTILE,
     form_of,
@@ -196,6 +201,23 @@ def test_a_report_of_an_incident_is_asked_of_prefect_once_and_told(here: Station
         assert run["parameters"] == {"model": "digits", "incident": incident, "presets": ["drift"]}
         assert stub.deployments == ["report/report"]
         assert "lee asked for Evidently" in client.get(path).text
+
+
+def test_an_open_page_hears_of_a_resolved_incidents_news(here: Station) -> None:
+    incident = open_incident(here)
+    gateway = Gateway(here.settings)
+    ticks = count()
+    pulse = Pulse(gateway, lambda: float(next(ticks)))
+    seen = [pulse.of(["digits"])]
+    with transaction(gateway.parts.maker) as session:
+        resolve(session, incident, "It is over.", utc_now())
+    seen.append(pulse.of(["digits"]))
+    with transaction(gateway.parts.maker) as session:
+        note(session, incident, "Somebody looked.", utc_now())
+    seen += [pulse.of(["digits"]), pulse.of(["digits"])]
+    gateway.stop()
+    assert len(set(seen)) == 3
+    assert seen[2] == seen[3]
 
 
 def test_a_promotion_is_confirmed_and_then_rolled_back_by_name(here: Station) -> None:
