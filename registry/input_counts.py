@@ -178,6 +178,13 @@ def input_counts(session: Session, model: str, after: int, limit: int) -> list[I
     ]
 
 
+def seen_counts(session: Session, model: str, until: int) -> list[InputCounts]:
+    """Counts up to a number that are still kept, the last `KEPT_SECONDS` of them at most."""
+    most = int(KEPT_SECONDS / WINDOW_SECONDS)
+    found = input_counts(session, model, max(until - most, 0), most)
+    return [one for one in found if one.number <= until]
+
+
 def forget_counts(session: Session, model: str, seen: int, now: datetime) -> None:
     """Remove counts up to a number, which a saved detector has seen, once they are old."""
     old = window_of(now - timedelta(seconds=KEPT_SECONDS))

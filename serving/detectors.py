@@ -138,6 +138,10 @@ class Detectors:
             self._moments[INPUT].add(at, rows)
             self.recent.add(at, counts)
 
+    def recall(self, at: datetime, counts: NDArray[np.int64]) -> None:
+        """Take counts that the detectors have seen already, for what was lately; (C, B)."""
+        self.recent.add(at, counts)
+
     def lose(
         self, rows: Sequence[LabelledLoss], champion: int, share: float, *, late: bool
     ) -> None:
@@ -191,6 +195,7 @@ class Detectors:
         """Take up where `states` left; what does not fit starts afresh."""
         inputs, losses, guard, trial = (states.get(key) for key in _keys(versions))
         self._begin(profile, inputs, losses)
+        self.recent.clear()
         if self.guard is not None:
             self.guard = guard_detector(self._policy, guard)
         if self.trial is not None:

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from registry.evidence import detector_states, save_detector
 from registry.gateways import forget_gateways
-from registry.input_counts import forget_counts
+from registry.input_counts import forget_counts, seen_counts
 from registry.losses import LossCall, loss_calls
 from registry.release_history import Release, Role, releases
 from serving.detectors import GUARD
@@ -107,7 +107,10 @@ class Keeper:
                 states, place, inputs = _saved(session, split, began)
                 held = _held(session, model, place)
                 self._gathering.resume(session, model, inputs)
+                lately = seen_counts(session, model, self._gathering.place(model) or 0)
             watch.restore(states, {role: one.generation for role, one in began.items()})
+            for one in lately:
+                watch.see(one, again=True)
             self._feedback.following.resume(model, place, held)
         logger.info("the detectors of %s go on after the labels %d", model, place.call)
 

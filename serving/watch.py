@@ -117,9 +117,10 @@ class Watch:
         """Take out what was counted in windows before one, of all noted so far; None: all."""
         return self._noted.take(until)
 
-    def see(self, counts: InputCounts) -> None:
+    def see(self, counts: InputCounts, *, again: bool = False) -> None:
         """Feed the input detector with what all gateways counted in one window.
 
+        Again: a gateway that has begun looks back; the detector, as it was saved, has seen them.
         Counts of another version, or of this one in an earlier time as champion, are passed over.
         """
         with self._lock:
@@ -131,7 +132,10 @@ class Watch:
             try:
                 own = counts.counts.reshape(len(champion.profile.columns), -1)
                 rows = int(own[0].sum())  # fewer than were counted, where near ones are alike
-                self._on.count(counts.at, own, rows)
+                if again:
+                    self._on.recall(counts.at, own)
+                else:
+                    self._on.count(counts.at, own, rows)
             except (HomeostatError, ValueError):  # counted by another release, with other bins
                 logger.warning("%d rows of %s could not be watched", counts.rows, self.model)
 

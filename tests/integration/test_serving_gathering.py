@@ -128,6 +128,25 @@ def simulate(
     return make
 
 
+def test_a_gateway_that_begins_again_knows_what_came_in_lately(
+    simulate: Callable[[int], Simulation],
+) -> None:
+    made = simulate(1)
+    made.run(Stream.of(5), lambda *_: made.gateways[0])
+    before = made.gateways[0]
+    before.lease.hold()
+    before.keeper.save()
+    again = Gateway(made.station.settings, made.clock)
+    again.parts.follow("digits")
+    again.keeper.restore("digits")
+    again.gathering.turn()
+    old, new = (one.watches["digits"] for one in (before, again))
+    assert new.states() == old.states()
+    assert old.estimate() is not None
+    assert new.estimate() == old.estimate()
+    again.stop()
+
+
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_any_split_of_a_stream_is_the_evidence_of_one_gateway(
     simulate: Callable[[int], Simulation], count: int
