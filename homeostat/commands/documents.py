@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from homeostat.commands.output import ModelName, Version, say
+from homeostat.commands.output import AsJson, ModelName, Version, say, show_json
 
 Other = Annotated[
     int | None,
@@ -21,21 +21,21 @@ def add_to(app: typer.Typer) -> None:
     app.command()(bom)
 
 
-def card(model: ModelName, version: Version, other: Other = None) -> None:
+def card(model: ModelName, version: Version, other: Other = None, as_json: AsJson = False) -> None:
     """Print a version's model card: Markdown below the metadata of Hugging Face."""
     from registry.documents import CARD_FILE
 
-    _show(model, version, other, CARD_FILE)
+    _show(model, version, other, CARD_FILE, as_json)
 
 
-def bom(model: ModelName, version: Version, other: Other = None) -> None:
+def bom(model: ModelName, version: Version, other: Other = None, as_json: AsJson = False) -> None:
     """Print a version's bill of materials: CycloneDX 1.6, JSON."""
     from registry.documents import BOM_FILE
 
-    _show(model, version, other, BOM_FILE)
+    _show(model, version, other, BOM_FILE, as_json)
 
 
-def _show(model: str, version: int, other: int | None, name: str) -> None:
+def _show(model: str, version: int, other: int | None, name: str, as_json: bool) -> None:
     from contextlib import closing
 
     from homeostat.settings import load_settings
@@ -50,6 +50,15 @@ def _show(model: str, version: int, other: int | None, name: str) -> None:
             for each in (version, other)
             if each is not None
         ]
+    if as_json:
+        numbers = [version] if other is None else [version, other]
+        show_json(
+            [
+                {"model": model, "version": each, "file": name, "text": text}
+                for each, text in zip(numbers, texts, strict=True)
+            ]
+        )
+        return
     if other is None:
         say(texts[0].rstrip("\n"))
         return

@@ -125,6 +125,7 @@ def runbook(
     name: Annotated[
         str, typer.Argument(metavar="[NAME]", help="As an alert names it; else list them.")
     ] = "",
+    as_json: AsJson = False,
 ) -> None:
     """Print a runbook: what a kind of incident means, where to look, how to undo."""
     from pathlib import PurePath
@@ -133,6 +134,9 @@ def runbook(
     from monitoring.runbooks import RUNBOOKS, runbook_text
 
     if not name:
+        if as_json:
+            show_json(sorted(RUNBOOKS))
+            return
         for one in sorted(RUNBOOKS):
             say(one)
         return
@@ -146,4 +150,7 @@ def runbook(
         raise Unavailable(
             f"The runbook {stem} is not on this machine.", remedy="See docs/runbooks."
         )
-    say(text.rstrip())
+    if as_json:
+        show_json({"runbook": stem, "text": text})
+    else:
+        say(text.rstrip())

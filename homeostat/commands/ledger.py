@@ -145,6 +145,7 @@ def verify(
 def export(
     model: ModelName,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A file that does not exist yet.")],
+    as_json: AsJson = False,
 ) -> None:
     """Write a model's ledger as JSON lines; `ledger verify --file` checks them anywhere."""
     from registry.ledger_file import export_ledger
@@ -152,7 +153,10 @@ def export(
     with database(read_only=True) as (settings, session):
         _known(settings, session, model)
         end = export_ledger(session, model, file)
-    say(f"{file}: {end.line:,} lines; the last hash is {end.hash}")
+    if as_json:
+        show_json({"file": str(file), "lines": end.line, "hash": end.hash})
+    else:
+        say(f"{file}: {end.line:,} lines; the last hash is {end.hash}")
 
 
 def moment_of(text: str, now: datetime) -> datetime:

@@ -127,6 +127,7 @@ def rotate(
 def revoke(
     name: Name,
     reason: Annotated[str, typer.Option("--reason", help="Why; it is kept in the ledger.")] = "",
+    as_json: AsJson = False,
 ) -> None:
     """Refuse a token, all its secrets, within two seconds."""
     from homeostat.client import caller
@@ -135,7 +136,10 @@ def revoke(
 
     with database(read_only=False) as (_, session):
         ended = revoke_token(session, name, actor=caller(), now=utc_now(), reason=reason)
-    say(f"{name} is revoked: {', '.join(each.key for each in ended)}.")
+    if as_json:
+        show_json({"name": name, "revoked": [each.key for each in ended]})
+    else:
+        say(f"{name} is revoked: {', '.join(each.key for each in ended)}.")
 
 
 def duration(text: str) -> timedelta:

@@ -155,7 +155,8 @@ def test_a_head_noted_down_shows_a_ledger_written_anew(ledger: sessionmaker[Sess
 def test_an_export_is_checked_without_a_database(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run("ledger", "export", "digits", "digits.ledger")
+    told = json.loads(run("ledger", "export", "digits", "digits.ledger", "--json"))
+    assert (told["file"], told["lines"]) == ("digits.ledger", 3)
     with pytest.raises(DataError, match="File exists"):
         run("ledger", "export", "digits", "digits.ledger")
     (tmp_path / "lifecycle.db").unlink()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -8,9 +9,11 @@ import pytest
 from pydantic import BaseModel
 
 from homeostat.cli_reference import DOCS, codes, errors, pages
+from homeostat.commands.incidents import runbook
 from homeostat.commands.loop import _labels, _plain, _rows
 from homeostat.policy import Policy
 from homeostat.settings import Settings
+from monitoring.runbooks import runbook_text
 
 
 @pytest.mark.parametrize("name", ["commands.md", "settings.md", "errors.md"])
@@ -45,6 +48,20 @@ def test_help_comes_at_once_because_nothing_heavy_is_imported() -> None:
         [sys.executable, "-P", "-c", script], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_every_command_that_tells_something_tells_it_to_programs_too() -> None:
+    parts = (DOCS / "commands.md").read_text().split("\n## homeostat ")[1:]
+    silent = {part.split("\n")[0] for part in parts if "--json" not in part}
+    assert silent == {"up", "down", "demo", "db upgrade"}
+
+
+def test_a_runbook_is_told_to_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    runbook(as_json=True)
+    names = json.loads(capsys.readouterr().out)
+    runbook(names[0], as_json=True)
+    told = json.loads(capsys.readouterr().out)
+    assert told == {"runbook": names[0], "text": runbook_text(names[0])}
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,10 @@ def test_a_version_is_shown_chosen_traced_documented_and_renumbered(site: Site) 
     assert said("card", model, "1", "--diff", "1") == ""
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(said("bom", model, "1")) is None
     assert "has no version 9" in said("bom", model, "9")
+    (told,) = json.loads(said("card", model, "1", "--json"))
+    assert told["text"].rstrip() + "\n" == said("card", model, "1")
+    both = json.loads(said("bom", model, "1", "--diff", "1", "--json"))
+    assert [json.loads(one["text"])["specVersion"] for one in both] == ["1.6", "1.6"]
 
     said("renumber", model, "1", "2.0.0", "--reason", "callers must know")
     assert site.tags(1)["homeostat.semver"] == "2.0.0"
