@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
 import ipaddress
 import os
 import secrets
+import tempfile
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Self, get_args, get_origin
@@ -221,19 +223,29 @@ class Settings(BaseSettings):
             ) from None
 
     def secret_token(self) -> str:
-        """The token of the gateway: as set, or the one that the state folder keeps."""
+        """The token of the gateway: as set, or the one that the state folder keeps from now on."""
+        if known := self.known_token():
+            return known
+        self.state_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=self.state_dir) as made:  # its owner's alone
+            made.write(secrets.token_urlsafe(32))
+            made.flush()
+            with contextlib.suppress(FileExistsError):  # somebody else's was first, and is whole
+                os.link(made.name, self._token_path)
+        return self.known_token()
+
+    def known_token(self) -> str:
+        """That token, for who asks a gateway; empty: no gateway has begun in the state folder."""
         if given := self.token.get_secret_value():
             return given
-        path = self.state_dir / "token"
-        if not path.exists():
-            self.state_dir.mkdir(parents=True, exist_ok=True)
-            try:
-                descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            except FileExistsError:
-                return path.read_text().strip()
-            with os.fdopen(descriptor, "w") as file:
-                file.write(secrets.token_urlsafe(32))
-        return path.read_text().strip()
+        try:
+            return self._token_path.read_text().strip()
+        except FileNotFoundError:
+            return ""
+
+    @property
+    def _token_path(self) -> Path:
+        return self.state_dir / "token"
 
 
 def is_loopback(host: str) -> bool:

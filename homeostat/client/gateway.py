@@ -56,7 +56,7 @@ class Gateway:
         self._named = token.startswith("hst_")
         self._http = httpx.Client(
             base_url=address,
-            headers={"Authorization": f"Bearer {token}"},
+            headers={"Authorization": f"Bearer {token}"} if token else {},
             timeout=_SECONDS,
             transport=transport,
             trust_env=False,  # a proxy is never between us and our own machine
@@ -65,7 +65,7 @@ class Gateway:
     @classmethod
     def of(cls, settings: Settings) -> Self:
         """The gateway of these settings, called by the user of this process."""
-        return cls(settings.gateway_admin_address, settings.secret_token(), actor=caller())
+        return cls(settings.gateway_admin_address, settings.known_token(), actor=caller())
 
     def __enter__(self) -> Self:
         return self

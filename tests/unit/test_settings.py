@@ -88,7 +88,9 @@ def test_an_unknown_model_names_the_known() -> None:
 
 def test_the_token_is_made_once_and_only_the_owner_reads_it(folder: Path) -> None:
     settings = load_settings(state_dir=folder / "state")
-    assert settings.secret_token() == settings.secret_token() != ""
+    assert settings.known_token() == ""
+    assert not (folder / "state").exists()
+    assert settings.secret_token() == settings.secret_token() == settings.known_token() != ""
     assert stat.S_IMODE((folder / "state" / "token").stat().st_mode) == 0o600
 
 
