@@ -208,6 +208,20 @@ def test_without_a_verdict_a_trial_is_held_where_the_policy_says_so(
         assert len(here.lines()) == 3
 
 
+def test_without_a_verdict_a_trial_ends_and_what_served_serves_on(
+    stage: Callable[..., Any],
+) -> None:
+    with stage(RolloutPolicy(deadline_seconds=600)) as here:
+        here.label({1: 0.0, 2: 0.0}, 5)
+        here.look(590)
+        assert here.roles() == (1, 2, "shadow")
+        here.look(20)
+        assert here.roles() == (1, None, "steady")
+        (told,) = here.alerts()
+        assert "The trial of version 2 ended: No verdict after 611 s" in told
+        assert "homeostat promote digits --version 2" in told
+
+
 def test_what_a_person_does_to_a_trial_is_in_the_story_of_what_is_open(
     stage: Callable[..., Any],
 ) -> None:
