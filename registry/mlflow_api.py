@@ -16,6 +16,7 @@ from urllib.parse import quote, urlsplit
 
 import httpx
 
+from homeostat.addresses import has_certificate
 from homeostat.errors import ArtifactError, HomeostatError, SuspectArtifact, Unavailable
 
 API = "/api/2.0/mlflow"
@@ -50,7 +51,11 @@ class MlflowApi:
         self._url = url.rstrip("/")
         # No proxies and no .netrc: what is asked for is this server and no other.
         self._client = httpx.Client(
-            base_url=self._url, timeout=timeout, trust_env=False, follow_redirects=False
+            base_url=self._url,
+            timeout=timeout,
+            trust_env=False,
+            follow_redirects=False,
+            verify=has_certificate(self._url),
         )
         self._patience = httpx.Timeout(timeout, read=60.0)
         self._sending = httpx.Timeout(timeout, read=60.0, write=120.0)

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 import httpx
 
+from homeostat.addresses import has_certificate
 from homeostat.errors import HomeostatError, Unavailable
 from monitoring.signals import Signal, Triage, triage
 from registry.incidents import Incident, inform, note
@@ -45,7 +46,12 @@ class Prefect:
     """
 
     def __init__(self, address: str) -> None:
-        self._client = httpx.Client(base_url=address, timeout=TIMEOUT_SECONDS, trust_env=False)
+        self._client = httpx.Client(
+            base_url=address,
+            timeout=TIMEOUT_SECONDS,
+            trust_env=False,
+            verify=has_certificate(address),
+        )
 
     def close(self) -> None:
         """Close the connections."""

@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 import httpx
 
+from homeostat.addresses import has_certificate
 from homeostat.client.answers import (
     Json,
     Labelled,
@@ -54,6 +55,7 @@ class _Asking:
             "base_url": address,
             "headers": {"Authorization": f"Bearer {token}"} if token else {},
             "timeout": timeout,
+            "verify": has_certificate(address),
             "trust_env": False,  # a token goes through no proxy that the environment names
         }
 

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import httpx
 
+from homeostat.addresses import has_certificate
 from homeostat.client.answers import Json, checked
 from homeostat.errors import Unavailable
 
@@ -59,6 +60,7 @@ class Gateway:
             headers={"Authorization": f"Bearer {token}"} if token else {},
             timeout=_SECONDS,
             transport=transport,
+            verify=has_certificate(address),
             trust_env=False,  # a proxy is never between us and our own machine
         )
 

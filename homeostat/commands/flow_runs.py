@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 
+from homeostat.addresses import has_certificate
 from homeostat.errors import HomeostatError, Unavailable
 
 _SECONDS = 10.0
@@ -46,7 +47,9 @@ def run_flow(
         Unavailable: Prefect's server does not answer, or nobody serves the deployment.
         HomeostatError: the flow failed; of the class that it raised, where that is one of ours.
     """
-    with httpx.Client(base_url=api.rstrip("/"), timeout=_SECONDS, trust_env=False) as http:
+    with httpx.Client(
+        base_url=api.rstrip("/"), timeout=_SECONDS, trust_env=False, verify=has_certificate(api)
+    ) as http:
         deployment = _call(http, "GET", f"/deployments/name/{name}/{name}")
         if deployment.get("status") != "READY":
             raise Unavailable(

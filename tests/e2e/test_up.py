@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import psutil
 import pytest
 
 from homeostat.settings import PREFIX
 from homeostat.supervisor import free_ports
+from tests.asking import ask
 
 
 class House:
@@ -101,9 +101,9 @@ def house(tmp_path: Path) -> Iterator[House]:
 def mlflow(house: House, method: str, path: str, **given: str) -> dict[str, Any]:
     url = f"http://127.0.0.1:{house.mlflow}/api/2.0/mlflow/{path}"
     if method == "GET":
-        answer = httpx.get(url, params=given, timeout=30.0)
+        answer = ask("GET", url, params=given, timeout=30.0)
     else:
-        answer = httpx.post(url, json=given, timeout=30.0)
+        answer = ask("POST", url, json=given, timeout=30.0)
     said: dict[str, Any] = answer.raise_for_status().json()
     return said
 

@@ -16,6 +16,8 @@ import httpx
 import psutil
 import pytest
 
+from tests.asking import ask
+
 # Nothing here needs its job runner, which is more processes to start and stop.
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -67,9 +69,10 @@ def run_mlflow() -> Callable[..., AbstractContextManager[str]]:
 def _run_mlflow(folder: Path, database: str = "", **variables: str) -> Iterator[str]:
     port = _free_port()
     database = database or f"sqlite:///{folder / 'mlflow.db'}"
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--workers", "1"]
-    command += ["--port", str(port), "--backend-store-uri", database]
-    command += ["--artifacts-destination", str(folder / "artifacts")]
+    # MLflow's own server in one process: its command would import all of it twice.
+    command = [sys.executable, "-m", "homeostat.supervisor.mlflow_server", "--host", "127.0.0.1"]
+    command += ["--port", str(port), "--database", database]
+    command += ["--artifacts", str(folder / "artifacts")]
     url = f"http://127.0.0.1:{port}"
     with (folder / "mlflow.log").open("ab") as log:
         process = subprocess.Popen(
@@ -94,7 +97,7 @@ def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
         if process.poll() is not None:
             break
         try:
-            if httpx.get(url, timeout=2.0, trust_env=False).is_success:
+            if ask("GET", url, timeout=2.0).is_success:
                 return
         except httpx.HTTPError:
             time.sleep(0.1)

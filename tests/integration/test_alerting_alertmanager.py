@@ -22,6 +22,7 @@ from homeostat.policy import MonitorPolicy, Policy
 from monitoring import Alert
 from monitoring.alertmanager import postable
 from serving.gateway import Gateway
+from tests.asking import ask
 
 if TYPE_CHECKING:
     from tests.integration.conftest import HandClock, Station
@@ -74,7 +75,7 @@ def alertmanager(folder: Path, port: int) -> Iterator[str]:
 
 def answers(url: str) -> bool:
     try:
-        return httpx.get(url, timeout=2.0, trust_env=False).is_success
+        return ask("GET", url, timeout=2.0).is_success
     except httpx.HTTPError:
         return False
 
@@ -87,7 +88,7 @@ def wait_for(holds: Callable[[], Any], told: Callable[[], object] = str) -> None
 
 
 def firing(url: str) -> list[dict[str, Any]]:
-    answer = httpx.get(f"{url}/api/v2/alerts", timeout=5.0, trust_env=False)
+    answer = ask("GET", f"{url}/api/v2/alerts", timeout=5.0)
     return list(answer.raise_for_status().json())
 
 
@@ -172,7 +173,7 @@ def test_a_ticket_that_becomes_a_page_fires_as_one_alert(tmp_path: Path, port: i
         def show(severity: str, status: str, shown: list[str]) -> None:
             changes = {"severity": severity, "status": status, "at": utc_now()}
             body = postable(Alert(**vars(ALERT) | changes), now)
-            answer = httpx.post(f"{url}/api/v2/alerts", json=body, trust_env=False)
+            answer = ask("POST", f"{url}/api/v2/alerts", json=body)
             assert answer.status_code == 200, answer.text
             wait_for(lambda: [one["labels"]["severity"] for one in firing(url)] == shown)
 

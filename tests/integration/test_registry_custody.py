@@ -36,6 +36,7 @@ from registry.custody import Pins
 from registry.database import transaction
 from registry.ledger import lines_of
 from registry.routing import current_routing
+from tests.asking import ask
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = "digits"
@@ -126,7 +127,7 @@ class Installation:
         assert self._process is not None
         assert self._process.poll() is None, (self.folder / "gateway.log").read_text()[-4000:]
         try:
-            ready = httpx.get(f"{self.settings.gateway_address}/health/ready", trust_env=False)
+            ready = ask("GET", f"{self.settings.gateway_address}/health/ready")
         except httpx.HTTPError:
             return False
         return bool(ready.json()["models"])

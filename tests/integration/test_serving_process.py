@@ -28,6 +28,7 @@ from models.digits import Digits
 from monitoring.profile import Profile
 from registry import connect, find_predictions, promote, sessions, transaction
 from registry.cache import ArtifactCache
+from tests.asking import ask
 
 ROOT = Path(__file__).resolve().parents[2]
 AUTH = {"Authorization": "Bearer the-token"}
@@ -98,7 +99,7 @@ def running(state: Path, **more: str) -> Iterator[tuple[subprocess.Popen[bytes],
         deadline = time.monotonic() + 90
         while True:
             try:
-                if httpx.get(f"{url}/health/ready", trust_env=False).json()["models"]:
+                if ask("GET", f"{url}/health/ready").json()["models"]:
                     break
             except httpx.HTTPError:
                 assert process.poll() is None, (state / "gateway.log").read_text()
@@ -177,7 +178,7 @@ def test_a_process_that_is_asked_to_end_finishes_and_leaves_nothing_behind(state
         callers.wait_for(100)
         asked = time.monotonic()
         process.send_signal(signal.SIGTERM)
-        while (ready := httpx.get(f"{url}/health/ready", trust_env=False)).status_code == 200:
+        while (ready := ask("GET", f"{url}/health/ready")).status_code == 200:
             assert time.monotonic() - asked < 1.4
         assert (ready.status_code, ready.json()["ready"]) == (503, False)
         code = process.wait(20)
@@ -211,7 +212,7 @@ def test_a_hundred_megabytes_are_refused_without_being_taken_in(state: Path, pat
             assert answer.startswith(b"HTTP/1.1 413"), answer[:200]
             assert b"too-large" in answer
             assert sent < size / 2
-        ok = httpx.post(f"{url}/v1/models/digits/predict", json=ROW, headers=AUTH, trust_env=False)
+        ok = ask("POST", f"{url}/v1/models/digits/predict", json=ROW, headers=AUTH)
         assert ok.status_code == 200
         assert process.poll() is None
 

@@ -21,6 +21,7 @@ from homeostat.policy import Policy, RollbackPolicy
 from monitoring.sequential import GuardDetector
 from serving.app import create_app
 from serving.gateway import Gateway
+from tests.asking import ask
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Station
@@ -176,7 +177,7 @@ class Fleet:
         """Rows answered, over a connection of its own to the port that they share."""
         url = f"{self.addresses[0]}/v1/models/digits/predict"
         body = {"rows": ROWS[:rows]}
-        answer = httpx.post(url, json=body, headers=AUTH, trust_env=False, timeout=30)
+        answer = ask("POST", url, json=body, headers=AUTH)
         assert answer.status_code == 200, answer.text
         return len(answer.json()["predictions"])
 

@@ -31,6 +31,7 @@ from monitoring.signals import Signal, triage
 from registry import connect, raise_signal, sessions, transaction
 from serving.app import create_app
 from serving.gateway import Gateway
+from tests.asking import ask
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Station
@@ -50,7 +51,7 @@ class OidcProvider:
         """Of a client of its own, with a secret that the provider checks."""
         redirect = f"{page_address}/page/sign-in/oidc/done"
         asked = {"redirect_uris": [redirect]}
-        made = httpx.post(f"{self.issuer}/oauth2/clients", json=asked, trust_env=False).json()
+        made = ask("POST", f"{self.issuer}/oauth2/clients", json=asked).json()
         given = {
             "issuer": self.issuer,
             "client_id": made["client_id"],
@@ -61,7 +62,7 @@ class OidcProvider:
 
     def agree(self, address: str, person: str) -> str:
         """Where the provider sends a person who was sent to an address and signs in there."""
-        answer = httpx.post(address, data={"sub": person}, trust_env=False)
+        answer = ask("POST", address, data={"sub": person})
         assert answer.status_code == 302, answer.text
         return answer.headers["location"]
 
@@ -93,7 +94,7 @@ def _wait_for_provider(issuer: str, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + 60
     while True:
         with contextlib.suppress(httpx.TransportError):
-            httpx.get(f"{issuer}/.well-known/openid-configuration", trust_env=False)
+            ask("GET", f"{issuer}/.well-known/openid-configuration")
             return
         assert process.poll() is None, "the provider ended"
         assert time.monotonic() < deadline, "the provider does not answer"
@@ -111,7 +112,7 @@ class Served:
     def ask(self, path: str, **body: object) -> httpx.Response:
         """The JSON routes, with the administrator's token."""
         header = {"Authorization": "Bearer the-token"}
-        return httpx.post(f"{self.address}{path}", json=body, headers=header, trust_env=False)
+        return ask("POST", f"{self.address}{path}", json=body, headers=header)
 
     @property
     def pages(self) -> tuple[str, ...]:

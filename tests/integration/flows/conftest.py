@@ -39,6 +39,7 @@ from registry import (
     transaction,
     upgrade,
 )
+from tests.asking import ask
 
 DEADLINE = 120.0  # seconds: a busy machine
 TABLES = {"epochs": 10, "retrain": {"cool_down_seconds": 0.0}}
@@ -63,7 +64,7 @@ class Site:
 
     def mlflow(self, route: str, **query: str) -> dict[str, Any]:
         address = f"{self.settings.mlflow_address}/api/2.0/mlflow/{route}"
-        answer = httpx.get(address, params=query, timeout=30.0, trust_env=False)
+        answer = ask("GET", address, params=query, timeout=30.0)
         answer.raise_for_status()
         return dict(answer.json())
 
@@ -119,7 +120,7 @@ class Site:
         return [child for child in runner.children(recursive=True) if _runs_flow(child)]
 
     def deployment(self, name: str) -> dict[str, Any] | None:
-        answer = httpx.get(f"{self.prefect}/deployments/name/{name}/{name}", timeout=30.0)
+        answer = ask("GET", f"{self.prefect}/deployments/name/{name}/{name}", timeout=30.0)
         return dict(answer.json()) if answer.is_success else None
 
     def start(self, name: str, parameters: dict[str, str]) -> str:
@@ -130,7 +131,7 @@ class Site:
         answers: list[httpx.Response] = []
 
         def asked() -> bool:  # a busy server answers 503 while its own database is locked
-            answers.append(httpx.post(address, json=body, timeout=30.0))
+            answers.append(ask("POST", address, json=body, timeout=30.0))
             return answers[-1].status_code != 503
 
         self.wait_for(asked, "an answer to the request")
@@ -138,12 +139,12 @@ class Site:
         return str(answers[-1].json()["id"])
 
     def flow_run(self, flow_run_id: str) -> dict[str, Any]:
-        return dict(httpx.get(f"{self.prefect}/flow_runs/{flow_run_id}", timeout=30.0).json())
+        return dict(ask("GET", f"{self.prefect}/flow_runs/{flow_run_id}", timeout=30.0).json())
 
     def runs(self, name: str) -> list[dict[str, Any]]:
         """The flow runs of a flow, whoever asked for them."""
         body = {"flows": {"name": {"any_": [name]}}}
-        return list(httpx.post(f"{self.prefect}/flow_runs/filter", json=body, timeout=30.0).json())
+        return list(ask("POST", f"{self.prefect}/flow_runs/filter", json=body, timeout=30.0).json())
 
     def state(self, flow_run_id: str) -> str:
         return str(self.flow_run(flow_run_id)["state_type"])
@@ -258,7 +259,7 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
 
 def _answers(address: str) -> bool:
     try:
-        return httpx.get(address, timeout=2.0, trust_env=False).is_success
+        return ask("GET", address, timeout=2.0).is_success
     except httpx.HTTPError:
         return False
 

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import httpx
 import pytest
 
 from flows import candidates
@@ -18,6 +17,7 @@ from registry import (
     transaction,
     verdict_for,
 )
+from tests.asking import ask
 
 if TYPE_CHECKING:
     from tests.integration.flows.conftest import Site
@@ -71,7 +71,7 @@ def test_the_pipeline_shows_its_gates_and_its_version_in_prefect(site: Site) -> 
     pipeline(site.model)
 
     query = {"artifacts": {"key": {"like_": site.model}}}
-    answer = httpx.post(f"{site.prefect}/artifacts/filter", json=query, timeout=30.0)
+    answer = ask("POST", f"{site.prefect}/artifacts/filter", json=query, timeout=30.0)
     shown = {item["key"]: item for item in answer.json()}
     gates = json.loads(shown[f"gates-{site.model}"]["data"])
     assert gates[0]["gate"] == "accuracy"
@@ -145,7 +145,8 @@ def test_a_pipeline_killed_while_it_logged_its_run_leaves_that_run_killed(
     pipeline(site.model)
 
     experiment = site.mlflow("experiments/get-by-name", experiment_name=site.model)["experiment"]
-    answer = httpx.post(
+    answer = ask(
+        "POST",
         f"{site.settings.mlflow_address}/api/2.0/mlflow/runs/search",
         json={"experiment_ids": [experiment["experiment_id"]]},
         timeout=30.0,

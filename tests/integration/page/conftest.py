@@ -41,6 +41,7 @@ from registry import (
 from registry.mlflow_api import MlflowApi
 from serving.app import create_app
 from serving.gateway import Gateway
+from tests.asking import ask
 
 AUTH = {"Authorization": "Bearer the-token"}
 
@@ -120,7 +121,7 @@ class Page:
     def call(self, method: str, route: str, **body: str) -> httpx.Response:
         """A call as the page makes it: raw REST."""
         place = f"{self.url}/api/2.0/mlflow/{route}"
-        return httpx.request(method, place, json=body, timeout=30.0, trust_env=False)
+        return ask(method, place, json=body, timeout=30.0)
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ from tritonclient.utils import InferenceServerException
 from homeostat.clock import utc_now
 from registry import connect, find_predictions, sessions, transaction
 from registry.tokens import create_token
+from tests.asking import ask
 
 if TYPE_CHECKING:
     from tests.integration.protocols.conftest import Server
@@ -80,11 +81,11 @@ def test_an_inference_is_a_prediction_that_is_logged(
     ]
     given = [tensor("pixels", INK, "FP32", binary=binary)]
     result = infer(client, model_name="digits", inputs=given, outputs=asked, request_id="mine")
-    ours = httpx.post(
+    ours = ask(
+        "POST",
         f"http://{server.host}/v1/models/digits/predict",
         json={"rows": INK.tolist()},
         headers=TOKEN,
-        trust_env=False,
     ).json()["predictions"]
     assert result.as_numpy("prediction").tolist() == [one["prediction"] for one in ours]
     assert result.as_numpy("confidence").tolist() == [one["confidence"] for one in ours]
@@ -191,7 +192,7 @@ def test_the_door_is_the_one_of_every_route_and_other_addresses_answer_alike(
 
 
 def test_the_routes_stand_in_the_one_document(server: Server) -> None:
-    document = httpx.get(f"http://{server.host}/openapi.json", trust_env=False).json()
+    document = ask("GET", f"http://{server.host}/openapi.json").json()
     assert {
         "/v2",
         "/v2/health/live",
