@@ -179,6 +179,15 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> dict[int, tuple[Path,
     return found
 
 
+@pytest.fixture(autouse=True)
+def silent_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the MLflow address of most tests nothing answers: no incident of slow machines alone.
+
+    A gateway that runs as a process of its own tells of it as ever.
+    """
+    monkeypatch.setattr("serving.custody.AWAY_SECONDS", 3600.0)
+
+
 @pytest.fixture
 def station(
     untrained: dict[int, tuple[Path, str]], tmp_path: Path, migrated_sqlite: Path

@@ -99,8 +99,9 @@ class Stage:
         return " ".join(event.text for one in self.incidents() for event in one.events)
 
     def state(self) -> str:
-        (incident,) = self.incidents()
-        return incident.state
+        found = self.incidents()
+        assert len(found) == 1, [(one.title, one.details) for one in found]
+        return found[0].state
 
     def is_learning(self) -> bool:
         with transaction(self.gateway.parts.maker) as session:
