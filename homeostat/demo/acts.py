@@ -114,6 +114,10 @@ def adapt(stage: Stage) -> None:
         f"and held on upright ones: {figures.before_old:.3f} → {figures.replay_old:.3f} "
         f"(fine-tuning without replay would have kept {figures.naive_old:.3f})",
     )
+    stage.check(
+        not figures.naive_gate.passed,
+        f"the gates would have refused that: {figures.naive_gate.reason}",
+    )
     stage.figure("accuracy of version 2 on slanted images", f"{fresh.accuracy():.3f}")
     stage.figure("  the same, fine-tuned without replay", f"{figures.naive_new:.3f}")
     stage.figure("accuracy of version 1 on upright images", f"{figures.before_old:.3f}")

@@ -12,9 +12,10 @@ import torch
 from homeostat.demo.images import Images
 from homeostat.demo.stage import MODEL, Stage
 from homeostat.demo.traffic import Answer
-from models import Budget, Examples, evaluate, load_model, retrain, save_model
+from models import Budget, Evaluation, Examples, evaluate, load_model, retrain, save_model
 from models.artifact import LoadedModel
-from registry import MlflowVersions
+from registry import Contender, Evidence, MlflowVersions
+from registry.gates import GateFigure, forgetting
 
 CONFUSED = ((3, 8), (4, 9))  # pairs of digits that the bad version takes for one another
 
@@ -27,6 +28,8 @@ class Figures:
     replay_old: float
     naive_old: float
     naive_new: float
+    naive_gate: GateFigure
+    """What the gate on forgetting says of fine-tuning without replay."""
 
 
 def compare(stage: Stage, taught: list[Answer], kept: Images) -> Figures:
@@ -48,11 +51,14 @@ def compare(stage: Stage, taught: list[Answer], kept: Images) -> Figures:
     budget = Budget(epochs=policy.retrain.epochs, seconds=policy.retrain.seconds)
     naive, _ = retrain(first.learner, first.model, examples, None, "fine-tune", budget, seed=0)
     naive_version = LoadedModel(first.learner, naive, "", first.reference)
+    before, after = _judged_on(first, stage.held, kept), _judged_on(naive_version, stage.held, kept)
+    (gate,) = forgetting(Evidence(_contender(after), _contender(before), policy.gates, None))
     return Figures(
-        before_old=_accuracy(first, stage.held),
-        replay_old=_accuracy(second, stage.held),
-        naive_old=_accuracy(naive_version, stage.held),
-        naive_new=_accuracy(naive_version, kept),
+        before_old=before[0].accuracy,
+        replay_old=_judged(second, stage.held).accuracy,
+        naive_old=after[0].accuracy,
+        naive_new=after[1].accuracy,
+        naive_gate=gate,
     )
 
 
@@ -87,6 +93,14 @@ def _fetch(stage: Stage, version: int) -> LoadedModel:
     return load_model(folder, allowed={stage.settings.policy(MODEL).learner}, digest=None)
 
 
-def _accuracy(version: LoadedModel, images: Images) -> float:
+def _judged_on(version: LoadedModel, *regimes: Images) -> list[Evaluation]:
+    return [_judged(version, images) for images in regimes]
+
+
+def _contender(judged: list[Evaluation]) -> Contender:
+    return Contender("", {regime: found.losses for regime, found in enumerate(judged)})
+
+
+def _judged(version: LoadedModel, images: Images) -> Evaluation:
     rows = version.learner.encode(images.pixels.tolist())
-    return evaluate(version.learner, version.model, rows, images.digits.tolist()).accuracy
+    return evaluate(version.learner, version.model, rows, images.digits.tolist())
