@@ -5,13 +5,11 @@ What is held out is frozen with the version and never trained on.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from homeostat.policy import Policy
-from models.data import Dataset, split
-from models.learner import Row
+from models.data import Dataset, sides, split
 
 FIRST_REGIME = 0
 
@@ -48,18 +46,8 @@ def next_lesson(dataset: Dataset, ids: Sequence[str], policy: Policy, regime: in
     Raises:
         DataError: too few rows to split.
     """
-    train, held_out = split(dataset, policy.retrain.holdout, policy.seed)
-    train_ids, held_out_ids = _ids_of(train, dataset, ids), _ids_of(held_out, dataset, ids)
-    return Lesson(regime, dataset.digest, train, held_out, train_ids, held_out_ids)
-
-
-def _ids_of(part: Dataset, dataset: Dataset, ids: Sequence[str]) -> tuple[str, ...]:
-    """The id of each row of a part; equal rows all stand in one part, in the same order."""
-    waiting: dict[str, list[str]] = {}
-    for row, one in zip(reversed(dataset.rows), reversed(ids), strict=True):
-        waiting.setdefault(_content(row), []).append(one)
-    return tuple(waiting[_content(row)].pop() for row in part.rows)
-
-
-def _content(row: Row) -> str:
-    return json.dumps(row, sort_keys=True)
+    train, held_out = (
+        (dataset.part(places), tuple(ids[place] for place in places))
+        for places in sides(dataset.rows, policy.retrain.holdout, policy.seed)
+    )
+    return Lesson(regime, dataset.digest, train[0], held_out[0], train[1], held_out[1])

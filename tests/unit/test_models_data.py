@@ -146,6 +146,24 @@ def test_equal_rows_never_stand_on_both_sides() -> None:
     assert {row["x"] for row in rest.rows} == {row["x"] for row in held.rows}
 
 
+def test_rows_that_repeat_themselves_stand_on_both_sides() -> None:
+    """There are four different rows, and no other will come: all four are to be learnt."""
+    data = numbered(range(4))
+    often = Dataset.of(data.rows * 100, data.labels * 100)
+    train, held = split(often, 0.3, 0)
+    assert {row["x"] for row in train.rows} == {row["x"] for row in held.rows} == {0, 1, 2, 3}
+    assert 90 < len(held) < 150
+    later = Dataset.of([*often.rows, *often.rows], [*often.labels, *often.labels])
+    assert list(split(later, 0.3, 0)[1].rows)[: len(held)] == list(held.rows)
+
+
+def test_rows_whose_contents_go_on_being_new_stand_on_one_side_however_often_each_comes() -> None:
+    """A counter that is logged twenty times a second repeats itself, but not what it says next."""
+    rows = [{"x": number // 20} for number in range(2_000)]
+    train, held = split(Dataset.of(rows, [0] * 2_000), 0.3, 0)
+    assert {row["x"] for row in train.rows} & {row["x"] for row in held.rows} == set()
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_neither_side_of_a_small_split_is_empty(seed: int) -> None:
     train, held = split(numbered(range(2)), 0.01, seed)
