@@ -39,7 +39,8 @@ COURSE = Course(rows_per_day=10_000)
 POLICY = Policy(
     learner="table",
     gates=GatePolicy(forgetting=1.0, class_budget=1.0, min_accuracy=0.5),
-    monitor=MonitorPolicy(tolerance_loss=0.005),
+    # One false alarm in a day of rows: it costs a retrain, and no person is called.
+    monitor=MonitorPolicy(tolerance_loss=0.005, budget_labels=10_000),
     retrain=RetrainPolicy(strategy="renewal", epochs=30, cool_down_seconds=0.0),
 )
 
