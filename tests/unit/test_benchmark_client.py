@@ -70,7 +70,7 @@ def test_a_closed_loop_has_a_latency_for_each_answer_and_keeps_those_it_was_told
 
 def test_a_refusal_is_counted_and_is_no_answer() -> None:
     with server(10**9, b"HTTP/1.1 429 Busy\r\ncontent-length: 0\r\n\r\n") as port:
-        turn = ask_closed(port, [b"row"], 1, 0.02)
+        turn = ask_closed(port, [b"row"], 1, 0.5)
     assert turn.refused  # how often depends on the machine
     assert not turn.latencies
     assert not turn.kept
@@ -79,6 +79,6 @@ def test_a_refusal_is_counted_and_is_no_answer() -> None:
 def test_what_a_server_leaves_unanswered_in_an_open_loop_counts_from_when_it_was_due() -> None:
     """One connection, one answer: the rest waits for it, and is late by all of the wait."""
     with server(answers=1) as port:
-        turn = ask_open(port, [b"row"], 1, 2000.0, 0.01, grace=0.05)
+        turn = ask_open(port, [b"row"], 1, 2000.0, 0.01, grace=1.0)  # in which one answer comes
     assert turn.unanswered == len(turn.latencies) - 1 > 3
-    assert min(sorted(turn.latencies)[1:]) > 0.05
+    assert min(sorted(turn.latencies)[1:]) > 1.0
