@@ -144,13 +144,13 @@ def sides(rows: Sequence[Row], holdout: float, seed: int) -> tuple[list[int], li
         DataError: fewer than two different rows.
     """
     contents = [_content(row) for row in rows]
-    apart = contents if not _is_repeating(contents) else _numbered(contents)
-    draws = [_draw(content, seed) for content in apart]
-    if len(set(draws)) < 2:
+    if (different := len(set(contents))) < 2:
         raise DataError(
-            f"The data has {len(set(draws))} different rows, too few to hold any out.",
+            f"The data has {different} different rows, too few to hold any out.",
             remedy="Give at least two different rows.",
         )
+    apart = _numbered(contents) if _is_repeating(contents) else contents
+    draws = [_draw(content, seed) for content in apart]
     # The lowest draw is always held out and the highest never, so that neither side is empty.
     low, high = min(draws), max(draws)
     held = [draw == low or (draw < holdout and draw != high) for draw in draws]

@@ -88,7 +88,7 @@ def _follow(http: httpx.Client, run_id: str, follow: Callable[[str], None]) -> d
                 follow(f"  {line}")
         if state["type"] in _FINAL:
             return state
-        time.sleep(_PAUSE)
+        time.sleep(_PAUSE)  # Prefect tells a client of its API nothing: it is asked again
 
 
 def _logged(http: httpx.Client, run_id: str, seen: int) -> Iterator[str]:
@@ -107,7 +107,7 @@ def _call(http: httpx.Client, method: str, path: str, body: object = None) -> An
     try:
         answer = http.request(method, path, json=body)
         while answer.status_code in _BUSY and time.monotonic() < deadline:
-            time.sleep(_PAUSE)
+            time.sleep(_PAUSE)  # its database is another writer's for a moment
             answer = http.request(method, path, json=body)
     except httpx.HTTPError as error:
         raise Unavailable(

@@ -170,6 +170,7 @@ def test_neither_side_of_a_small_split_is_empty(seed: int) -> None:
     assert len(train) == len(held) == 1
 
 
-def test_a_single_row_cannot_be_split() -> None:
+@pytest.mark.parametrize("count", [3, 300])
+def test_a_single_row_cannot_be_split_however_often_it_comes(count: int) -> None:
     with pytest.raises(DataError, match="1 different rows"):
-        split(Dataset.of([{"x": 1}] * 3, [0, 1, 0]), 0.5, 0)
+        split(Dataset.of([{"x": 1}] * count, [0] * count), 0.5, 0)
