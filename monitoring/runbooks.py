@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
+from homeostat.shipped import shipped
+
 FOLDER = "docs/runbooks"  # in the repository: what is told where no address is set
-INSTALLED = "share/homeostat/runbooks"  # below the environment, where a wheel was installed
 
 # Of a kind whose incidents have more than one cause, `kind-cause` where such a page is listed.
 RUNBOOKS = frozenset(
@@ -67,9 +66,8 @@ def runbook_text(name: str) -> str | None:
     """
     if name not in RUNBOOKS:
         raise KeyError(name)
-    places = (Path(__file__).resolve().parent.parent / FOLDER, Path(sys.prefix) / INSTALLED)
-    found = next((path for place in places if (path := place / f"{name}.md").is_file()), None)
-    return found.read_text() if found is not None else None
+    path = shipped(FOLDER) / f"{name}.md"
+    return path.read_text() if path.is_file() else None
 
 
 def runbook_address(name: str, base: str = "") -> str:

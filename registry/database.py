@@ -24,6 +24,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from homeostat.errors import StartError, Unavailable
+from homeostat.shipped import shipped
 from registry.json_text import from_json, to_json
 
 BUSY_MILLISECONDS = 10_000
@@ -205,11 +206,11 @@ def _unavailable(error: Exception) -> Unavailable:
 
 
 def _folder(given: Path | None) -> Path:
-    folder = given or Path(__file__).resolve().parent.parent / "alembic"
+    folder = given or shipped("alembic")
     if not (folder / "env.py").is_file():
         raise StartError(
             f"The database's migrations are not in {folder}.",
-            remedy="Run from a checkout, or install a build that carries the folder alembic/.",
+            remedy="Run from a checkout, or install Homeostat anew: its wheel carries them.",
         )
     return folder
 

@@ -11,23 +11,24 @@ import sqlite3
 from pathlib import Path
 from urllib.parse import quote
 
+from homeostat.shipped import shipped
+
 _SQLITE = "sqlite:///"
-_MIGRATIONS = Path(__file__).resolve().parents[2] / "alembic" / "versions"
 _ASSIGNMENT = re.compile(r"^(revision|down_revision)\b[^=\n]*=\s*(.+)$", re.MULTILINE)
 _NAME = re.compile(r"[\"']([^\"']+)[\"']")
 
 
-def is_current(url: str, migrations: Path = _MIGRATIONS) -> bool:
+def is_current(url: str, migrations: Path | None = None) -> bool:
     """Whether nothing is to be migrated; False where that cannot be told this way.
 
     Args:
         url: Of the lifecycle database; only of a SQLite file can it be told.
-        migrations: The folder of the migrations.
+        migrations: The folder of the migrations; None: of those that come with Homeostat.
     """
     if not url.startswith(_SQLITE):
         return False
     path = Path(url.removeprefix(_SQLITE))
-    wanted = _heads(migrations)
+    wanted = _heads(migrations or shipped("alembic") / "versions")
     if not wanted or not path.is_file():
         return False
     address = f"file:{quote(str(path.resolve()))}?mode=ro"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import re
 import shlex
-import tomllib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +19,7 @@ from homeostat.errors import InputError
 from monitoring import Alert
 from monitoring.delivery import with_links
 from monitoring.outbound import Sending
-from monitoring.runbooks import FOLDER, INSTALLED, RUNBOOKS, runbook_of
+from monitoring.runbooks import FOLDER, RUNBOOKS, runbook_of
 from monitoring.signals import Kind
 from registry.incident_signals import SUBJECTS
 
@@ -159,9 +158,3 @@ def test_runbooks_are_listed_and_one_that_is_none_is_refused() -> None:
     assert set(CliRunner().invoke(app, ["runbook"]).output.split()) == RUNBOOKS
     done = CliRunner().invoke(app, ["runbook", "../../pyproject"])
     assert isinstance(done.exception, InputError)
-
-
-def test_a_wheel_carries_every_runbook_to_where_it_is_looked_for() -> None:
-    files = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["data-files"]
-    carried = {path.stem for pattern in files[INSTALLED] for path in ROOT.glob(pattern)}
-    assert carried >= RUNBOOKS

@@ -50,7 +50,9 @@ function changed() {
   setTimeout(() => { waits = false; refresh().catch(() => {}); }, PAUSE);
 }
 
-if (live && document.querySelector("[data-live]")) {
+function begin() {
+  document.querySelectorAll("[data-load]").forEach(bring);
+  if (!live || !document.querySelector("[data-live]")) return;
   const events = new EventSource("/page/events");
   let known = "";
   events.addEventListener("state", (event) => {
@@ -61,4 +63,6 @@ if (live && document.querySelector("[data-live]")) {
   events.onerror = () => { live.textContent = "not live: asking again"; };
   document.addEventListener("visibilitychange", changed);
 }
-document.querySelectorAll("[data-load]").forEach(bring);
+
+// Not before the first picture is there: what it would bring competes with it for the machine.
+requestAnimationFrame(() => setTimeout(begin));
