@@ -9,16 +9,18 @@ _CHECKOUT = Path(__file__).resolve().parent.parent
 _INSTALLED = Path(sys.prefix) / "share" / "homeostat"  # where a wheel puts them
 
 
-def shipped(name: str, checkout: Path = _CHECKOUT, installed: Path = _INSTALLED) -> Path:
+def shipped(name: str, file: str, checkout: Path = _CHECKOUT, installed: Path = _INSTALLED) -> Path:
     """A folder that comes with Homeostat: the checkout's, else the installed wheel's.
 
     Args:
         name: As it is called in the checkout, such as `alembic` or `docs/runbooks`.
+        file: One that it has: where a wheel is installed, the library `alembic` has a folder of
+            the same name beside our packages.
         checkout: Where a checkout has it.
         installed: Where a wheel puts it, by the last part of its name.
 
     Returns:
-        The folder; that of the checkout where neither is there.
+        The folder; that of the checkout where neither has the file.
     """
-    place, other = checkout / name, installed / Path(name).name
-    return other if other.is_dir() and not place.is_dir() else place
+    places = checkout / name, installed / Path(name).name
+    return next((place for place in places if (place / file).is_file()), places[0])

@@ -66,7 +66,7 @@ def runbook_text(name: str) -> str | None:
     """
     if name not in RUNBOOKS:
         raise KeyError(name)
-    path = shipped(FOLDER) / f"{name}.md"
+    path = shipped(FOLDER, f"{name}.md") / f"{name}.md"
     return path.read_text() if path.is_file() else None
 
 

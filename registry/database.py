@@ -206,7 +206,7 @@ def _unavailable(error: Exception) -> Unavailable:
 
 
 def _folder(given: Path | None) -> Path:
-    folder = given or shipped("alembic")
+    folder = given or shipped("alembic", "env.py")
     if not (folder / "env.py").is_file():
         raise StartError(
             f"The database's migrations are not in {folder}.",

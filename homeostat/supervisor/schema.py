@@ -28,7 +28,7 @@ def is_current(url: str, migrations: Path | None = None) -> bool:
     if not url.startswith(_SQLITE):
         return False
     path = Path(url.removeprefix(_SQLITE))
-    wanted = _heads(migrations or shipped("alembic") / "versions")
+    wanted = _heads(migrations or shipped("alembic", "env.py") / "versions")
     if not wanted or not path.is_file():
         return False
     address = f"file:{quote(str(path.resolve()))}?mode=ro"

@@ -8,6 +8,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import alembic
 import pytest
 from sqlalchemy import inspect
 
@@ -58,7 +59,7 @@ def test_a_wheel_has_the_files_that_the_code_opens(unpacked: Path) -> None:
 def test_a_wheel_brings_a_new_database_to_the_newest_migration(
     unpacked: Path, tmp_path: Path
 ) -> None:
-    migrations = found_in(unpacked, "alembic", tmp_path)
+    migrations = found_in(unpacked, "alembic", "env.py", tmp_path)
     assert unpacked in migrations.parents
     engine = connect(f"sqlite:///{tmp_path / 'lifecycle.db'}")
     upgrade(str(engine.url), migrations=migrations)
@@ -68,19 +69,25 @@ def test_a_wheel_brings_a_new_database_to_the_newest_migration(
 
 
 def test_a_wheel_has_every_runbook(unpacked: Path, tmp_path: Path) -> None:
-    folder = found_in(unpacked, "docs/runbooks", tmp_path)
+    folder = found_in(unpacked, "docs/runbooks", "loss.md", tmp_path)
     assert unpacked in folder.parents
     assert {path.stem for path in folder.glob("*.md")} >= RUNBOOKS
 
 
+def test_the_library_alembic_is_not_taken_for_our_migrations(unpacked: Path) -> None:
+    beside = Path(str(alembic.__file__)).parents[1]  # where a wheel's packages lie, too
+    assert (beside / "alembic").is_dir()
+    assert shipped("alembic", "env.py", beside, _share(unpacked)) == _share(unpacked) / "alembic"
+
+
 def test_a_checkout_goes_before_what_a_wheel_installed(unpacked: Path, tmp_path: Path) -> None:
-    assert shipped("alembic", installed=_share(unpacked)) == ROOT / "alembic"
-    assert shipped("alembic", tmp_path / "no", tmp_path / "neither") == tmp_path / "no" / "alembic"
+    assert shipped("alembic", "env.py", installed=_share(unpacked)) == ROOT / "alembic"
+    assert shipped("alembic", "env.py", tmp_path, tmp_path) == tmp_path / "alembic"
 
 
-def found_in(unpacked: Path, name: str, nowhere: Path) -> Path:
+def found_in(unpacked: Path, name: str, file: str, nowhere: Path) -> Path:
     """Where a folder is found when there is no checkout."""
-    return shipped(name, nowhere / "no-checkout", _share(unpacked))
+    return shipped(name, file, nowhere / "no-checkout", _share(unpacked))
 
 
 def _share(unpacked: Path) -> Path:
