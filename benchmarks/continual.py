@@ -17,10 +17,12 @@ accuracies. Each training has one thread, and times are processor seconds.
 "all rows anew" is a fresh model taught all tasks' rows at once: a bound, not a strategy. Names in
 capitals are Avalanche's own strategies, on the same rows, net, first weights, memory, epochs and
 rows of a step, in an environment that is made once; where it cannot be made they are left out.
-`prototypes` is another model: 1,024 random projections (or 2,048) of the same encoding, and no net.
+`prototypes` is another model: 1,024 random projections (or 3,072) of the same encoding, or the
+answers of 48 random filters to an image, and no net.
 Intervals are 95 %, by Student's t over the seeds. `history` follows the cost over ten regimes.
 MNIST and CLINC150 are read from FOLDER (`mnist.npz`; `clinc150_full.json.gz`,
-`clinc150_domains.json`) and skipped where they are absent.
+`clinc150_domains.json`) and skipped where they are absent. `clinc-frozen` reads CLINC150 by a real
+sentence encoder, which is installed once like Avalanche.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ import numpy as np
 import torch
 from scipy.stats import t as student
 
+from benchmarks.continual_frozen import prepare
 from benchmarks.continual_sides import (
     ANEW,
     PEER,
@@ -56,10 +59,13 @@ TITLES = {
     "rotated-digits": "rotated digits, 5 tasks, 100 rows kept",
     "split-mnist": "split MNIST, 5 tasks of 2 classes, 200 rows kept",
     "clinc": "CLINC150 by domain, 10 tasks of 15 intents, hashed n-grams, 500 rows kept",
+    "clinc-frozen": "CLINC150 by domain, 10 tasks of 15 intents, frozen MiniLM, 500 rows kept",
     "history": "ten regimes of rotated digits, 100 rows kept",
 }
-NEEDS = {"split-mnist": (MNIST_FILE,), "clinc": (CLINC_FILE, DOMAINS_FILE)}
+TEXTS = ("clinc", "clinc-frozen")
+NEEDS = {"split-mnist": (MNIST_FILE,), **dict.fromkeys(TEXTS, (CLINC_FILE, DOMAINS_FILE))}
 ON_HISTORY = ("replay", "averaged-replay", "prototypes", "full")
+ON_IMAGES, ON_TEXTS = "prototypes filters", "prototypes 3072"  # of prototypes' kinds
 
 
 @dataclass(frozen=True)
@@ -91,7 +97,8 @@ def sides_of(stream: str, peer: bool, wanted: Sequence[str] = ()) -> tuple[str, 
     """What is run on a stream, what takes longest first; of our strategies those wanted, or all."""
     if stream == "history":
         return (ANEW, *(wanted or ON_HISTORY))
-    ours = dict.fromkeys(wanted or (*STRATEGIES, *PROTOTYPES))
+    all_ours = (*STRATEGIES, ON_TEXTS if stream in TEXTS else ON_IMAGES)
+    ours = dict.fromkeys(wanted or all_ours)
     return (*([PEER] if peer else []), ANEW, *ours)
 
 
@@ -111,14 +118,14 @@ def lines(found: Mapping[str, Sequence[Found]]) -> list[str]:
     def place(name: str) -> float:
         return np.inf if name == ANEW else float(np.mean([one.accuracy for one in found[name]]))
 
-    said = [f"{'strategy':17}  {'accuracy':13}  {'forgetting':14}  last update        kept"]
+    said = [f"{'strategy':18}  {'accuracy':13}  {'forgetting':14}  last update        kept"]
     for name in sorted(found, key=place, reverse=True):
         runs = found[name]
         lost = "" if name == ANEW else interval([one.forgetting for one in runs])
         share = np.mean(np.array([one.seconds[-1] for one in runs]) / full)
         accuracy = interval([one.accuracy for one in runs])
         kept = f"{runs[0].kept / 1e3:9.1f} kB" if runs[0].kept >= 0 else ""
-        said.append(f"{name:17}  {accuracy}  {lost:14}  {share:10.0%}  {kept}".rstrip())
+        said.append(f"{name:18}  {accuracy}  {lost:14}  {share:10.0%}  {kept}".rstrip())
     return said
 
 
@@ -144,9 +151,21 @@ def usable(streams: Sequence[str], folder: Path) -> list[str]:
     for name in streams:
         if lacking := [file for file in NEEDS.get(name, ()) if not (folder / file).is_file()]:
             print(f"{name} is skipped: no {', '.join(lacking)} in {folder} (--data)", flush=True)
-        else:
+        elif name != "clinc-frozen" or encoder_is_there(folder):
             found.append(name)
     return found
+
+
+def encoder_is_there(folder: Path) -> bool:
+    """Whether the sentence encoder is, or could be made, and the texts are encoded."""
+    from benchmarks.environments import Missing
+
+    try:
+        prepare(folder)
+    except Missing as reason:
+        print(f"clinc-frozen is skipped: {reason}", flush=True)
+        return False
+    return True
 
 
 def peer_is_there() -> bool:

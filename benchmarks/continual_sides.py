@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.continual_frozen import frozen_clinc
 from benchmarks.continual_streams import (
     Stream,
     clinc,
@@ -33,7 +34,10 @@ Floats = NDArray[np.float64]
 
 ANEW = "all rows anew"
 WITHOUT_MEMORY = ("fine-tune", "distillation", "renewal")
-PROTOTYPES = {"prototypes": PROJECTIONS, "prototypes 2048": 2048}  # their projections
+# Their projections and filters; filters are for images.
+PROTOTYPES: Mapping[str, tuple[int, int]] = MappingProxyType(
+    {"prototypes": (PROJECTIONS, 0), "prototypes 3072": (3072, 0), "prototypes filters": (0, 48)}
+)
 PEER = "avalanche"
 PEER_SECONDS = 3_600
 
@@ -43,6 +47,7 @@ STREAMS: Mapping[str, Callable[[int, Path], Stream]] = MappingProxyType(
         "rotated-digits": lambda seed, _: rotated_digits(seed),
         "split-mnist": split_mnist,
         "clinc": clinc,
+        "clinc-frozen": frozen_clinc,
         "history": lambda seed, _: ten_turns(seed),
     }
 )
@@ -81,7 +86,7 @@ def follow(stream: Stream, strategy: str, seed: int) -> Found:
     tasks, encoder = len(stream.taught), stream.learner
     learner: TorchLearner = encoder
     if strategy in PROTOTYPES:
-        learner, strategy = Prototypes(encoder, PROTOTYPES[strategy]), "prototypes"
+        learner, strategy = Prototypes(encoder, *PROTOTYPES[strategy]), "prototypes"
     generator = torch.Generator().manual_seed(seed)
     model = learner.build(generator)
     memory = Memory(stream.memory_rows, seed)

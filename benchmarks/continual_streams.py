@@ -8,7 +8,8 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -110,20 +111,33 @@ def split_mnist(seed: int, folder: Path) -> Stream:
 
 def clinc(seed: int, folder: Path) -> Stream:
     """CLINC150's 150 intents, the 15 of a domain a task, in an order that the seed draws."""
+    _, intents = clinc_texts(folder, "train")
+    learner = Text(classes=tuple(sorted(set(intents))))
+    return in_domains(
+        seed, folder, learner, lambda part: learner.encode(clinc_texts(folder, part)[0])
+    )
+
+
+def clinc_texts(folder: Path, part: str) -> tuple[list[str], list[str]]:
+    """The texts and the intents of CLINC150's part `train` or `test`."""
     with gzip.open(folder / CLINC_FILE) as file:
-        data = json.load(file)
+        texts, intents = zip(*json.load(file)[part], strict=True)
+    return list(texts), list(intents)
+
+
+def in_domains(
+    seed: int, folder: Path, learner: Encoder, encoded: Callable[[str], Tensor]
+) -> Stream:
+    """CLINC150 by domain, in an order that the seed draws; `encoded` gives a part's rows (N, D)."""
     domains = json.loads((folder / DOMAINS_FILE).read_text())
-    learner = Text(classes=tuple(sorted(one for each in domains.values() for one in each)))
     order = np.random.default_rng(seed).permutation(sorted(domains))
 
-    def as_tasks(part: list[tuple[str, str]]) -> tuple[Examples, ...]:
-        texts, intents = zip(*part, strict=True)
-        x, y = learner.encode(texts), learner.targets(intents)
+    def as_tasks(part: str) -> tuple[Examples, ...]:
+        x, y = encoded(part), learner.targets(clinc_texts(folder, part)[1])
         places = [torch.isin(y, learner.targets(domains[name])) for name in order]
         return tuple(Examples(x[place], y[place]) for place in places)
 
-    taught, held = as_tasks(data["train"]), as_tasks(data["test"])
-    return Stream(learner, taught, held, 500, Budget(epochs=10))
+    return Stream(learner, as_tasks("train"), as_tasks("test"), 500, Budget(epochs=10))
 
 
 def turned(pixels: Pixels, degrees: float) -> Pixels:
@@ -204,6 +218,11 @@ class Pictures(Encoder):
     def represent(self, batch: Tensor) -> Tensor:
         """As `Encoder.represent`."""
         return batch
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """As `Encoder.grid`: a square."""
+        return math.isqrt(self.pixels), math.isqrt(self.pixels)
 
     def build(self, generator: torch.Generator) -> nn.Module:
         """As `Learner.build`."""

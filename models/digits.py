@@ -160,6 +160,11 @@ class Digits(Encoder):
         return batch / MAX_INK
 
     @property
+    def grid(self) -> tuple[int, int]:
+        """As `Encoder.grid`."""
+        return SIDE, SIDE
+
+    @property
     def row_size(self) -> int:
         """The pixels, as a plain list of numbers."""
         return PIXELS

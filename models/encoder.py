@@ -23,3 +23,8 @@ class Encoder(TorchLearner):
     @abstractmethod
     def represent(self, batch: Tensor) -> Tensor:
         """Encoded rows (N, D) as finite numbers (N, E) of about one scale."""
+
+    @property
+    def grid(self) -> tuple[int, int] | None:
+        """Height and width where a represented row is an image, row by row, of E pixels."""
+        return None

@@ -1,5 +1,7 @@
 """Another learner's encoding, frozen, below a head that cannot forget: `models.ridge_head`.
 
+Where rows are images, `models.random_filters` may stand between the two.
+
 Shapes: N rows, D encoded columns, E represented columns, M projections, C classes.
 """
 
@@ -21,6 +23,7 @@ from models.configured import bad_config, bad_option, is_size
 from models.digits import Digits
 from models.encoder import Encoder
 from models.learner import Budget, Examples, FitReport, Floats, Label, Row
+from models.random_filters import RandomFilters
 from models.ridge_head import RidgeHead
 from models.table import Table
 from models.text import Text
@@ -32,19 +35,36 @@ ENCODERS: Mapping[str, type[Encoder]] = MappingProxyType(
 )
 PROJECTIONS = 1024
 MAX_PROJECTIONS = 8192
+MAX_FILTERS = 256  # as many features as projections at most
 
 
 class PrototypeNet(nn.Module):
     """Logits (N, C) of encoded rows (N, D)."""
 
-    def __init__(self, encoder: Encoder, projections: int) -> None:
+    def __init__(self, encoder: Encoder, projections: int, filters: int) -> None:
         super().__init__()
-        self.head = RidgeHead(encoder.represented, projections, len(encoder.classes))
+        width, self.filters = encoder.represented, None
+        if filters:
+            assert encoder.grid is not None  # `Prototypes` was asked
+            self.filters = RandomFilters(encoder.grid, filters)
+            width = self.filters.width
+        self.head = RidgeHead(width, projections, len(encoder.classes))
         self._represent = encoder.represent
+
+    def draw(self, generator: torch.Generator) -> None:
+        """Draw what is never trained."""
+        if self.filters is not None:
+            self.filters.draw(generator)
+        self.head.draw(generator)
+
+    def represent(self, rows: Tensor) -> Tensor:
+        """What the head reads: the encoding (N, E), or its filtered features."""
+        found = self._represent(rows)
+        return found if self.filters is None else self.filters(found)
 
     def forward(self, rows: Tensor) -> Tensor:
         """Logits (N, C)."""
-        logits: Tensor = self.head(self._represent(rows))
+        logits: Tensor = self.head(self.represent(rows))
         return logits
 
 
@@ -58,11 +78,13 @@ class Prototypes(TorchLearner):
     Args:
         encoder: The learner whose encoding and classes these are.
         projections: M; 0: none, the head is over the encoding itself.
+        filters: Random filters between an image and the projections; 0: none.
     """
 
     task: ClassVar[Task] = "classification"
     encoder: Encoder
     projections: int = PROJECTIONS
+    filters: int = 0
 
     @property
     def classes(self) -> tuple[Label, ...]:
@@ -85,15 +107,17 @@ class Prototypes(TorchLearner):
         return self.encoder.row_size
 
     def config(self) -> dict[str, Any]:
-        """As `Learner.config`: the encoder's, its name and the projections beside it."""
+        """As `Learner.config`: the encoder's, its name, projections and filters beside it."""
         name = next(name for name, kind in ENCODERS.items() if type(self.encoder) is kind)
-        return {**self.encoder.config(), "of": name, "projections": self.projections}
+        said = {**self.encoder.config(), "of": name, "projections": self.projections}
+        return said | {"filters": self.filters} if self.filters else said
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
         """As `Learner.from_config`."""
         rest = dict(config)
         name, projections = rest.pop("of", None), rest.pop("projections", None)
+        filters = rest.pop("filters", 0)
         if name not in ENCODERS:
             raise bad_config("prototypes", f"its encoder is {str(name)[:80]}")
         if not is_size(projections, MAX_PROJECTIONS, 0):
@@ -101,7 +125,9 @@ class Prototypes(TorchLearner):
         encoder = ENCODERS[name].from_config(rest)
         if encoder.task != "classification":
             raise bad_config("prototypes", f"its task is {encoder.task}")
-        return cls(encoder, projections)
+        if not is_size(filters, MAX_FILTERS if encoder.grid else 0, 0):
+            raise bad_config("prototypes", f"its filters are {str(filters)[:80]}")
+        return cls(encoder, projections, filters)
 
     @classmethod
     def from_data(
@@ -109,11 +135,12 @@ class Prototypes(TorchLearner):
     ) -> Self:
         """As `Learner.from_data`.
 
-        Options: `of` (`digits`, `table` or `text`: whose encoding), `projections` (1,024), and
-        those of that learner.
+        Options: `of` (`digits`, `table` or `text`: whose encoding), `projections` (1,024),
+        `filters` (0; for images), and those of that learner.
         """
         rest = dict(options)
         name, projections = rest.pop("of", None), rest.pop("projections", PROJECTIONS)
+        filters = rest.pop("filters", 0)
         if name not in ENCODERS:
             raise bad_option("prototypes", "of", name, f"one of {', '.join(ENCODERS)}")
         if not is_size(projections, MAX_PROJECTIONS, 0):
@@ -125,12 +152,15 @@ class Prototypes(TorchLearner):
                 "The labels are quantities, and prototypes are of classes.",
                 remedy="Use the learner table, or set its task to classification.",
             )
-        return cls(encoder, projections)
+        if not is_size(filters, MAX_FILTERS if encoder.grid else 0, 0):
+            wanted = f"a whole number from 0 to {MAX_FILTERS}" if encoder.grid else "0: no images"
+            raise bad_option("prototypes", "filters", filters, wanted)
+        return cls(encoder, projections, filters)
 
     def build(self, generator: torch.Generator) -> nn.Module:
         """As `Learner.build`."""
-        net = PrototypeNet(self.encoder, self.projections)
-        net.head.draw(generator)
+        net = PrototypeNet(self.encoder, self.projections, self.filters)
+        net.draw(generator)
         return net
 
     def encode(self, rows: Sequence[Row]) -> Tensor:
@@ -166,9 +196,10 @@ class Prototypes(TorchLearner):
                 remedy=f"Its classes: {', '.join(map(str, self.classes))}.",
             )
         assert isinstance(model, PrototypeNet)  # what `build` made
-        model.head.learn(self.encoder.represent(known.x), known.y, generator)
+        found = model.represent(known.x)
+        model.head.learn(found, known.y, generator)
         model.eval()
-        loss = float(nn.functional.cross_entropy(model(known.x[:1024]), known.y[:1024]))
+        loss = float(nn.functional.cross_entropy(model.head(found[:1024]), known.y[:1024]))
         seconds, read = time.monotonic() - started, len(known)
         return FitReport(1, 1, seconds, (loss,), "epochs", len(data) - read, rows_read=read)
 

@@ -10,9 +10,10 @@ are those that all rows at once would give, and nothing is forgotten.
     W = S (G + penalty I)^-1
     logits = sharpness W z
 
-`penalty` is chosen as there, on a fifth of the new rows, by the squared error of what the other
-four fifths give; unlike there it is in units of the mean of G's diagonal, and the same fifth
-chooses `sharpness`, which makes probabilities of the outputs, by their likelihood.
+`penalty` and `sharpness`, which makes probabilities of the outputs, are chosen together on a fifth
+of the new rows, by the likelihood that what the other four fifths give has for them. (There it is
+by the squared error, which shrinks the weights further than the order of the outputs likes.) Unlike
+there the penalty is in units of the mean of G's diagonal.
 
 Shapes: N rows, E inputs, M projections, C classes, Z = M + 1 (or E + 1 without projections).
 """
@@ -107,21 +108,19 @@ class RidgeHead(nn.Module):
 
     def _choose(self, gram: Tensor, sums: Tensor, inputs: Tensor, y: Tensor) -> None:
         """Penalty and sharpness, by rows that `gram` and `sums` have not seen."""
-        lifted, hot = self.lift(inputs), functional.one_hot(y, len(sums)).float()
+        lifted = self.lift(inputs)
         known = float(self.rows)
         # Once chosen, only its neighbours are tried: a solution costs Z^3 / 3.
         now = float(self.penalty)
         tried = [one for one in PENALTIES if not known or 0.09 < one / now < 11.0]
-        best = math.inf
-        outputs = hot
+        best, chosen = math.inf, 0.0
         for penalty in tried:
             found = lifted @ solved(gram, sums, penalty).float().T
-            error = float(functional.mse_loss(found, hot))
-            if error < best:
-                best, outputs = error, found
+            losses = [float(functional.cross_entropy(s * found, y)) for s in SHARPNESSES]
+            if min(losses) < best:
+                best = min(losses)
+                chosen = math.log(SHARPNESSES[losses.index(best)])
                 self.penalty.fill_(penalty)
-        losses = [float(functional.cross_entropy(s * outputs, y)) for s in SHARPNESSES]
-        chosen = math.log(SHARPNESSES[losses.index(min(losses))])
         share = len(y) / CHOOSE_BY / (len(y) / CHOOSE_BY + known)
         before = math.log(float(self.sharpness))
         self.sharpness.fill_(math.exp(share * chosen + (1.0 - share) * before))

@@ -93,7 +93,7 @@ class Text(Encoder):
     ignore: tuple[str, ...] = ()
     buckets: int = 2048
     hidden: int = 256
-    ngram: int = 5
+    ngram: int = 4
     max_characters: int = 10_000
     encoder: str = ""
     encoder_digest: str = ""
@@ -153,7 +153,7 @@ class Text(Encoder):
         """As `Learner.from_data`.
 
         Options: `column` (without it the only column that is not ignored), `ignore` (columns
-        not to look at), `buckets` (2048), `hidden` (256), `ngram` (5), `max_characters`
+        not to look at), `buckets` (2048), `hidden` (256), `ngram` (4), `max_characters`
         (10,000) and `encoder` (the folder of a frozen sentence encoder; then `buckets` and
         `ngram` say nothing).
 

@@ -22,6 +22,7 @@ from models import (
     retrain,
     save_model,
 )
+from models.random_filters import RandomFilters
 from models.ridge_head import RidgeHead, solved
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -139,3 +140,41 @@ def test_what_it_cannot_do_is_refused_with_what_to_do() -> None:
         retrain(SMALL, SMALL.build(drawn()), digits(0), None, "distillation", Budget(), seed=0)
     with pytest.raises(SettingsError, match="keeps no prototypes"):
         retrain(Digits(), Digits().build(drawn()), digits(0), None, "prototypes", Budget(), seed=0)
+
+
+def test_filters_of_an_image_are_stored_with_the_version_and_drawn_once(tmp_path: Path) -> None:
+    data = digits(0, 1)
+    learner = Prototypes(Digits(), projections=0, filters=4)
+    model = learner.build(drawn())
+    learner.fit(model, data, None, Budget(), drawn())
+    save_model(tmp_path, "models.prototypes:Prototypes", learner, model, {})
+    loaded = load_model(tmp_path, allowed={"models.prototypes:Prototypes"})
+    assert loaded.learner == learner
+    assert torch.equal(loaded.model(data.x), model(data.x))
+    assert evaluate(learner, model, data.x, data.y).accuracy > 0.99
+
+
+def test_a_filter_sees_edges_and_no_even_grey() -> None:
+    filters = RandomFilters((12, 12), 8)
+    filters.draw(drawn())
+    even = filters(torch.full((1, 144), 0.7)).reshape(2, 8, 4, 4)
+    assert float(even[:, :, 1:3, 1:3].abs().max()) == 0.0  # within: at the rim there is an edge
+    half = torch.zeros(1, 12, 12)
+    half[:, :, 6:] = 1.0
+    assert float(filters(half).reshape(2, 8, 4, 4)[:, :, 1:3, 1:3].max()) > 0.0
+
+
+def test_a_version_of_before_there_were_filters_has_none() -> None:
+    assert "filters" not in SMALL.config()
+    assert Prototypes.from_config(SMALL.config()).filters == 0
+
+
+@pytest.mark.parametrize(("of", "filters"), [("digits", 257), ("digits", -1), ("table", 8)])
+def test_filters_are_for_images_and_not_endless(of: str, filters: int) -> None:
+    pictures, table = [[0.0] * 64, [1.0] * 64], [{"a": 1.0}, {"a": 2.0}]
+    rows = pictures if of == "digits" else table
+    with pytest.raises(SettingsError, match="'filters' of the learner prototypes"):
+        Prototypes.from_data(rows, ["x", "y"], {"of": of, "filters": filters})
+    config = Prototypes.from_data(rows, ["x", "y"], {"of": of}).config()
+    with pytest.raises(ArtifactError, match="its filters are"):
+        Prototypes.from_config({**config, "filters": filters})
