@@ -53,9 +53,11 @@ WAYS: Mapping[str, Mapping[str, Any]] = {  # what each changes of the budget
     "plain replay 50 %": {"replayed": 0.5},
     "replay 25 %": {"replayed": 0.25},
     "replay 50 %": {"replayed": 0.5},
+    "averaged replay 50 %": {"replayed": 0.5},
     "replay 50 %, slow": {"replayed": 0.5, "learning_rate": RATE / 3},
     "replay 50 %, settled": {"replayed": 0.5, "patience": 2},
 }
+STRATEGIES = {"fine-tune": "fine-tune", "averaged": "averaged-replay"}  # by a way's first word
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,7 @@ def further(
     learner = course.learner
     usual = Budget(epochs=max(1, course.epochs // 2), seconds=1e9, learning_rate=RATE)
     budget = dataclasses.replace(usual, **WAYS[way])
-    strategy = "fine-tune" if way.startswith("fine-tune") else "replay"
+    strategy = STRATEGIES.get(way.split()[0].rstrip(","), "replay")
     teacher = Plain(**learner.config()) if way.startswith("plain") else learner
     return retrain(teacher, champion, new, memory, strategy, budget, seed)[0]
 

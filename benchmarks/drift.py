@@ -4,7 +4,7 @@
                                [--processes N] [--alone | --peers NAME ...]
 
 All streams are seeded, so a second run prints the same. The default takes some minutes on two
-cores; `--full` adds budgets of a million, more streams and slower peers, and takes an hour or two.
+cores; `--full` adds budgets of a million and more of all, and takes hours there.
 Peers are installed once, each in an environment of its own under `.benchmarks/`; one that cannot be
 is named with the reason, and `--alone` asks for none: then numpy and scipy are all it takes. Exit
 code 1 if a budget was not kept.
@@ -45,7 +45,7 @@ PARTS = ("budget", "dependence", "selection", "labels", "inputs")
 def main() -> int:
     """Run the parts and print their tables."""
     parser = argparse.ArgumentParser(prog="benchmarks.drift", description=__doc__.split("\n")[0])
-    parser.add_argument("--full", action="store_true", help="more of all; an hour or two")
+    parser.add_argument("--full", action="store_true", help="more of all; hours on two cores")
     parser.add_argument("--quick", action="store_true", help="the default: some minutes")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--processes", type=int, default=2)

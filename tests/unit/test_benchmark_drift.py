@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks.drift_budget import Count
+from benchmarks.drift_budget import DIFFERENCES, TOLERANCE, Count, Setting, count, settings
 from benchmarks.drift_delay import bound, first_after, informed
 from benchmarks.drift_streams import INPUTS, LABELS, PAIRS, Change, by_sd, of_errors, of_normals
 
@@ -19,6 +19,36 @@ def test_a_promise_is_kept_only_if_its_upper_limit_is_within_it() -> None:
     assert Count(rows=3_000, alarms=0).verdict(1_000) == "kept"
     assert Count(rows=2_900, alarms=0).verdict(1_000) == "unsure"
     assert Count(rows=3_000, alarms=4).verdict(1_000) == "BROKEN"
+
+
+def test_in_full_each_detector_is_counted_at_each_budget_over_enough_rows_to_show_it() -> None:
+    """Of a detector that never alarms the upper limit is 3, and of ours it is a few alarms more."""
+    found = list(settings(full=True))
+    detectors = {"LossDetector", "GuardDetector", "InputDetector"}
+    budgets = {10_000, 100_000, 1_000_000}
+    assert {(one.detector, one.budget) for one in found} == {
+        (detector, budget) for detector in detectors for budget in budgets
+    }
+    for one in found:
+        assert Count(one.rows * one.streams, alarms=3).verdict(one.budget) == "kept"
+        assert one.rows >= one.budget / 2
+
+
+def test_the_guard_is_counted_where_nothing_changed_and_where_all_that_is_tolerated_did() -> None:
+    means = {kind: np.dot([1, 0, -1], odds) for kind, odds in DIFFERENCES.items()}
+    assert means == pytest.approx({"same": 0.0, "edge": TOLERANCE})
+    same, edge = (
+        count(Setting("GuardDetector", 500, kind=kind, budgets=20, streams=1), 0)
+        for kind in ("same", "edge")
+    )
+    assert same < edge
+
+
+def test_a_count_repeats_itself_and_another_stream_is_another_draw() -> None:
+    setting = Setting("InputDetector", 100, 2, "correlated", budgets=300, streams=1)
+    first, again, *others = (count(setting, stream) for stream in (0, 0, 1, 2, 3))
+    assert first == again
+    assert len({first, *others}) > 1
 
 
 def test_the_bound_is_the_budget_over_what_a_label_tells() -> None:
