@@ -24,7 +24,7 @@ help:
 	@echo "make bench-page    the page of on-call with a million predictions: first paint, parts, 2 minutes"
 	@echo "make bench-page-callers  what open pages cost the callers of predictions, about 5 minutes"
 	@echo "make bench-report  Evidently's pages on 100,000 rows by 20 columns: seconds, peak memory"
-	@echo "make bench-drift-cost  our monitors beside Evidently's batch check: rows a second, memory"
+	@echo "make bench-drift-cost  our monitors beside Evidently's and NannyML's checks: rows a second, memory"
 	@echo "make bench-drift  false alarms against budget, delays beside four peers (FULL=--full)"
 	@echo "make bench-estimate  accuracy without labels: error and cover, beside NannyML, about a minute"
 	@echo "make bench-open-set  rows of no known class, estimated without labels, some minutes (DATA=folder)"

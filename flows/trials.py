@@ -25,7 +25,7 @@ from models import Prototypes
 from models.learner import Budget, Learner
 
 AUTO = "auto"
-TRIED = ("replay", "der++", "head-only", "full")
+TRIED = ("averaged-replay", "der++", "head-only", "full")
 # Nothing but one strategy trains a head that keeps sums.
 TRIED_ON_PROTOTYPES = ("prototypes",)
 

@@ -127,7 +127,7 @@ class RetrainPolicy(_Table):
         "full",
         "renewal",
         "auto",
-    ] = "replay"
+    ] = "averaged-replay"
     """How a retrain learns without losing what was learnt: docs/continual.md compares them.
     `auto` tries several and keeps the best by the gates' measures.
     """

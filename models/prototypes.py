@@ -211,5 +211,5 @@ class Prototypes(TorchLearner):
         """
         raise SettingsError(
             "The learner prototypes is not trained by steps, and this strategy is made of them.",
-            remedy='Set retrain.strategy = "prototypes" (or replay: it is the same here).',
+            remedy='Set retrain.strategy = "prototypes" (or averaged-replay: it is the same here).',
         )
