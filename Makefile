@@ -18,7 +18,7 @@ help:
 	@echo "make bench-kill  30 kill -9 of a gateway under traffic: answered, logged, lost, twice"
 	@echo "make bench-replicas  two gateways on two cores beside one on one, about 3 minutes"
 	@echo "make bench-swap  200 swaps under 200 requests a second: failed, mixed, late, about 4 minutes"
-	@echo "make bench-rollback  labels and seconds until a bad version is taken back, about 13 minutes"
+	@echo "make bench-rollback  labels and seconds until a bad version is taken back, about 9 minutes"
 	@echo "make bench-overload  five times the capacity: what is refused, how long the others take"
 	@echo "make bench-shadow  what versions in shadow cost the champion's callers, about 4 minutes"
 	@echo "make bench-page    the page of on-call with a million predictions: first paint, parts, 2 minutes"
