@@ -30,9 +30,10 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -151,33 +152,28 @@ def usable(streams: Sequence[str], folder: Path) -> list[str]:
     for name in streams:
         if lacking := [file for file in NEEDS.get(name, ()) if not (folder / file).is_file()]:
             print(f"{name} is skipped: no {', '.join(lacking)} in {folder} (--data)", flush=True)
-        elif name != "clinc-frozen" or encoder_is_there(folder):
+        elif name != "clinc-frozen" or made(name, partial(prepare, folder)):
             found.append(name)
     return found
 
 
-def encoder_is_there(folder: Path) -> bool:
-    """Whether the sentence encoder is, or could be made, and the texts are encoded."""
-    from benchmarks.environments import Missing
+def made(what: str, make: Callable[[], object]) -> bool:
+    """Whether what needs an environment of its own is there, or could be made."""
+    from benchmarks.environments import Missing  # what needs none runs without its world
 
     try:
-        prepare(folder)
+        make()
     except Missing as reason:
-        print(f"clinc-frozen is skipped: {reason}", flush=True)
+        print(f"{what} is left out: {reason}", flush=True)
         return False
     return True
 
 
-def peer_is_there() -> bool:
-    """Whether Avalanche's environment is, or could be made."""
-    from benchmarks.environments import Missing, python_of
+def make_peer() -> None:
+    """Avalanche's environment."""
+    from benchmarks.environments import python_of
 
-    try:
-        python_of(PEER)
-    except Missing as reason:
-        print(f"Avalanche is left out: {reason}", flush=True)
-        return False
-    return True
+    python_of(PEER)
 
 
 def main() -> int:
@@ -194,7 +190,8 @@ def main() -> int:
     given = parser.parse_args()
     began = time.monotonic()
     streams = usable(given.streams, given.data)
-    peer = not given.no_peers and any(name != "history" for name in streams) and peer_is_there()
+    peer = not given.no_peers and any(name != "history" for name in streams)
+    peer = peer and made("Avalanche", make_peer)
     with ProcessPoolExecutor(given.processes) as pool:
         waiting: dict[str, list[Future[dict[str, Found]]]] = {
             name: [
