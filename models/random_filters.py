@@ -1,9 +1,9 @@
 """Frozen random filters over an image: what a head of sums reads where pixels alone say too little.
 
-Saxe et al. 2011, *On random weights and unsupervised feature learning*, section 2: filters that
-are drawn and never trained, pooled, tell edges of each direction by their place. Coates and Ng
-2011, *The importance of encoding versus training with sparse coding and vector quantization*,
-section 3, equation 4, for the two-sided threshold that makes of each answer two features:
+Saxe et al. 2011, *On random weights and unsupervised feature learning*: filters that are drawn and
+never trained, pooled, tell edges of each direction by their place. Coates and Ng 2011, *The
+importance of encoding versus training with sparse coding and vector quantization*, have the soft
+threshold, there an encoder, which makes of each answer two features:
 
     a_k = image * w_k                                 w_k has mean 0 and length 1
     z   = mean over each of 4x4 fields of [max(0, a_k - t), max(0, -a_k - t)]
