@@ -99,7 +99,8 @@ def sides_of(stream: str, peer: bool, wanted: Sequence[str] = ()) -> tuple[str, 
     if stream == "history":
         return (ANEW, *(wanted or ON_HISTORY))
     all_ours = (*STRATEGIES, ON_TEXTS if stream in TEXTS else ON_IMAGES)
-    ours = dict.fromkeys(wanted or all_ours)
+    never = ON_IMAGES if stream in TEXTS else ""  # a text has no pixels to filter
+    ours = [one for one in dict.fromkeys(wanted or all_ours) if one != never]
     return (*([PEER] if peer else []), ANEW, *ours)
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.continual import history, interval, lines
-from benchmarks.continual_sides import Found, follow
+from benchmarks.continual import history, interval, lines, sides_of
+from benchmarks.continual_sides import ANEW, Found, follow
 from benchmarks.continual_streams import TURN, Stream, rotated_digits, split_digits, turned
 from models import Budget, Digits, Examples
 
@@ -68,3 +68,9 @@ def test_a_strategy_is_followed_through_all_tasks_and_what_it_kept_is_counted() 
     assert not np.isnan(found.matrix[-1]).any()
     assert found.kept == 50 * (64 * 4 + 8 + 8 + 8)
     assert follow(stream, "fine-tune", 0).kept == 0
+
+
+def test_filters_are_asked_of_images_alone_though_they_are_wanted() -> None:
+    wanted = ("prototypes filters", "replay")
+    assert sides_of("clinc", peer=False, wanted=wanted) == (ANEW, "replay")
+    assert sides_of("split-mnist", peer=False, wanted=wanted) == (ANEW, *wanted)
