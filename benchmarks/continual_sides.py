@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -38,6 +38,7 @@ WITHOUT_MEMORY = ("fine-tune", "distillation", "renewal")
 PROTOTYPES: Mapping[str, tuple[int, int]] = MappingProxyType(
     {"prototypes": (PROJECTIONS, 0), "prototypes 3072": (3072, 0), "prototypes filters": (0, 48)}
 )
+SETTLED, PATIENCE = "settled", 3  # averaged-replay, which ends once so many passes bring nothing
 PEER = "avalanche"
 PEER_SECONDS = 3_600
 
@@ -85,6 +86,9 @@ def follow(stream: Stream, strategy: str, seed: int) -> Found:
     """Teach the tasks one after the other."""
     tasks, encoder = len(stream.taught), stream.learner
     learner: TorchLearner = encoder
+    budget = stream.budget
+    if strategy == SETTLED:
+        strategy, budget = "averaged-replay", replace(budget, patience=PATIENCE)
     if strategy in PROTOTYPES:
         learner, strategy = Prototypes(encoder, *PROTOTYPES[strategy]), "prototypes"
     generator = torch.Generator().manual_seed(seed)
@@ -96,7 +100,7 @@ def follow(stream: Stream, strategy: str, seed: int) -> Found:
         began = time.process_time()
         if number:
             kept = size(memory)
-            model, _ = retrain(learner, model, rows, memory, strategy, stream.budget, seed)
+            model, _ = retrain(learner, model, rows, memory, strategy, budget, seed)
         else:
             learner.fit(model, rows, None, stream.budget, generator)
         seconds[number] = time.process_time() - began
@@ -138,7 +142,9 @@ def ask_avalanche(stream: str, seed: int, folder: Path) -> dict[str, Found]:
     arguments = stream, str(seed), str(folder)
     said = json.loads(said_by(PEER, "avalanche_continual", *arguments, seconds=PEER_SECONDS))
     return {
-        name: Found(np.array(one["matrix"], dtype=np.float64), np.array(one["seconds"]), -1)
+        name: Found(
+            np.array(one["matrix"], dtype=np.float64), np.array(one["seconds"]), one["kept"]
+        )
         for name, one in said.items()
     }
 

@@ -5,8 +5,9 @@
 The rows, the net with its first weights, the memory, the epochs, the optimiser and the rows of a
 step are those of our sides: half of a step is replayed where a strategy replays. What a strategy
 has besides is Avalanche's default (DER with its `beta`, which makes it DER++). Prints as JSON, by
-name: `matrix` (T, T), accuracy on task j after task i (null: still to come), and `seconds` (T,),
-processor time of the training on each task.
+name: `matrix` (T, T), accuracy on task j after task i (null: still to come), `seconds` (T,),
+processor time of the training on each task, and `kept`, bytes of what the last training read
+besides the new rows and the net: rows of the buffer, EWC's weights and their importances.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ import json
 import sys
 import time
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from benchmarks.continual_sides import STREAMS
 from benchmarks.continual_streams import Stream
@@ -41,6 +42,7 @@ class Strategy(Protocol):
     """What the benchmark needs of a strategy of Avalanche's."""
 
     model: nn.Module
+    plugins: Sequence[object]
 
     def train(self, experience: object, *, num_workers: int, pin_memory: bool) -> object:
         """Learn one task."""
@@ -88,6 +90,19 @@ def strategy_of(name: str, stream: Stream, model: nn.Module) -> Strategy:
     )
 
 
+def kept_by(strategy: Strategy) -> int:
+    """Bytes of the rows in its buffer, and of the weights it is held to with their importances."""
+    count = 0
+    for holder in (strategy, *strategy.plugins):
+        if (policy := getattr(holder, "storage_policy", None)) is not None:
+            parts = (torch.as_tensor(part) for row in policy.buffer for part in row)
+            count += sum(part.nbytes for part in parts)
+        for tables in (getattr(holder, name, {}) for name in ("saved_params", "importances")):
+            held: list[Tensor] = [one.data for table in tables.values() for one in table.values()]
+            count += sum(one.nbytes for one in held)
+    return count
+
+
 def follow(stream: Stream, name: str, seed: int) -> dict[str, Any]:
     """Teach the tasks one after the other."""
     from avalanche.benchmarks import tensors_benchmark
@@ -101,7 +116,9 @@ def follow(stream: Stream, name: str, seed: int) -> dict[str, Any]:
     strategy = strategy_of(name, stream, model)
     matrix: list[list[float | None]] = []
     seconds = []
+    kept = 0
     for number, experience in enumerate(experiences):
+        kept = kept_by(strategy)
         began = time.process_time()
         strategy.train(experience, num_workers=0, pin_memory=False)
         seconds.append(time.process_time() - began)
@@ -109,7 +126,7 @@ def follow(stream: Stream, name: str, seed: int) -> dict[str, Any]:
         for task, held in enumerate(stream.held_out[: number + 1]):
             line[task] = evaluate(stream.learner, strategy.model, held.x, held.y).accuracy
         matrix.append(line)
-    return {"matrix": matrix, "seconds": seconds}
+    return {"matrix": matrix, "seconds": seconds, "kept": kept}
 
 
 def main() -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
+from benchmarks import continual_sides
 from benchmarks.continual import history, interval, lines, sides_of
-from benchmarks.continual_sides import ANEW, Found, follow
+from benchmarks.continual_sides import ANEW, PATIENCE, SETTLED, Found, follow
 from benchmarks.continual_streams import TURN, Stream, rotated_digits, split_digits, turned
 from models import Budget, Digits, Examples
 
@@ -30,7 +34,7 @@ def test_the_most_accurate_strategy_comes_first_and_the_full_retrain_above() -> 
     said = lines({"all rows anew": found(0.9, 4.0), "ewc": found(0.5, 2.0), "der++": found(1, 1.0)})
     names = [line.split("  ")[0] for line in said]
     assert names == ["strategy", "all rows anew", "der++", "ewc"]
-    assert "25%" in said[2]
+    assert "1.00 s   25%" in said[2]
 
 
 def test_the_cost_is_followed_over_the_length_of_the_history() -> None:
@@ -68,6 +72,36 @@ def test_a_strategy_is_followed_through_all_tasks_and_what_it_kept_is_counted() 
     assert not np.isnan(found.matrix[-1]).any()
     assert found.kept == 50 * (64 * 4 + 8 + 8 + 8)
     assert follow(stream, "fine-tune", 0).kept == 0
+
+
+def test_settled_is_the_default_with_a_patience_after_the_first_task(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    parts, asked = split_digits(0), []
+
+    def retrain(*given: object) -> tuple[object, None]:
+        asked.append(given[4:6])
+        return given[1], None
+
+    monkeypatch.setattr(continual_sides, "retrain", retrain)
+    learner = Digits(channels=0, hidden=8)
+    follow(Stream(learner, parts.taught[:2], parts.held_out[:2], 50, Budget(epochs=1)), SETTLED, 0)
+    assert asked == [("averaged-replay", Budget(epochs=1, patience=PATIENCE))]
+
+
+def test_of_avalanches_strategies_rows_and_weights_kept_are_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("wandb", "GPUtil"):  # which the peer makes, and which are to be gone again
+        monkeypatch.setitem(sys.modules, name, SimpleNamespace())
+    from benchmarks.peers.avalanche_continual import kept_by
+
+    row = torch.zeros(64), 3, torch.tensor(0), torch.zeros(10)
+    rows = SimpleNamespace(storage_policy=SimpleNamespace(buffer=[row, row]))
+    tables = {0: {"weight": SimpleNamespace(data=torch.zeros(5))}}
+    weights = SimpleNamespace(saved_params=tables, importances=tables)
+    strategy = SimpleNamespace(plugins=[rows, weights])
+    assert kept_by(strategy) == 2 * (64 * 4 + 8 + 8 + 40) + 2 * 5 * 4
 
 
 def test_filters_are_asked_of_images_alone_though_they_are_wanted() -> None:
