@@ -5,22 +5,18 @@ Shapes: N rows, C columns, B bins of the widest column.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from homeostat.schema import Feature
-
-Floats = NDArray[np.float64]
-Counts = NDArray[np.int64]
+from monitoring.counting import BLOCK, Counts, Floats, Group
 
 QUANTILES = 10  # bins of equal probability of a numeric column, before single values get their own
 CATEGORIES = 30  # categories with a bin of their own; the rest share one
 _ALONE = 1e-6  # of a constant column's value: how far its bin reaches
-_ROWS_AT_ONCE = 512  # bounds the memory of binning
 
 
 @dataclass(frozen=True)
@@ -89,41 +85,33 @@ class Binning:
     def __init__(self, columns: Sequence[Column]) -> None:
         self.columns = tuple(columns)
         self.bins = max(column.width for column in columns)
-        widest = max(1, max(len(column.edges) for column in columns))
-        self._coded = [i for i, column in enumerate(columns) if column.kind == "categorical"]
-        self._numeric = [i for i in range(len(columns)) if i not in self._coded]
-        self._edges = np.full((widest, len(self._numeric), 1), np.inf)
-        for place, index in enumerate(self._numeric):
-            self._edges[: len(columns[index].edges), place, 0] = columns[index].edges
-        tables = [_table(columns[i].codes) for i in self._coded]
-        self._last = np.array([len(table) - 1 for table in tables], dtype=np.int64)
-        self._first = np.cumsum(self._last + 1) - (self._last + 1)
-        self._table = np.concatenate([np.zeros(0, dtype=np.int64), *tables])
+        coded = [i for i, column in enumerate(columns) if column.kind == "categorical"]
+        numeric = [i for i in range(len(columns)) if i not in coded]
+        self._groups = []
+        if numeric:
+            self._groups.append(Group.of_edges(numeric, [columns[i].edges for i in numeric]))
+        if coded:
+            self._groups.append(Group.of_codes(coded, [columns[i].codes for i in coded]))
         self._missing = np.array([column.width - 1 for column in columns])
-        self._counter = np.min_scalar_type(widest)
         self._offsets = np.arange(len(columns)) * self.bins
 
     def indices(self, values: Floats) -> Counts:
         """The bin of each value, (N, C)."""
-        found = np.empty(values.shape, dtype=np.int64)
-        for start in range(0, len(values), _ROWS_AT_ONCE):
-            rows = values[start : start + _ROWS_AT_ONCE].T[self._numeric]
-            # One edge of all columns after the other: whole arrays, in the smallest integers.
-            passed = np.zeros(rows.shape, dtype=self._counter)
-            for edges in self._edges:
-                passed += rows >= edges
-            found[start : start + rows.shape[1], self._numeric] = passed.T
-        places = _whole(values[:, self._coded], self._last) + self._first
-        found[:, self._coded] = self._table[places]
-        finite = np.isfinite(values)
-        return found if finite.all() else np.where(finite, found, self._missing)
+        found = np.empty(values.shape[::-1], dtype=np.int64)
+        for start in range(0, len(values), BLOCK):
+            rows = values[start : start + BLOCK].T
+            for group in self._groups:
+                found[group.columns, start : start + BLOCK] = group.indices(rows)
+        finite = np.isfinite(values.T)
+        return (found if finite.all() else np.where(finite, found, self._missing[:, None])).T
 
     def count(self, values: Floats) -> Counts:
         """Rows in each bin, (C, B); the bins that a column has not stay 0."""
-        return np.asarray(self.count_parts(values, np.zeros(len(values), dtype=np.int64), 1)[0])
+        blocks = (values[at : at + BLOCK].T for at in range(0, len(values), BLOCK))
+        return np.asarray(self.count_blocks([blocks])[0])
 
     def count_parts(self, values: Floats, part: Counts, parts: int) -> Counts:
-        """`count` of each part of the rows, (parts, C, B).
+        """`count` of each part of the rows, (parts, C, B); for small parts in any order.
 
         Args:
             values: (N, C).
@@ -133,6 +121,30 @@ class Binning:
         shape = (parts, len(self.columns), self.bins)
         flat = self.indices(values) + self._offsets + (part * (shape[1] * shape[2]))[:, None]
         return np.bincount(flat.ravel(), minlength=shape[0] * shape[1] * shape[2]).reshape(shape)
+
+    def count_blocks(self, parts: Sequence[Iterable[Floats]]) -> Counts:
+        """`count` of each part of the rows, (parts, C, B); for large parts.
+
+        Args:
+            parts: Of each, blocks of its rows, (C, n): columns first, n at most `BLOCK`.
+        """
+        passed = [np.zeros((len(parts), *group.shape), np.int64) for group in self._groups]
+        finite = np.zeros((len(parts), len(self.columns)), np.int64)
+        missing = np.zeros_like(finite)
+        for place, blocks in enumerate(parts):
+            for block in blocks:
+                known = np.isfinite(block)
+                there = block if known.all() else np.where(known, block, np.nan)
+                own = block.shape[1] if there is block else known.sum(axis=1)
+                finite[place] += own
+                missing[place] += block.shape[1] - own
+                for sums, group in zip(passed, self._groups, strict=True):
+                    sums[place] += group.passed(there)
+        counts = np.empty((*finite.shape, self.bins), np.int64)
+        for sums, group in zip(passed, self._groups, strict=True):
+            counts[:, group.columns] = group.count(sums, finite, self.bins)
+        counts[:, np.arange(len(self.columns)), self._missing] = missing
+        return counts
 
 
 def draw_bins(feature: Feature, sample: Floats, all_rows: Floats) -> Column:
@@ -175,13 +187,6 @@ def _edges(sample: Floats) -> tuple[float, ...]:
     middles = padded[:-1] / 2 + padded[1:] / 2
     # Neighbouring doubles can share their middle, and huge ones have none.
     return tuple(sorted({float(middles[cut + 1]) for cut in cuts if np.isfinite(middles[cut + 1])}))
-
-
-def _table(codes: Sequence[int]) -> Counts:
-    """The bin of each code from 0 up; the last entry is the bin of all others."""
-    table = np.full(max(codes, default=-1) + 2, len(codes))
-    table[list(codes)] = np.arange(len(codes))
-    return table
 
 
 def _whole(values: Floats, last: Counts) -> Counts:

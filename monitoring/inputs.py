@@ -14,7 +14,7 @@ from homeostat.errors import ArtifactError, InputError
 from monitoring.bets import Floats, robust_bet, total_variation
 from monitoring.evidence import CAP, SCHEMA
 from monitoring.portfolio import ADAPTIVE_WEIGHT, Portfolio, reference_radius
-from monitoring.profile import Profile, stack
+from monitoring.profile import Profile, Watched
 from monitoring.stakes import Stakes
 
 MICRO_BATCH = 8  # rows taken in one step of evidence
@@ -165,12 +165,11 @@ class InputDetector:
         Raises:
             InputError: a shape that is not the profile's; nothing is taken then.
         """
-        values = stack(observed, predicted, confidence, len(self.profile.features))
-        if not len(values):
+        watched = Watched.of(observed, predicted, confidence, len(self.profile.features))
+        if not len(watched):
             return
-        sizes = self._cut(len(values))
-        part = np.repeat(np.arange(len(sizes)), sizes)
-        counts = self.profile.count_parts(values, part, len(sizes))
+        sizes = self._cut(len(watched))
+        counts = self.profile.count_cut(watched, sizes)
         counts[0] += self._pending
         sizes[0] += self._waiting
         self.rows -= self._waiting  # counted again with their step

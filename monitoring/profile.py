@@ -11,7 +11,7 @@ the very rows they count look more even than the world is, and no bound on them 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike
 from homeostat.errors import ArtifactError, InputError
 from homeostat.schema import Feature, Task
 from monitoring.columns import Binning, Column, Counts, Floats, draw_bins, read_column
+from monitoring.counting import BLOCK
 from monitoring.estimates import Calibration, Estimate, estimate
 from monitoring.losses import LossReference
 from monitoring.open_set import OpenSet, open_set
@@ -30,6 +31,7 @@ PREDICTED = "prediction"
 CONFIDENCE = "confidence"
 LOSS_BINS = 20  # of equal width on [0, 1]
 _EVERY = 5  # one row in so many draws the bins
+_LARGE = 600  # rows of a part from which its rows are not counted one by one
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,18 @@ class Profile:
         Raises:
             InputError: a shape that is not the profile's.
         """
-        return self.count_values(stack(observed, predicted, confidence, len(self.features)))
+        watched = Watched.of(observed, predicted, confidence, len(self.features))
+        return np.asarray(self.count_cut(watched, [len(watched)])[0])
+
+    def count_cut(self, watched: Watched, sizes: Sequence[int]) -> Counts:
+        """`counts` of parts of so many rows each, one after the other, (parts, F + 2, B)."""
+        ends = np.cumsum(sizes)
+        if len(watched) < _LARGE * len(sizes):
+            part = np.repeat(np.arange(len(sizes)), sizes)
+            return self._binning.count_parts(watched.columns(0, len(watched)).T, part, len(sizes))
+        return self._binning.count_blocks(
+            [watched.blocks(end - size, end) for end, size in zip(ends, sizes, strict=True)]
+        )
 
     def count_values(self, values: Floats) -> Counts:
         """`counts` of the (N, F + 2) array that `stack` makes."""
@@ -242,6 +255,57 @@ class Profile:
         return cls(features, data["task"], columns, losses, calibration)
 
 
+@dataclass(frozen=True)
+class Watched:
+    """Rows of all watched columns, not yet in one array.
+
+    Args:
+        observed: (N, F).
+        predicted: (N,).
+        confidence: (N,).
+    """
+
+    observed: Floats
+    predicted: Floats
+    confidence: Floats
+
+    @classmethod
+    def of(
+        cls, observed: ArrayLike, predicted: ArrayLike, confidence: ArrayLike, features: int
+    ) -> Watched:
+        """These, as they are given.
+
+        Raises:
+            InputError: a shape that does not fit.
+        """
+        rows = np.asarray(observed, dtype=np.float64)
+        first, second = (
+            np.asarray(part, dtype=np.float64).ravel() for part in (predicted, confidence)
+        )
+        if not (rows.ndim == 2 and rows.shape == (len(first), features) == (len(second), features)):
+            raise InputError(
+                f"Observed {rows.shape}, predicted {len(first)} and confidence {len(second)} "
+                f"rows do not fit a profile of {features} features."
+            )
+        return cls(rows, first, second)
+
+    def __len__(self) -> int:
+        return len(self.predicted)
+
+    def columns(self, start: int, end: int) -> Floats:
+        """The columns of some rows, (F + 2, rows)."""
+        features = self.observed.shape[1]
+        columns = np.empty((features + 2, end - start))
+        columns[:features] = self.observed[start:end].T
+        columns[features] = self.predicted[start:end]
+        columns[features + 1] = self.confidence[start:end]
+        return columns
+
+    def blocks(self, start: int, end: int) -> Iterator[Floats]:
+        """`columns` of these rows, a few thousand rows after the other, which a cache can hold."""
+        return (self.columns(at, min(at + BLOCK, end)) for at in range(start, end, BLOCK))
+
+
 def stack(
     observed: ArrayLike, predicted: ArrayLike, confidence: ArrayLike, features: int
 ) -> Floats:
@@ -250,16 +314,8 @@ def stack(
     Raises:
         InputError: a shape that does not fit.
     """
-    rows = np.asarray(observed, dtype=np.float64)
-    outputs = [
-        np.asarray(part, dtype=np.float64).reshape(-1, 1) for part in (predicted, confidence)
-    ]
-    if rows.ndim != 2 or rows.shape[1] != features or any(len(p) != len(rows) for p in outputs):
-        raise InputError(
-            f"Observed {rows.shape}, predicted {len(outputs[0])} and confidence {len(outputs[1])} "
-            f"rows do not fit a profile of {features} features."
-        )
-    return np.hstack([rows, *outputs])
+    watched = Watched.of(observed, predicted, confidence, features)
+    return watched.columns(0, len(watched)).T
 
 
 def _watched(features: Sequence[Feature], task: Task, predicted: ArrayLike) -> list[Feature]:
