@@ -93,17 +93,20 @@ class Binning:
         if coded:
             self._groups.append(Group.of_codes(coded, [columns[i].codes for i in coded]))
         self._missing = np.array([column.width - 1 for column in columns])
-        self._offsets = np.arange(len(columns)) * self.bins
+        self._offsets = np.arange(len(columns))[:, None] * self.bins
 
     def indices(self, values: Floats) -> Counts:
         """The bin of each value, (N, C)."""
-        found = np.empty(values.shape[::-1], dtype=np.int64)
-        for start in range(0, len(values), BLOCK):
-            rows = values[start : start + BLOCK].T
+        return self._found(values.T).T
+
+    def _found(self, values: Floats) -> Counts:
+        found = np.empty(values.shape, dtype=np.int64)
+        for start in range(0, values.shape[1], BLOCK):
+            block = values[:, start : start + BLOCK]
             for group in self._groups:
-                found[group.columns, start : start + BLOCK] = group.indices(rows)
-        finite = np.isfinite(values.T)
-        return (found if finite.all() else np.where(finite, found, self._missing[:, None])).T
+                found[group.columns, start : start + BLOCK] = group.indices(block)
+        finite = np.isfinite(values)
+        return found if finite.all() else np.where(finite, found, self._missing[:, None])
 
     def count(self, values: Floats) -> Counts:
         """Rows in each bin, (C, B); the bins that a column has not stay 0."""
@@ -119,7 +122,9 @@ class Binning:
             parts: How many there are.
         """
         shape = (parts, len(self.columns), self.bins)
-        flat = self.indices(values) + self._offsets + (part * (shape[1] * shape[2]))[:, None]
+        flat = self._found(values.T)
+        flat += self._offsets
+        flat += part * (shape[1] * shape[2])
         return np.bincount(flat.ravel(), minlength=shape[0] * shape[1] * shape[2]).reshape(shape)
 
     def count_blocks(self, parts: Sequence[Iterable[Floats]]) -> Counts:

@@ -49,7 +49,9 @@ class Group:
         for place, own in enumerate(bounds):
             self._bounds[place, : len(own), 0] = own
         self._start, self._origin, self._target = start[:, None], origin, target
-        self._moved = (target - origin).astype(np.int16)[..., None]
+        moved = target - origin
+        self._sums = np.min_scalar_type(-1 - target.shape[1])  # holds what they add up to
+        self._moved = None if (moved == 1).all() else moved.astype(self._sums)[..., None]
 
     @classmethod
     def of_edges(cls, columns: Sequence[int], edges: Sequence[Sequence[float]]) -> Group:
@@ -73,8 +75,10 @@ class Group:
         Args:
             values: (C, n) of all columns.
         """
-        moves = self._passed(values, values.shape[1]).view(np.int8) * self._moved
-        return np.asarray(self._start + moves.sum(axis=1, dtype=np.int16))
+        moves = self._passed(values, values.shape[1]).view(np.int8)
+        if self._moved is not None:
+            moves = moves * self._moved
+        return np.asarray(self._start + np.add.reduce(moves, axis=1, dtype=self._sums))
 
     def passed(self, values: Floats) -> Counts:
         """How many values pass each bound, (G, L).
@@ -106,8 +110,8 @@ class Group:
         count = values.shape[1]
         passed = np.empty((*self.shape, width), dtype=np.bool_)
         passed[..., count:] = False
-        with np.errstate():  # which ends what is set in it
+        with np.errstate():  # at whose end numpy's buffer has its size again
             if count >= _LONG:
                 np.setbufsize(16)
-            self._passes(values[self.columns, None], self._bounds, out=passed[..., :count])
+            self._passes(values[self.columns][:, None], self._bounds, out=passed[..., :count])
         return passed

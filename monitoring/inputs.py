@@ -322,28 +322,46 @@ class InputDetector:
         recent = np.empty((len(sizes) + 1, *self._recent.shape))
         recent[0] = self._recent
         for index, m in enumerate(sizes):
-            recent[index + 1] = recent[index] * 0.5 ** (m / HALF_LIFE) + taken[index]
+            np.multiply(recent[index], 0.5 ** (m / HALF_LIFE), out=recent[index + 1])
+            recent[index + 1] += taken[index]
         learnt, active = self._learnt(recent[:-1], taken)
         self._recent = recent[-1]
         won = self._stakes.gains(self._pool.astype(np.float64), self.rows, taken, sizes)
         self._pool += counts.sum(axis=0)
         gains = np.concatenate([won, learnt], axis=1)
-        factors = np.exp(np.minimum(gains, _MAX_LOG))
-        fed = np.repeat(np.array(sizes, dtype=np.float64)[:, None], gains.shape[1], axis=1)
+        fed = np.empty_like(gains)
+        fed[:] = np.array(sizes)[:, None]
         # A learning bet with nothing to bet on stays where it is: fed, it would idle upwards.
-        fed[:, gains.shape[1] - active.shape[1] :] *= active
-        for step, (m, rows) in enumerate(zip(sizes, taken, strict=True)):
-            self._running += fed[step]
-            self._running *= factors[step]
-            np.minimum(self._running, CAP, out=self._running)
-            np.copyto(self._start, self.rows, where=self._climb <= 0.0)
-            np.maximum(self._climb, 0.0, out=self._climb)
-            self._climb += gains[step]
-            climbing = self._stakes.highest(self._climb)
+        fed[:, won.shape[1] :] *= active
+        climbing = self._stakes.highest(self._climbed(gains, sizes)) > _WINNING
+        for rows, stays in zip(taken, climbing[..., None], strict=True):
             self._episode += rows
-            self._episode *= (climbing > _WINNING)[:, None]
-            self.rows += m
-            self.drift_detected = self.drift_detected or self.evidence >= self.threshold
+            self._episode *= stays
+        evidence = self._run(gains, fed) @ self._weight
+        self.rows += sum(sizes)
+        self.drift_detected |= math.log(max(float(evidence.max()), 1.0)) >= self.threshold
+
+    def _climbed(self, gains: Floats, sizes: list[int]) -> Floats:
+        """How far each bet has climbed after each step, (S, bets); notes since when."""
+        climbs, climb, rows = np.empty_like(gains), self._climb, self.rows
+        for step, m in enumerate(sizes):
+            np.copyto(self._start, rows, where=climb <= 0.0)
+            climb = np.maximum(climb, 0.0, out=climbs[step])
+            climb += gains[step]
+            rows += m
+        self._climb = climbs[-1].copy()
+        return climbs
+
+    def _run(self, gains: Floats, fed: Floats) -> Floats:
+        """Each bet's evidence after each step, (S, bets), of what it is fed and then wins."""
+        factors = np.exp(np.minimum(gains, _MAX_LOG))
+        runs, running = np.empty_like(gains), self._running
+        for step, factor in enumerate(factors):
+            running = np.add(running, fed[step], out=runs[step])
+            running *= factor
+            np.minimum(running, CAP, out=running)
+        self._running = runs[-1].copy()
+        return runs
 
     def _learnt(self, recent: Floats, counts: Floats) -> tuple[Floats, Floats]:
         """Log factors (S, C) of bets on the recent histograms, and which columns bet (S, C).

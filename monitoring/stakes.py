@@ -46,14 +46,18 @@ PRIOR = 1.0  # rows that may lie wherever they make a bet dearest
 class Stakes:
     """A portfolio laid out so that many steps of evidence are a few matrix products.
 
+    Columns with equally many bets are one group. What is known of the bets, from `known` on, is in
+    the order of the groups, so that a group's results lie side by side.
+
     Args:
-        groups: For columns with equally many bets: their indices (G,), where their bets are
-            among all (G * M,), their log factors and their factors (G, B, M).
+        groups: Of each group the indices of its columns (G,), and what a row in each bin adds to
+            the log factors and to the factors, (G, B, M).
+        place: (J,) where each of the portfolio's bets is in that order.
         columns: Those that have fixed bets, ascending.
-        starts: Where the bets of each of these begin.
+        starts: Where the bets of each of these begin in the portfolio.
         known: (J,) sum of the factors of the reference's rows, the prior's included.
         sizes: (U,) how many rows these are, each number once.
-        of_size: (J,) which of them is whose.
+        of_size: (U, J) 1 where a bet's column has so many, else 0.
         own: (J,) the mean factor of these rows.
         low: (J,) the least factor.
         high: (J,) the largest.
@@ -61,12 +65,13 @@ class Stakes:
         slack: (J,) what the tolerated total variation adds to a mean.
     """
 
-    groups: tuple[tuple[NDArray[np.int64], NDArray[np.int64], Floats, Floats], ...]
+    groups: tuple[tuple[NDArray[np.int64], Floats, Floats], ...]
+    place: NDArray[np.int64]
     columns: NDArray[np.int64]
     starts: NDArray[np.int64]
     known: Floats
     sizes: Floats
-    of_size: NDArray[np.int64]
+    of_size: Floats
     own: Floats
     low: Floats
     high: Floats
@@ -88,33 +93,34 @@ class Stakes:
         """
         logs = np.floor(np.log(portfolio.factors) / _LOG_GRID) * _LOG_GRID
         factors = np.ceil(portfolio.factors / _GRID) * _GRID
-        columns = len(reference)
-        repeats = np.bincount(portfolio.owner, minlength=columns)
+        repeats = np.bincount(portfolio.owner, minlength=len(reference))
         starts = np.cumsum(repeats) - repeats
-        groups = []
+        groups, order = [], [np.zeros(0, dtype=np.int64)]
         for bets in sorted(set(repeats.tolist()) - {0}):
             members = np.flatnonzero(repeats == bets)
-            slots = (starts[members][:, None] + np.arange(bets)).ravel()
-            shape = (len(members), bets, logs.shape[1])
-            tables = (part[slots].reshape(shape).transpose(0, 2, 1) for part in (logs, factors))
+            slots = starts[members][:, None] + np.arange(bets)
+            tables = (part[slots].transpose(0, 2, 1) for part in (logs, factors))
             log_table, table = (np.ascontiguousarray(part) for part in tables)
-            groups.append((members, slots, log_table, table))
-        present = np.flatnonzero(repeats)
-        own = reference[portfolio.owner]
+            groups.append((members, log_table, table))
+            order.append(slots.ravel())
+        bet = np.concatenate(order)
+        factors, own = factors[bet], reference[portfolio.owner[bet]]
         low, high = factors.min(axis=1, initial=np.inf), factors.max(axis=1, initial=0.0)
         known, size = (factors * own).sum(axis=1) + PRIOR * high, own.sum(axis=1) + PRIOR
-        sizes, of_size = np.unique(size, return_inverse=True)
+        sizes = np.unique(size)
+        present = np.flatnonzero(repeats)
         return cls(
             tuple(groups),
+            np.argsort(bet),
             present,
             starts[present],
             known,
             sizes,
-            of_size,
+            (sizes[:, None] == size).astype(np.float64),
             known / size,
             low,
             high,
-            portfolio.limit,
+            portfolio.limit[bet],
             tolerance * (high - low),
         )
 
@@ -127,39 +133,40 @@ class Stakes:
             counts: (S, C, B) rows of each step in each bin.
             sizes: (S,) rows of each step.
         """
-        won = np.empty((len(counts), len(self.known)))
-        sums = np.empty((len(counts), len(self.known)))  # of factors in all rows before each step
-        before = np.concatenate([pool[None], counts[:-1]]).transpose(1, 0, 2)
+        before = np.concatenate([pool[None], counts[:-1]]).cumsum(axis=0).transpose(1, 0, 2)
         by_column = counts.transpose(1, 0, 2)
-        for members, slots, logs, factors in self.groups:
+        won = np.empty((len(counts), len(self.known)))
+        sums = np.empty_like(won)  # of factors in all rows before each step
+        end = 0
+        for members, logs, factors in self.groups:
+            start, end = end, end + len(members) * logs.shape[2]
             for target, source, table in ((won, by_column, logs), (sums, before, factors)):
-                product = source[members] @ table  # (G, S, M)
-                target[:, slots] = product.transpose(1, 0, 2).reshape(len(counts), -1)
+                own = target[:, start:end].reshape(len(counts), len(members), -1)
+                np.matmul(source[members], table, out=own.transpose(1, 0, 2))
         m = np.asarray(sizes, dtype=np.float64)[:, None]
-        return won - self._cost(sums.cumsum(axis=0), rows + m.cumsum(axis=0) - m, m)
+        won -= self._cost(sums, rows + m.cumsum(axis=0) - m, m)
+        return won.take(self.place, axis=1)
 
     def _cost(self, sums: Floats, rows: Floats, m: Floats) -> Floats:
         """Log of what the product of m rows' factors can be expected to be, (S, J)."""
         # With c the mean, a second moment of at most the chord's (mass at the least and the largest
-        # factor alone) makes alpha - 1 = (h - c) / c^2 (c - l + l m h / (A c + m h)). Every
-        # operation passes over all bets of all steps: hence this form, and those in place.
+        # factor alone) makes alpha - 1 = (h / c - 1) (1 - l / (c + h m / A)). Every operation
+        # passes over all bets of all steps: hence this form, and those in place.
         sizes = self.sizes + rows  # (S, U)
         learnt = m - sizes * np.log1p(m / sizes)  # at least the sum of i / (A + i), i < m
-        mass = sizes.take(self.of_size, axis=1)
-        mean = sums + self.known
-        mean /= mass
+        mean = np.add(sums, self.known, out=sums)
+        mean /= sizes @ self.of_size
         np.maximum(mean, self.own, out=mean)
         np.minimum(mean, self.limit, out=mean)
-        largest = m * self.high
-        surge = np.multiply(mass, mean, out=mass)
-        surge += largest
-        np.divide(largest, surge, out=surge)
-        surge *= self.low
-        surge += mean
-        surge -= self.low
-        surge *= self.high - mean
-        surge /= mean * mean
-        surge *= learnt.take(self.of_size, axis=1)
+        spare = (m / sizes) @ self.of_size
+        spare *= self.high
+        spare += mean
+        np.divide(self.low, spare, out=spare)
+        np.subtract(1.0, spare, out=spare)
+        surge = self.high / mean
+        surge -= 1.0
+        surge *= spare
+        surge *= learnt @ self.of_size
         mean += self.slack
         np.log(mean, out=mean)
         mean *= m
@@ -167,14 +174,14 @@ class Stakes:
         return mean
 
     def highest(self, climbs: Floats) -> Floats:
-        """The largest value of each column's bets, (C,), of all bets' values.
+        """The largest value of each column's bets, (S, C), of all bets' values.
 
         Args:
-            climbs: Values of the fixed bets, then one more of each column: its learning bet's.
+            climbs: (S, J + C) those of the fixed bets, then one of each column: its learning bet's.
         """
         bets = len(self.known)
-        highest = climbs[bets:].copy()
+        highest = climbs[:, bets:].copy()
         if len(self.columns):
-            fixed = np.maximum.reduceat(climbs[:bets], self.starts)
-            highest[self.columns] = np.maximum(highest[self.columns], fixed)
+            fixed = np.maximum.reduceat(climbs[:, :bets], self.starts, axis=1)
+            highest[:, self.columns] = np.maximum(highest[:, self.columns], fixed)
         return highest
