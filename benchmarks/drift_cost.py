@@ -29,7 +29,7 @@ Floats = NDArray[np.float64]
 WANTED = 50.0  # times each peer's rows a second
 PEERS = ("Evidently", "NannyML")
 PEER_SECONDS = 600
-BATCHES = (1, 64, 1_000, 10_000)  # rows of one update
+BATCHES = (1, 64, 1_000, 10_000, 100_000)  # rows of one update
 SIZES = (5_000, 100_000)  # rows of one check by a peer
 SECONDS = 3.0  # of CPU for each of our figures
 SLOPE_MB = 2.0  # that memory may grow over all rows of the last part: an allocator's noise
@@ -57,7 +57,7 @@ def main() -> None:
     ours = {}
     for batch in BATCHES:
         ours[batch] = rate(InputDetector(profile, 100_000, 0.1), rows, zeros, batch)
-        print(f"ours, updates of {batch:>6,} rows      {ours[batch]:>12,.0f} rows a second")
+        print(f"ours, updates of {batch:>7,} rows     {ours[batch]:>12,.0f} rows a second")
     best = quickest(features, rows, reference)
     for name, peer in best.items():
         for batch, own in ours.items():

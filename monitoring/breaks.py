@@ -13,7 +13,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from monitoring.columns import Column, Floats
+from monitoring.columns import Column
+from monitoring.counting import Floats
 
 MASS = 0.9  # of the rows in one bin, where the reference had at most half as many
 GONE = 0.9  # rise of missing or unknown values at which a column is gone altogether

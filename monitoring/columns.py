@@ -17,6 +17,7 @@ from monitoring.counting import BLOCK, Counts, Floats, Group
 QUANTILES = 10  # bins of equal probability of a numeric column, before single values get their own
 CATEGORIES = 30  # categories with a bin of their own; the rest share one
 _ALONE = 1e-6  # of a constant column's value: how far its bin reaches
+_ROWS_AT_ONCE = 512  # bounds the memory of binning
 
 
 @dataclass(frozen=True)
@@ -101,10 +102,10 @@ class Binning:
 
     def _found(self, values: Floats) -> Counts:
         found = np.empty(values.shape, dtype=np.int64)
-        for start in range(0, values.shape[1], BLOCK):
-            block = values[:, start : start + BLOCK]
+        for start in range(0, values.shape[1], _ROWS_AT_ONCE):
+            rows = slice(start, start + _ROWS_AT_ONCE)
             for group in self._groups:
-                found[group.columns, start : start + BLOCK] = group.indices(block)
+                found[group.columns, rows] = group.indices(values[:, rows])
         finite = np.isfinite(values)
         return found if finite.all() else np.where(finite, found, self._missing[:, None])
 
@@ -139,12 +140,12 @@ class Binning:
         for place, blocks in enumerate(parts):
             for block in blocks:
                 known = np.isfinite(block)
-                there = block if known.all() else np.where(known, block, np.nan)
-                own = block.shape[1] if there is block else known.sum(axis=1)
-                finite[place] += own
-                missing[place] += block.shape[1] - own
+                clean = block if known.all() else np.where(known, block, np.nan)
+                there = known.sum(axis=1) if clean is not block else block.shape[1]
+                finite[place] += there
+                missing[place] += block.shape[1] - there
                 for sums, group in zip(passed, self._groups, strict=True):
-                    sums[place] += group.passed(there)
+                    sums[place] += group.passed(clean)
         counts = np.empty((*finite.shape, self.bins), np.int64)
         for sums, group in zip(passed, self._groups, strict=True):
             counts[:, group.columns] = group.count(sums, finite, self.bins)
@@ -218,6 +219,7 @@ def read_column(entry: Any) -> Column:  # noqa: ANN401 - whatever the JSON holds
     whole = column.kind in ("numeric", "categorical") and len(column.counts) == column.width
     ascending = all(np.isfinite(column.edges)) and list(column.edges) == sorted(set(column.edges))
     codes_fit = all(0 <= code < 10_000_000 for code in column.codes)
+    codes_fit = codes_fit and len(set(column.codes)) == len(column.codes)
     if not (whole and ascending and codes_fit and all(count >= 0 for count in column.counts)):
         raise ValueError(f"column {column.name!r} has bins and counts that do not fit")
     return column

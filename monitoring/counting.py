@@ -19,6 +19,7 @@ Counts = NDArray[np.int64]
 
 BLOCK = 2_040  # values of a column at once: 255 words of 8, no more than a word's bytes can add
 _LONG = 256  # values from which numpy's buffer costs more than it saves
+_TOGETHER = 32  # columns compared at once: what comes out stays in a cache
 
 
 class Group:
@@ -86,9 +87,12 @@ class Group:
         Args:
             values: (C, n) of all columns, n at most BLOCK; NaN passes nothing.
         """
-        words = -(-values.shape[1] // 8)
-        sums = np.add.reduce(self._passed(values, words * 8).view(np.uint64), axis=2)
-        return np.asarray(sums.view(np.uint8).reshape(*self.shape, 8).sum(axis=2, dtype=np.int64))
+        words, sums = -(-values.shape[1] // 8), []
+        for first in range(0, len(self.columns), _TOGETHER):
+            passed = self._passed(values, words * 8, slice(first, first + _TOGETHER))
+            sums.append(np.add.reduce(passed.view(np.uint64), axis=2))
+        by_byte = np.concatenate(sums).view(np.uint8).reshape(*self.shape, 8)
+        return np.asarray(by_byte.sum(axis=2, dtype=np.int64))
 
     def count(self, passed: Counts, finite: Counts, bins: int) -> Counts:
         """How many values are in each bin, (S, G, B).
@@ -98,20 +102,26 @@ class Group:
             finite: (S, C) how many there are, of all columns.
             bins: B.
         """
-        counts = np.zeros((len(passed), len(self.columns), bins), dtype=np.int64)
+        counts = np.zeros((len(self.columns), bins, len(passed)), dtype=np.int64)
         rows = np.arange(len(self.columns))[:, None]
-        np.add.at(counts, (..., rows, self._start), finite[:, self.columns, None])
-        np.add.at(counts, (..., rows, self._target), passed)
-        np.subtract.at(counts, (..., rows, self._origin), passed)
-        return counts
+        np.add.at(counts, (rows, self._start), finite.T[self.columns][:, None])
+        np.add.at(counts, (rows, self._target), passed.transpose(1, 2, 0))
+        np.subtract.at(counts, (rows, self._origin), passed.transpose(1, 2, 0))
+        return counts.transpose(2, 0, 1)
 
-    def _passed(self, values: Floats, width: int) -> NDArray[np.bool_]:
-        """Which value passes which bound, (G, L, width), False beyond the values."""
-        count = values.shape[1]
-        passed = np.empty((*self.shape, width), dtype=np.bool_)
+    def _passed(self, values: Floats, width: int, part: slice = slice(None)) -> NDArray[np.bool_]:
+        """Which value passes which bound, (G, L, width), False beyond the values.
+
+        Args:
+            values: (C, n) of all columns.
+            width: n or more.
+            part: Which columns of the group, if not all.
+        """
+        count, bounds = values.shape[1], self._bounds[part]
+        passed = np.empty((*bounds.shape[:2], width), dtype=np.bool_)
         passed[..., count:] = False
         with np.errstate():  # at whose end numpy's buffer has its size again
             if count >= _LONG:
                 np.setbufsize(16)
-            self._passes(values[self.columns][:, None], self._bounds, out=passed[..., :count])
+            self._passes(values[self.columns[part]][:, None], bounds, out=passed[..., :count])
         return passed

@@ -44,7 +44,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from monitoring.columns import Column, Counts, Floats
+from monitoring.columns import Column
+from monitoring.counting import Counts, Floats
 
 LEVEL = 0.95  # of the interval
 LEAST_ROWS = 30  # fewer are no window

@@ -14,8 +14,9 @@ from homeostat.errors import ArtifactError, InputError
 from monitoring.bets import Floats, robust_bet, total_variation
 from monitoring.evidence import CAP, SCHEMA
 from monitoring.portfolio import ADAPTIVE_WEIGHT, Portfolio, reference_radius
-from monitoring.profile import Profile, Watched
+from monitoring.profile import Profile
 from monitoring.stakes import Stakes
+from monitoring.watched import Watched
 
 MICRO_BATCH = 8  # rows taken in one step of evidence
 HALF_LIFE = 256.0  # rows after which a row counts half in the recent histogram

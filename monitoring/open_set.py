@@ -38,7 +38,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from monitoring.columns import Column, Floats
+from monitoring.columns import Column
+from monitoring.counting import Floats
 
 LEVEL = 0.95  # of both limits together
 LEAST_ROWS = 30  # fewer are no window

@@ -11,7 +11,7 @@ the very rows they count look more even than the world is, and no bound on them 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,11 +20,12 @@ from numpy.typing import ArrayLike
 
 from homeostat.errors import ArtifactError, InputError
 from homeostat.schema import Feature, Task
-from monitoring.columns import Binning, Column, Counts, Floats, draw_bins, read_column
-from monitoring.counting import BLOCK
+from monitoring.columns import Binning, Column, draw_bins, read_column
+from monitoring.counting import Counts, Floats
 from monitoring.estimates import Calibration, Estimate, estimate
 from monitoring.losses import LossReference
 from monitoring.open_set import OpenSet, open_set
+from monitoring.watched import Watched
 
 SCHEMA = 1
 PREDICTED = "prediction"
@@ -138,10 +139,10 @@ class Profile:
 
     def count_cut(self, watched: Watched, sizes: Sequence[int]) -> Counts:
         """`counts` of parts of so many rows each, one after the other, (parts, F + 2, B)."""
-        ends = np.cumsum(sizes)
         if len(watched) < _LARGE * len(sizes):
             part = np.repeat(np.arange(len(sizes)), sizes)
             return self._binning.count_parts(watched.columns(0, len(watched)).T, part, len(sizes))
+        ends = np.cumsum(sizes).tolist()
         return self._binning.count_blocks(
             [watched.blocks(end - size, end) for end, size in zip(ends, sizes, strict=True)]
         )
@@ -253,57 +254,6 @@ class Profile:
         width = max(column.width for column in columns)
         calibration = Calibration.from_json(raw, len(columns), width) if raw else None
         return cls(features, data["task"], columns, losses, calibration)
-
-
-@dataclass(frozen=True)
-class Watched:
-    """Rows of all watched columns, not yet in one array.
-
-    Args:
-        observed: (N, F).
-        predicted: (N,).
-        confidence: (N,).
-    """
-
-    observed: Floats
-    predicted: Floats
-    confidence: Floats
-
-    @classmethod
-    def of(
-        cls, observed: ArrayLike, predicted: ArrayLike, confidence: ArrayLike, features: int
-    ) -> Watched:
-        """These, as they are given.
-
-        Raises:
-            InputError: a shape that does not fit.
-        """
-        rows = np.asarray(observed, dtype=np.float64)
-        first, second = (
-            np.asarray(part, dtype=np.float64).ravel() for part in (predicted, confidence)
-        )
-        if not (rows.ndim == 2 and rows.shape == (len(first), features) == (len(second), features)):
-            raise InputError(
-                f"Observed {rows.shape}, predicted {len(first)} and confidence {len(second)} "
-                f"rows do not fit a profile of {features} features."
-            )
-        return cls(rows, first, second)
-
-    def __len__(self) -> int:
-        return len(self.predicted)
-
-    def columns(self, start: int, end: int) -> Floats:
-        """The columns of some rows, (F + 2, rows)."""
-        features = self.observed.shape[1]
-        columns = np.empty((features + 2, end - start))
-        columns[:features] = self.observed[start:end].T
-        columns[features] = self.predicted[start:end]
-        columns[features + 1] = self.confidence[start:end]
-        return columns
-
-    def blocks(self, start: int, end: int) -> Iterator[Floats]:
-        """`columns` of these rows, a few thousand rows after the other, which a cache can hold."""
-        return (self.columns(at, min(at + BLOCK, end)) for at in range(start, end, BLOCK))
 
 
 def stack(

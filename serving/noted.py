@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from monitoring.columns import Floats
+from monitoring.counting import Floats
 from monitoring.dependence import Spacing
 from monitoring.profile import stack
 from registry.input_counts import InputCounts, window_of
