@@ -18,7 +18,7 @@ Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
 BLOCK = 2_040  # values of a column at once: 255 words of 8, no more than a word's bytes can add
-_LONG = 256  # values from which numpy's buffer costs more than it saves
+_LONG = 256  # values from which numpy had better not copy what it compares to its buffer
 _TOGETHER = 32  # columns compared at once: what comes out stays in a cache
 
 
