@@ -50,8 +50,9 @@ def mlflow(folder: Path) -> Iterator[str]:
             end(process)
 
 
-def register(state: Path, url: str, count: int) -> None:
+def register(state: Path, url: str, count: int, database: str = "") -> None:
     """Register the versions of a state folder in MLflow, each with a verdict that lets it pass."""
+    maker = sessions(connect(database or f"sqlite:///{state / 'lifecycle.db'}"))
     store, versions = MlflowVersions(url), state / "versions"
     api = httpx.Client(base_url=f"{url}/api/2.0/mlflow", timeout=30.0, trust_env=False)
     experiment = api.post("/experiments/create", json={"name": "drills"}).json()["experiment_id"]
@@ -66,7 +67,7 @@ def register(state: Path, url: str, count: int) -> None:
         made = store.register(MODEL, run["run_id"], "model", digest, f"drill {version}")
         if made != version:
             raise SystemExit(f"MLflow gave version {version} the number {made}")
-        with transaction(sessions(connect(f"sqlite:///{state / 'lifecycle.db'}"))) as session:
+        with transaction(maker) as session:
             record_verdict(session, MODEL, version, Verdict(True, (), digest), utc_now())
     store.close()
     api.close()

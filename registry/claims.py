@@ -12,6 +12,7 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from homeostat.policy import Receiver
+from registry.gateways import behind, known_gateways
 from registry.incident_signals import subject_of
 from registry.incidents import Incident, find_incident, inform, mitigate, open_incidents, resolve
 from registry.routing import Routing
@@ -43,7 +44,7 @@ def claim(session: Session, routing: Routing, urls: Sequence[Receiver], at: date
         mitigate(
             session,
             incident.id,
-            _went_back(routing, incident),
+            _went_back(routing, incident) + _but_for(session, routing, at),
             at,
             urls,
             undo,
@@ -89,6 +90,19 @@ def _went_back(routing: Routing, incident: Incident) -> str:
     if "signal" in routing.evidence:
         return f"{went}, and version {incident.version} is in quarantine."
     return f"{went}: {routing.actor} asked for it ({routing.reason})."
+
+
+def _but_for(session: Session, routing: Routing, at: datetime) -> str:
+    """Gateways of which nothing was heard, so that nobody can say what they answer."""
+    silent = [
+        one for one in known_gateways(session) if one.state != "ended" and not one.is_live(at)
+    ]
+    return "".join(
+        f" Gateway {one.name} fell silent at {one.seen_at:%H:%M:%S} UTC, obeying generation"
+        f" {one.serving[routing.model]['generation']}: where it is only cut off from the database,"
+        " it answers by that until it is back."
+        for one in behind(silent, routing.model, routing.generation)
+    )
 
 
 def _after(routing: Routing, incident: Incident) -> str:

@@ -25,19 +25,24 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from homeostat.errors import StartError, Unavailable
 from homeostat.shipped import shipped
+from registry import postgres
 from registry.json_text import from_json, to_json
 
 BUSY_MILLISECONDS = 10_000
-CONNECT_SECONDS = 5
 UPGRADE_REMEDY = "Run `homeostat db upgrade`."
 # One number for all processes that migrate: PostgreSQL's advisory lock is taken under it.
 MIGRATION_LOCK = 0x686F6D656F
 
 
-def connect(url: str) -> Engine:
+def connect(url: str, *, answer_seconds: float | None = None) -> Engine:
     """An engine for the lifecycle database at `url`, SQLite or PostgreSQL (psycopg 3).
 
     Nothing is opened yet: a database that is away shows at the first use.
+
+    Args:
+        url: The database's address.
+        answer_seconds: How long PostgreSQL may say nothing before it counts as away, as
+            `registry.postgres` has it; None: any time.
 
     Raises:
         StartError: the address is not one of SQLite or PostgreSQL.
@@ -54,8 +59,9 @@ def connect(url: str) -> Engine:
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
-    connect_args = {"connect_timeout": CONNECT_SECONDS}
-    return create_engine(address, pool_pre_ping=True, connect_args=connect_args, **options)
+    engine = create_engine(address, pool_pre_ping=True, **options)
+    postgres.prepare(engine, answer_seconds)
+    return engine
 
 
 def sessions(engine: Engine, *, read_only: bool = False) -> sessionmaker[Session]:

@@ -59,6 +59,7 @@ from serving.watch import Watch
 from serving.webhook import Webhook
 from serving.writer import Writer
 
+ANSWER_SECONDS = 10.0  # that the database may be silent: SQLite's may be locked as long
 FOLD_SECONDS = 0.1
 STOP_SECONDS = 4.0  # for all threads together, when the process is asked to end
 SWITCH_SECONDS = 0.0005  # how long a busy thread may keep the answering one waiting
@@ -80,7 +81,7 @@ class Gateway:
     ) -> None:
         self.settings = settings
         self.store = store or MlflowVersions(settings.mlflow_address)
-        self._engine = connect(settings.database)
+        self._engine = connect(settings.database, answer_seconds=ANSWER_SECONDS)
         self._stopping = threading.Event()
         self.metrics = Metrics()
         self.leaving = Leaving()

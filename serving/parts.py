@@ -217,6 +217,7 @@ class Parts:
             raise
         if not self.database_up:
             logger.info("the lifecycle database is back")
+            self.wake.set()  # what was ordered meanwhile is obeyed at once
         self.database_up = True
         self.metrics.part_up.labels("database").set(1)
 
