@@ -3,7 +3,7 @@
 
 BIN := .venv/bin
 
-.PHONY: help setup demo test lint docs fuzz bench-serving bench-ledger bench-kill bench-replicas \
+.PHONY: help setup demo test lint docs fuzz bench-serving bench-ledger bench-kill bench-replicas bench-split \
 	bench-overload bench-shadow bench-swap bench-rollback bench-drift bench-estimate bench-open-set bench-continual \
 	bench-code bench-page clean
 
@@ -17,6 +17,7 @@ help:
 	@echo "make bench-ledger   what served when, asked of a million releases, some minutes and 4 GB"
 	@echo "make bench-kill  30 kill -9 of a gateway under traffic: answered, logged, lost, twice"
 	@echo "make bench-replicas  two gateways on two cores beside one on one, about 3 minutes"
+	@echo "make bench-split  two gateways cut from the database for five minutes, three times, 20 minutes"
 	@echo "make bench-swap  200 swaps under 200 requests a second: failed, mixed, late, about 4 minutes"
 	@echo "make bench-rollback  labels and seconds until a bad version is taken back, about 9 minutes"
 	@echo "make bench-overload  five times the capacity: what is refused, how long the others take"
@@ -65,6 +66,9 @@ bench-kill: setup
 
 bench-replicas: setup
 	@$(BIN)/python -m benchmarks.replicas
+
+bench-split: setup
+	@$(BIN)/python -m benchmarks.split
 
 bench-swap: setup
 	@$(BIN)/python -m benchmarks.swap

@@ -5,10 +5,10 @@
 Real gateway processes over the PostgreSQL that the tests start too and a real MLflow, callers at
 both. Each gateway has a line of its own to the database, which is cut for so many seconds: `reset`,
 `hole` or `late`, as `benchmarks.cuts` has it. Who is cut: the one that acts, by the controller's
-lease; the other one; or both. Labels ask for a rollback wherever they are taken; where both are cut,
-somebody else moves the routing. Exit code 1 where a decision was made twice or not at all, an answer
-or a label was lost or counted twice, or one of the two answered by the old routing more than five
-seconds after the end of the cut.
+lease; the other one; or both. Labels ask for a rollback wherever they are taken; where both are
+cut, somebody else moves the routing. Exit code 1 where a decision was made twice or not at all, an
+answer or a label was lost or counted twice, or one of the two answered by the old routing more than
+five seconds after the end of the cut.
 """
 
 from __future__ import annotations

@@ -93,10 +93,14 @@ class _Door:
             half = int(self._answer_seconds * 500)
             settings["idle_in_transaction_session_timeout"] = half
         # Not as options of the start: a pooler before the server would refuse them.
-        connection.autocommit = True
         said = "; ".join(f"SET {name} = {value}" for name, value in settings.items())
-        connection.execute(said.encode())
-        connection.autocommit = False
+        try:
+            connection.autocommit = True
+            connection.execute(said.encode())
+            connection.autocommit = False
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
 

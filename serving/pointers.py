@@ -19,7 +19,7 @@ from registry.alias_moves import (
     note_made,
 )
 from registry.promotion import wanted_aliases
-from registry.routing import Routing
+from registry.routing import Routing, routing_history
 from registry.versions import MlflowVersions
 from serving.lease import Lease
 from serving.moves import MLFLOW_ACTOR
@@ -28,6 +28,8 @@ from serving.parts import Parts
 CHAMPION, CHALLENGER, STANDBY = "champion", "challenger", "standby"
 ROLES = (CHAMPION, CHALLENGER, STANDBY)
 HOMEOSTAT_ACTOR = "homeostat"
+FOUND = "Found in MLflow as a routing had ordered it; who moved it was cut off before noting it."
+NEWEST = 50  # routings among which one that ordered a move is looked for
 
 
 class Pointers:
@@ -66,6 +68,34 @@ class Pointers:
         """
         with self._parts.reading() as session:
             return alias_moves(known_aliases(session, model), seen)
+
+    def note_ours(self, model: str, moves: list[AliasMove]) -> list[AliasMove]:
+        """Note those moves that are our own, though they were never noted, and leave the others.
+
+        Who moves an alias notes it after; a gateway that is killed or cut off in between leaves
+        its move unnoted. It is known by a routing that ordered it and was not written back.
+
+        Returns:
+            The others.
+
+        Raises:
+            Refused: the lease was lost.
+            Unavailable: the database is away.
+        """
+        with self._parts.reading() as session:
+            routings = routing_history(session, model, limit=NEWEST)
+            made = {}
+            for move in moves:
+                last = last_mover(session, model, move.alias)
+                since = 0 if last is None else last[1]
+                orders = [wanted_aliases(one) for one in routings if one.generation >= since]
+                if any(move.after == one.get(move.alias, move.before) for one in orders):
+                    made[move.alias] = move.after
+        if made:
+            with self._lease.acting() as session:
+                now = self._parts.clock()
+                note_made(session, model, made, actor=HOMEOSTAT_ACTOR, reason=FOUND, at=now)
+        return [one for one in moves if one.alias not in made]
 
     def note(self, model: str, seen: Mapping[str, int], actor: str, reason: str) -> None:
         """Write down where the aliases are.

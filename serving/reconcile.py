@@ -22,7 +22,7 @@ from serving.asked import Asked, Wish
 from serving.lease import Lease
 from serving.moves import MLFLOW_ACTOR, Moves
 from serving.parts import Parts
-from serving.pointers import CHALLENGER, CHAMPION, ROLES, STANDBY, Pointers
+from serving.pointers import CHALLENGER, CHAMPION, HOMEOSTAT_ACTOR, ROLES, STANDBY, Pointers
 from serving.telling import Teller, registry_signal
 from serving.writeback import Writeback
 
@@ -75,7 +75,10 @@ class Reconciler:
         if seen is None:  # no model of that name: custody tells of one that was there
             return
         routing = self._parts.follow(model)
-        if moves := self._pointers.moved(model, seen):
+        moves = self._pointers.moved(model, seen)
+        if moves and routing is not None and not self._is_settled(routing):
+            moves = self._pointers.note_ours(model, moves)
+        if moves:
             self._tell_near_misses(model, moves)
             self._pointers.note(model, seen, MLFLOW_ACTOR, SEEN)
         if routing is not None and not self._is_settled(routing):
@@ -141,14 +144,13 @@ class Reconciler:
         there = seen.get(CHAMPION)
         if there is None or there == routing.champion:
             return False
-        if before is not None and there != before.champion:
-            return True  # where no routing of ours had it
         with self._parts.reading() as session:
             last = last_mover(session, routing.model, CHAMPION)
-        if last is None:
-            return False
-        actor, generation = last
-        return actor == MLFLOW_ACTOR and generation >= routing.generation
+        if last is not None and last[0] == HOMEOSTAT_ACTOR:
+            return False  # where an earlier routing of ours had it
+        if before is not None and there != before.champion:
+            return True  # where no routing of ours had it
+        return last is not None and last[0] == MLFLOW_ACTOR and last[1] >= routing.generation
 
     def _tell_conflict(self, routing: Routing, version: int) -> None:
         text = (

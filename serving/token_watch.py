@@ -41,6 +41,7 @@ class TokenWatch:
         self._thread = threading.Thread(target=self._run, name="tokens", daemon=True)
         self._seen = time.monotonic()
         self._noted = 0.0
+        self._troubled = False
         self._told: dict[tuple[str, str], float] = {}
 
     def start(self) -> None:
@@ -111,6 +112,9 @@ class TokenWatch:
         try:
             act()
         except (HomeostatError, SQLAlchemyError) as error:
-            logger.info("tokens: %s", error)
+            if not self._troubled:  # once, not every second
+                logger.info("tokens: %s", error)
+            self._troubled = True
             return False
+        self._troubled = False
         return True
