@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -143,13 +144,15 @@ class Pair:
                 side.refused.clear()
                 side.line.cut(kind)
                 stack.callback(side.line.mend)
+            told = stack.enter_context(ThreadPoolExecutor(1)).submit(
+                until, lambda: all(side.is_away for side in cut), WAIT_SECONDS, "who is cut says so"
+            )
             if who == "holder":
                 done.takeover = until(lambda: other.acts, WAIT_SECONDS, "the other one acts")
             for side in self.sides:
                 stack.enter_context(side.labelling())
             decided = self._decide(done, {"holder": other, "other": holder}.get(who), began)
-            until(lambda: all(side.is_away for side in cut), WAIT_SECONDS, "who is cut says so")
-            done.told = time.monotonic() - began
+            done.told = told.result()
             until(lambda: not any(side.acts for side in cut), WAIT_SECONDS, "it gives up acting")
             until(lambda: time.monotonic() - began >= least, least + 1, "the time is over")
             until(lambda: all(side.owes for side in cut), WAIT_SECONDS, "labels are refused")
