@@ -44,7 +44,7 @@ def main() -> int:
             # New ones each: labels that were kept waiting for minutes make the next ones wait.
             with two_gateways() as gateways:
                 found.append(gateways.drill(who, kind, given.seconds))
-            for text in found[-1].wrong():
+            for text in found[-1].wrong() or ["as it has to be"]:
                 print(f"{who}, {kind}: {text}", flush=True)
     show_drills(found, given.seconds)
     return int(any(one.wrong() for one in found))
@@ -100,13 +100,10 @@ def show_drills(drills: Sequence[Drill], seconds: float) -> None:
             for one in drills
         ],
     )
-    answered, failed = (
-        sum(getattr(one, what) for one in drills) for what in ("answered", "failed")
-    )
+    answered = sum(one.answered for one in drills)
+    failed = sum(one.failed for one in drills)
     amiss = sum(abs(one.answered - one.rows) for one in drills)
-    print(
-        f"answers {answered:,}, not answered {failed}, lost or twice in the log {amiss}", flush=True
-    )
+    print(f"answers {answered:,}, not answered {failed}, lost or twice in the log {amiss}")
 
 
 if __name__ == "__main__":
