@@ -240,17 +240,18 @@ class Pair:
 
 
 @contextlib.contextmanager
-def pair(state: Path, database: str, mlflow_url: str) -> Iterator[Pair]:
+def pair(state: Path, database: str, mlflow_url: str, config: str = "") -> Iterator[Pair]:
     """Two gateways for drills.
 
     Args:
         state: A state folder with the good version, which serves, and the bad one.
         database: PostgreSQL, by its Unix socket.
         mlflow_url: MLflow's address; both versions are there.
+        config: Settings of both, as in `homeostat.toml`.
     """
     store = MlflowVersions(mlflow_url)
     truths = answers_of(state, ROWS)
-    with two_sides(state, database, mlflow_url, ROWS, truths) as sides:
+    with two_sides(state, database, mlflow_url, ROWS, truths, config) as sides:
         made = Pair(sides, sessions(connect(database)), store)
         yield made
     store.close()

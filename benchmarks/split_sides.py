@@ -194,6 +194,7 @@ def two_sides(
     mlflow_url: str,
     rows: Sequence[Sequence[float]],
     truths: Sequence[Any],
+    config: str,
 ) -> Iterator[tuple[Side, Side]]:
     """Two gateways that answer, and a caller of each. They are killed at the end of the block.
 
@@ -203,6 +204,7 @@ def two_sides(
         mlflow_url: MLflow's.
         rows: What the callers ask.
         truths: The label of each.
+        config: Settings of both, as in `homeostat.toml`.
     """
     socket = Path(str(make_url(database).query["host"])) / ".s.PGSQL.5432"
     with contextlib.ExitStack() as stack:
@@ -213,7 +215,7 @@ def two_sides(
             stack.callback(side.http.close)
             own = state.with_name(f"{state.name}-{name}")
             shutil.copytree(state, own)
-            stack.enter_context(_running(own, side, database, mlflow_url))
+            stack.enter_context(_running(own, side, database, mlflow_url, config))
             side.begin()
             stack.callback(side.end)
             found.append(side)
@@ -223,11 +225,15 @@ def two_sides(
 
 
 @contextlib.contextmanager
-def _running(state: Path, side: Side, database: str, mlflow_url: str) -> Iterator[None]:
+def _running(
+    state: Path, side: Side, database: str, mlflow_url: str, config: str
+) -> Iterator[None]:
     address = make_url(database)
     url = f"postgresql://{address.username}@127.0.0.1:{side.line.port}/{address.database}"
     environment = os.environ | environment_of(state, side.port)
+    (state / "homeostat.toml").write_text(config)
     environment |= {
+        "HOMEOSTAT_CONFIG": str(state / "homeostat.toml"),
         "HOMEOSTAT_DATABASE_URL": url,
         "HOMEOSTAT_MLFLOW_URL": mlflow_url,
         "OMP_NUM_THREADS": "1",

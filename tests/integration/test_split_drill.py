@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.cuts import Kind
-from benchmarks.gateway import prepare
+from benchmarks.gateway import MODEL, prepare
 from benchmarks.rollback_alias import register
 from benchmarks.split_drills import Pair, Who, pair
 from serving.gateway import ANSWER_SECONDS
@@ -21,6 +21,8 @@ from serving.lease import SECONDS as LEASE_SECONDS
 
 pytestmark = pytest.mark.postgres
 
+# By themselves labels would wait, after a cut in which some were refused, as long as those did.
+CONFIG = f"[models.{MODEL}.monitor]\nlabel_delay_seconds = 0\n"
 SLACK_SECONDS = 10.0  # of a machine that has much else to do
 
 
@@ -37,7 +39,7 @@ def gateways(
     with new_postgres() as database, run_mlflow(folder) as url:
         prepare(state, database, versions=2)
         register(state, url, 2, database)
-        with pair(state, database, url) as made:
+        with pair(state, database, url, CONFIG) as made:
             yield made
 
 
