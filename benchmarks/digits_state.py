@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from flows.golden import GOLDEN_FILE, golden
 from homeostat.clock import utc_now
 from models.artifact import save_model
 from models.data import read_dataset, split
@@ -55,7 +56,10 @@ def prepare(state: Path, **config: int) -> Prepared:
             judged.losses,
         )
         made = state / "made"
-        extra = {"profile.json": profile.to_json().encode()}
+        extra = {
+            "profile.json": profile.to_json().encode(),
+            GOLDEN_FILE: golden(learner, module, held.rows),
+        }
         digest = save_model(made, "digits", learner, module, extra)
         (state / "versions").mkdir(exist_ok=True)
         made.rename(state / "versions" / digest)

@@ -27,6 +27,7 @@ from models.configured import (
 )
 from models.encoder import Encoder
 from models.learner import Label, Row
+from models.plain import Plain, perceptron
 from models.torch_learner import find_classes, initialise
 
 SIDE = 8
@@ -62,6 +63,11 @@ class DigitsNet(nn.Module):
         """Logits (N, C) of pixels (N, 64)."""
         logits: Tensor = self.layers((pixels / MAX_INK).reshape(self.shape))
         return logits
+
+    def plain(self) -> Plain | None:
+        """As `models.plain.Plainly`: of a perceptron."""
+        layers = perceptron(self.layers)
+        return None if layers is None else lambda pixels: layers(pixels / MAX_INK)
 
 
 def _convolutions(channels: int) -> list[nn.Module]:

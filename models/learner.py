@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from homeostat.errors import LearnerError
 from homeostat.schema import Feature, Named, Task
 from models.checkpoint import Checkpoint
+from models.plain import Plain
 
 Row = Any  # one input as JSON carries it: a list of numbers, or an object of named values
 Label = Any  # one truth as JSON carries it: a string, a number, a truth value
@@ -127,8 +128,10 @@ class Learner(ABC):
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
         if "encode" in vars(cls) and "encode_array" not in vars(cls):
-            # An inherited way past `encode` would go past this one too.
+            # An inherited way past `encode` would go past this one too; so with `predict`.
             type.__setattr__(cls, "encode_array", Learner.encode_array)
+        if "predict" in vars(cls) and "quick" not in vars(cls):
+            type.__setattr__(cls, "quick", Learner.quick)
 
     @property
     @abstractmethod
@@ -283,6 +286,13 @@ class Learner(ABC):
     @abstractmethod
     def predict(self, model: nn.Module, batch: Tensor) -> NDArray[np.float32]:
         """Outputs (N, C) probabilities, or (N, 1) values for a regression; no gradient."""
+
+    def quick(self, model: nn.Module) -> Plain | None:  # noqa: ARG002 - for those that have one
+        """How at most `models.plain.FEW` encoded rows (n, D) are answered without torch.
+
+        It gives what `predict` does of the module as it is now; None: there is no such way.
+        """
+        return None
 
     @abstractmethod
     def answers(self, outputs: NDArray[np.float32]) -> list[dict[str, Any]]:

@@ -39,6 +39,7 @@ from models.configured import (
 )
 from models.encoder import Encoder
 from models.learner import Label, Row
+from models.plain import Plain, Values, perceptron
 from models.torch_learner import find_classes, initialise
 
 MAX_WIDTH = 1024
@@ -103,6 +104,27 @@ class TableNet(nn.Module):
             parts.append(embedding(codes.long()))  # (N, width of the embedding)
         outputs: Tensor = self.layers(torch.cat(parts, dim=1))
         return self._center + self._scale * outputs
+
+    def plain(self) -> Plain | None:
+        """As `models.plain.Plainly`."""
+        layers = perceptron(self.layers)
+        if layers is None:
+            return None
+        mean, deviation = self.mean.numpy(), self.deviation.numpy()
+        kept = [part for part in self.embeddings if isinstance(part, nn.Embedding)]
+        tables = [part.weight.detach().numpy() for part in kept]
+        center, scale = np.float32(self._center), np.float32(self._scale)
+
+        def forward(rows: Values) -> Values:
+            numbers = (rows[:, self._numeric] - mean) / deviation
+            parts = [np.clip(np.nan_to_num(numbers, nan=0.0), -CLAMP, CLAMP)]
+            for column, table in zip(self._categorical, tables, strict=True):
+                codes = rows[:, column]
+                missing = np.isnan(codes)
+                parts.append(table[np.where(missing, len(table) - 1, codes).astype(np.int64)])
+            return center + scale * layers(np.concatenate(parts, axis=1))
+
+        return forward
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from homeostat.schema import Kind, Named
 from models.growing import new_classes, widen
 from models.learner import Budget, Examples, FitReport, Floats, Label, Learner
 from models.objectives import Ground, Recipe, usual
+from models.plain import Plain, Plainly, softmax
 from models.settling import part
 from models.training import prior_shift, train
 
@@ -286,6 +287,13 @@ class TorchLearner(Learner):
             if self.task == "classification":
                 outputs = torch.softmax(outputs, dim=1)
         return outputs.numpy()
+
+    def quick(self, model: nn.Module) -> Plain | None:
+        """As `Learner.quick`, where the module knows itself plainly."""
+        forward = model.plain() if isinstance(model, Plainly) else None
+        if forward is None or self.task != "classification":
+            return forward
+        return lambda rows: softmax(forward(rows))
 
     def answers(self, outputs: NDArray[np.float32]) -> list[dict[str, Any]]:
         """As `Learner.answers`."""

@@ -3,7 +3,8 @@
 from monitoring.alerts import Alert, DeliveryFailed, masked
 from monitoring.columns import Column
 from monitoring.exact import holm, p_at_least
-from monitoring.inputs import FeatureEvidence, InputDetector
+from monitoring.guilt import FeatureEvidence
+from monitoring.inputs import InputDetector
 from monitoring.losses import LossDetector, LossReference
 from monitoring.paired import PairedOutcome, compare_losses
 from monitoring.profile import LossSummary, Profile

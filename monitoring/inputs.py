@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -13,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from homeostat.errors import ArtifactError, InputError
 from monitoring.bets import Floats, robust_bet, total_variation
 from monitoring.evidence import CAP, SCHEMA
+from monitoring.guilt import FeatureEvidence, guilt_of
 from monitoring.portfolio import ADAPTIVE_WEIGHT, Portfolio, reference_radius
 from monitoring.profile import Profile
 from monitoring.stakes import Stakes
@@ -26,29 +26,6 @@ _STEPS = 8  # of a larger update, whose steps are larger
 _WINNING = 3.0  # log gain of a column's best bet from which its rows count as one episode
 _ENOUGH = 16.0  # rows of an episode that are worth showing
 _MAX_LOG = 200.0  # of one step's factor: finite even on top of CAP, and a smaller bet is fair
-
-
-@dataclass(frozen=True)
-class FeatureEvidence:
-    """One column's part in the evidence.
-
-    Args:
-        name: The feature, `prediction` or `confidence`.
-        evidence: Its own log e-value, at least 0.
-        total_variation: Of its recent rows from the reference, in [0, 1].
-        moved: The bin whose share changed most, in words.
-        before: That bin's share in the reference.
-        after: Its share in the recent rows.
-        broken: Rise of the share of missing values and unseen categories: a data break.
-    """
-
-    name: str
-    evidence: float
-    total_variation: float
-    moved: str
-    before: float
-    after: float
-    broken: float
 
 
 class InputDetector:
@@ -225,22 +202,18 @@ class InputDetector:
         seen = recent / np.maximum(recent.sum(axis=1, keepdims=True), 1.0)
         distance = total_variation(seen, self._reference)
         order = sorted(range(len(sums)), key=lambda i: (-sums[i], -distance[i]))[:k]
-        return [self._describe(i, float(sums[i]), seen[i], float(distance[i])) for i in order]
-
-    def _describe(self, index: int, total: float, seen: Floats, distance: float) -> FeatureEvidence:
-        column, reference = self.profile.columns[index], self._reference[index]
-        change = seen - reference if self.rows else np.zeros_like(reference)
-        moved = int(np.abs(change[: column.width]).argmax())
-        lost = [column.width - 1] + ([column.width - 2] if column.kind == "categorical" else [])
-        return FeatureEvidence(
-            name=column.name,
-            evidence=math.log(max(total, 1.0)),
-            total_variation=distance if self.rows else 0.0,
-            moved=column.bin_name(moved),
-            before=float(reference[moved]),
-            after=float(seen[moved]),
-            broken=max(0.0, float(change[lost].sum())),
-        )
+        if not self.rows:
+            seen, distance = self._reference, np.zeros(len(sums))
+        return [
+            guilt_of(
+                self.profile.columns[i],
+                float(sums[i]),
+                self._reference[i],
+                seen[i],
+                float(distance[i]),
+            )
+            for i in order
+        ]
 
     def merge(self, other: InputDetector) -> None:
         """Add a replica's evidence: the sum of two e-detectors is one over all their rows.

@@ -15,6 +15,7 @@ from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -77,8 +78,7 @@ class Columns(msgspec.Struct, array_like=True):
 
     def numbers(self) -> NDArray[np.float32] | NDArray[np.float64]:
         """The inputs (n, D), where they are numbers."""
-        flat = np.frombuffer(self.rows, "<f8" if self.exact else "<f4")
-        return flat.reshape(-1, self.columns)
+        return to_numbers(self.rows, self.columns, exact=self.exact)
 
     def values(self) -> list[object]:
         """The inputs as JSON carried them."""
@@ -88,8 +88,14 @@ class Columns(msgspec.Struct, array_like=True):
         return [from_json(line) for line in self.rows.split(b"\n")]
 
 
-@dataclass(frozen=True, slots=True)
-class Arm:
+def to_numbers(
+    rows: bytes, columns: int, *, exact: bool
+) -> NDArray[np.float32] | NDArray[np.float64]:
+    """Inputs (n, D) from the bytes that `Columns` keeps of them."""
+    return np.frombuffer(rows, "<f8" if exact else "<f4").reshape(-1, columns)
+
+
+class Arm(NamedTuple):
     """Who answered."""
 
     model: str

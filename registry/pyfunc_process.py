@@ -42,6 +42,7 @@ NEW_NAMESPACE, BIND, RECURSIVE, PRIVATE = 0x20000, 4096, 16384, 1 << 18  # of un
 def main(descriptor: int, folder: str) -> None:
     """Load the model of a folder and answer until the other end is closed."""
     link = socket.socket(fileno=descriptor)
+    _be_no_batch_job()
     droppable = os.getuid() == 0 and _let_everybody_read([*_python(), str(Path(folder).parent)])
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     import mlflow.pyfunc
@@ -59,6 +60,12 @@ def main(descriptor: int, folder: str) -> None:
         except BaseException as error:  # noqa: BLE001 - and so may raise anything
             answer = {"error": _told(error)}
         _send(link, answer)
+
+
+def _be_no_batch_job() -> None:
+    """Callers wait for what is answered here, whatever thread of the gateway has started it."""
+    if hasattr(os, "SCHED_BATCH") and os.sched_getscheduler(0) == os.SCHED_BATCH:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 def _end_with(parent: int) -> None:

@@ -22,6 +22,7 @@ from datetime import datetime, timedelta
 from homeostat.errors import HomeostatError
 from registry.evidence import record_evidence
 from registry.incidents import open_incidents
+from serving.background import in_background
 from serving.deadman import Deadman
 from serving.feedback import Feedback
 from serving.forgetting import Forgetter
@@ -41,6 +42,7 @@ from serving.unlogged import Unlogged
 
 JITTER = 0.1  # of the poll interval
 SAMPLE_EVERY = timedelta(seconds=1)
+ESTIMATE_EVERY = timedelta(seconds=5)
 SAVE_EVERY = timedelta(seconds=5)
 TIDY_EVERY = timedelta(hours=1)
 
@@ -102,7 +104,7 @@ class Controller:
         self._rows: dict[tuple[str, str], int] = {}
         self._due: dict[str, datetime] = {}
         self._troubles: dict[str, str] = {}
-        self._thread = threading.Thread(target=self._run, name="controller", daemon=True)
+        self._thread = in_background(self._run, "controller")
 
     @property
     def holds_lease(self) -> bool:
@@ -149,6 +151,7 @@ class Controller:
             self._act_step(f"silence {model}", hands.deadman.run, model)
         for name, every, step in (
             ("evidence", SAMPLE_EVERY, self._sample),
+            ("estimates", ESTIMATE_EVERY, self._estimate),
             ("detectors", SAVE_EVERY, hands.keeper.save),
         ):
             if self._is_due(name, every):
@@ -218,14 +221,17 @@ class Controller:
                 if self._rows.get(labels) != sample.rows:  # nothing new, nothing to draw
                     self._rows[labels] = sample.rows
                     samples.append(sample)
+        with self._hands.lease.acting() as session:
+            record_evidence(session, samples)
+            for model in self._parts.watches:
+                count = len(open_incidents(session, model))
+                self._parts.metrics.incidents.labels(model).set(count)
+
+    def _estimate(self) -> None:
+        for model, watch in self._parts.watches.items():
             figures = watch.estimate().accuracy or (math.nan,) * 3
             for what, figure in zip(("low", "estimate", "high"), figures, strict=True):
                 self._parts.metrics.estimated.labels(model, what).set(figure)
             strange = watch.open_set().limits or (math.nan,) * 3
             for what, figure in zip(("low", "estimate", "high"), strange, strict=True):
                 self._parts.metrics.open_set.labels(model, what).set(figure)
-        with self._hands.lease.acting() as session:
-            record_evidence(session, samples)
-            for model in self._parts.watches:
-                count = len(open_incidents(session, model))
-                self._parts.metrics.incidents.labels(model).set(count)

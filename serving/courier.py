@@ -19,6 +19,7 @@ from monitoring.delivery import deliver
 from monitoring.outbound import Guard, Sending
 from registry.alert_routes import recipients
 from registry.outbox import Delivery, delivered, due, failed, pass_on, refused, standing
+from serving.background import in_background
 from serving.parts import Parts
 
 INTERVAL_SECONDS = 0.5
@@ -57,7 +58,7 @@ class Courier:
         self._stopping = stopping
         self._sent: dict[tuple[str | None, str], float] = {}  # what fires: when last
         self._looked = float("-inf")
-        self._thread = threading.Thread(target=self._run, name="courier", daemon=True)
+        self._thread = in_background(self._run, "courier")
 
     def start(self) -> None:
         """Begin to deliver."""

@@ -18,6 +18,7 @@ from registry.custody import Pin, Pins, mend, pin_version
 from registry.faults import AWAY, COPY, MODEL, POINTER, VERSION, Fault, Held, find_faults
 from registry.release_history import ROLES, find_release
 from registry.versions import MlflowVersions
+from serving.background import in_background
 from serving.lease import Lease
 from serving.library import VERSIONS_FOLDER
 from serving.parts import Parts
@@ -27,6 +28,7 @@ DEEP_SECONDS = 3.0  # between looks at artifacts and runs; of the registry in be
 AGAIN_SECONDS = 0.3  # a fault is believed when it is seen twice
 AWAY_SECONDS = 5.0  # that MLflow may be silent before somebody hears of it
 POINTER_SECONDS = 6.0  # that an alias may differ from the routing: the reconciler answers sooner
+STAND_SECONDS = 5.0  # between looks at whether what stands is still told
 VERIFY_SECONDS = 600.0  # between checks of the pinned copies
 MEND_SECONDS = 10.0  # between tries to fetch a spoilt one again
 
@@ -75,7 +77,7 @@ class Custodian:
         self._since: dict[str, float] = {}
         self._told: dict[str, list[Fault]] = {}
         self._verifying = threading.Lock()
-        self._thread = threading.Thread(target=self._run, name="custody", daemon=True)
+        self._thread = in_background(self._run, "custody")
 
     def start(self) -> None:
         """Begin to watch."""
@@ -123,7 +125,10 @@ class Custodian:
         if self._is_due(f"verify {model}", VERIFY_SECONDS) or spoilt:
             self.verify(model)
         faults, known = self._faults(model, held)
-        if self._lease.held and (faults or self._told.get(model) != faults):
+        news = self._told.get(model) != faults
+        # One that a person closed while it stands is opened again, though not in each look.
+        again = faults and self._is_due(f"stand {model}", STAND_SECONDS)
+        if self._lease.held and (news or again):
             self._teller.stand(model, faults, known)
             self._told[model] = faults
         if not self._lease.held:

@@ -18,6 +18,7 @@ from registry.database import check_schema, connect, sessions
 from registry.versions import MlflowVersions
 from serving.access import Access
 from serving.answering import Answered
+from serving.background import in_background
 from serving.batching import Batcher
 from serving.bounded_spool import BoundedSpool
 from serving.controller import Controller, Hands
@@ -60,9 +61,9 @@ from serving.webhook import Webhook
 from serving.writer import Writer
 
 ANSWER_SECONDS = 10.0  # that the database may be silent: SQLite's may be locked as long
-FOLD_SECONDS = 0.1
+FOLD_SECONDS = 0.2
 STOP_SECONDS = 4.0  # for all threads together, when the process is asked to end
-SWITCH_SECONDS = 0.0005  # how long a busy thread may keep the answering one waiting
+SWITCH_SECONDS = 0.0001  # how long a busy thread may keep the answering one waiting
 
 logger = logging.getLogger(__name__)
 
@@ -126,7 +127,7 @@ class Gateway:
         self.feedback.prepare = self.keeper.restore_all
         self.controller = Controller(self.parts, self._hands(guard), self._stopping)
         self._courier = Courier(self.parts, lambda: self.lease.held, self._stopping)
-        self._folder = threading.Thread(target=self._fold, name="monitors", daemon=True)
+        self._folder = in_background(self._fold, "monitors")
         self.access = Access(settings)
         self.tokens = TokenWatch(self.parts, self.access, self._stopping)
         hint = settings.webhook_secret.get_secret_value()

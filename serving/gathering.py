@@ -41,6 +41,7 @@ from registry.input_counts import (
     oldest_counts,
     window_of,
 )
+from serving.background import in_background
 from serving.parts import Parts
 
 EVERY_SECONDS = 1.0  # between two messages, at most
@@ -70,7 +71,7 @@ class Gathering:
         self._unsent: Message | None = None  # whose transaction may or may not have been kept
         self._places: dict[str, int] = {}  # none before a model's detectors are restored
         self._troubled = False
-        self._thread = threading.Thread(target=self._run, name="gathering", daemon=True)
+        self._thread = in_background(self._run, "gathering")
 
     def start(self) -> None:
         """Let the others know of this gateway before it answers, and begin to send."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -26,6 +26,7 @@ from registry.input_counts import InputCounts, window_of
 from serving.runtime import Loaded, Outputs
 from serving.windows import Windows
 
+ROWS_AT_ONCE = 2048  # counted in one go: while numpy counts, the answering thread may have to wait
 LAST_ROWS = 256  # kept as values, for what counts do not tell
 BATCHES_KEPT = 50_000  # not folded yet; beyond this the oldest are not watched
 
@@ -84,10 +85,7 @@ class Noted:
 
     def _fold(self) -> None:
         batches = [self._waiting.popleft() for _ in range(len(self._waiting))]
-        by_digest: dict[str, list[Batch]] = {}
-        for batch in batches:
-            by_digest.setdefault(batch.champion.digest, []).append(batch)
-        for digest, own in by_digest.items():
+        for digest, own in _pieces(batches):
             try:
                 counts, values = self._count(own)
             except Exception:
@@ -133,3 +131,18 @@ class Noted:
         if self._spacing.columns != values.shape[1]:  # another version's columns
             self._spacing = Spacing(values.shape[1])
         return self._spacing.keep(values)
+
+
+def _pieces(batches: Sequence[Batch]) -> Iterator[tuple[str, list[Batch]]]:
+    """Batches of one version, with its digest, of no more rows than are counted at once."""
+    piece: list[Batch] = []
+    rows = 0
+    for batch in batches:
+        full = rows + len(batch.x) > ROWS_AT_ONCE
+        if piece and (full or batch.champion.digest != piece[0].champion.digest):
+            yield piece[0].champion.digest, piece
+            piece, rows = [], 0
+        piece.append(batch)
+        rows += len(batch.x)
+    if piece:
+        yield piece[0].champion.digest, piece

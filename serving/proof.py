@@ -21,6 +21,7 @@ from registry.claims import claim, tell_unproven
 from registry.faults import TRAFFIC, Fault
 from registry.gateways import behind, live_gateways
 from registry.routing import Routing
+from serving.background import in_background
 from serving.counted import Counted, Key
 from serving.lease import Lease
 from serving.parts import Parts
@@ -102,7 +103,7 @@ class Prover:
         self._intents: dict[str, int] = {}
         self._faulty: dict[str, bool] = {}
         self._news = threading.Condition()
-        self._thread = threading.Thread(target=self._run, name="prover", daemon=True)
+        self._thread = in_background(self._run, "prover")
         self.pointers: dict[str, int | None] = {}
         """Where each model's alias champion points, as custody last read it."""
 

@@ -15,9 +15,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from homeostat.errors import HomeostatError, LearnerError
+from registry.blocks import to_numbers
 from serving.entries import AS_FIRST, Entry, Unseen
 from serving.fleet import Fleet
 from serving.metrics import Metrics
@@ -55,18 +57,15 @@ class _Group:
         size = self.loaded.learner.row_size
         if not size or any(one.x or entry.answered.columns != size for _, entry, one in wanted):
             return False
-        parts = [
-            entry.answered.numbers() if one.rows is None else entry.answered.numbers()[one.rows]
-            for _, entry, one in wanted
+        places: list[tuple[int, Sequence[int]]] = [
+            (number, range(entry.answered.count) if one.rows is None else one.rows)
+            for number, entry, one in wanted
         ]
         try:
-            self.parts = [self.loaded.encode_array(np.concatenate(parts))]
+            self.parts = [self.loaded.encode_array(_numbers(wanted))]
         except HomeostatError:
             return False
-        self.places = [
-            (number, range(len(part)) if one.rows is None else one.rows)
-            for (number, _, one), part in zip(wanted, parts, strict=True)
-        ]
+        self.places = places
         return True
 
     def add(self, number: int, entry: Entry, unseen: Unseen) -> None:
@@ -188,6 +187,20 @@ class Shadows:
                 self._metrics.failures.labels(loaded.model, loaded.version).inc()
                 self._failed(loaded.model, loaded.version)
             return 1
+
+
+def _numbers(wanted: Wanted) -> NDArray[np.float32] | NDArray[np.float64]:
+    """The numbers that are to be asked (N, D); an array for each entry would cost most of it."""
+    answered = [entry.answered for _, entry, _ in wanted]
+    if all(one.rows is None for *_, one in wanted) and len({one.exact for one in answered}) == 1:
+        joined = b"".join(one.rows for one in answered)
+        return to_numbers(joined, answered[0].columns, exact=answered[0].exact)
+    return np.concatenate(
+        [
+            one.numbers() if unseen.rows is None else one.numbers()[unseen.rows]
+            for one, (_, _, unseen) in zip(answered, wanted, strict=True)
+        ]
+    )
 
 
 def _put(

@@ -18,6 +18,7 @@ from homeostat.errors import HomeostatError
 from registry.ended_sessions import ended_sessions
 from registry.tokens import mark_used, note_refused, tokens
 from serving.access import Access
+from serving.background import in_background
 from serving.parts import Parts
 
 LOOK_SECONDS = 1.0
@@ -38,7 +39,7 @@ class TokenWatch:
 
     def __init__(self, parts: Parts, access: Access, stopping: threading.Event) -> None:
         self._parts, self._access, self._stopping = parts, access, stopping
-        self._thread = threading.Thread(target=self._run, name="tokens", daemon=True)
+        self._thread = in_background(self._run, "tokens")
         self._seen = time.monotonic()
         self._noted = 0.0
         self._troubled = False

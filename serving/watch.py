@@ -18,7 +18,7 @@ from homeostat.errors import HomeostatError
 from homeostat.policy import Policy
 from models.learner import Row
 from monitoring.estimates import Estimate
-from monitoring.inputs import FeatureEvidence
+from monitoring.guilt import FeatureEvidence
 from monitoring.open_set import OpenSet
 from monitoring.signals import Signal
 from registry.evidence import EvidenceSample

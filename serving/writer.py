@@ -14,6 +14,7 @@ from registry.blocks import id_text, to_blocks
 from registry.database import transaction
 from registry.labels import LabelOutcome, adopt_orphans
 from registry.log import log_blocks
+from serving.background import in_background
 from serving.entries import read_entry
 from serving.metrics import Metrics
 from serving.shadows import Shadows
@@ -51,7 +52,7 @@ class Writer:
         self._metrics = metrics
         self._joined = joined
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
+        self._thread = in_background(self._run, "writer")
 
     def start(self) -> None:
         """Begin to drain; what an earlier process left comes first."""

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from homeostat.errors import HomeostatError, InputError
 from homeostat.settings import Settings
-from monitoring.inputs import FeatureEvidence
+from monitoring.guilt import FeatureEvidence
 from monitoring.sequential import mean_interval
 from registry.losses import newest_losses
 from registry.matrix import Standing, matrix
