@@ -93,8 +93,19 @@ class Binning:
             self._groups.append(Group.of_edges(numeric, [columns[i].edges for i in numeric]))
         if coded:
             self._groups.append(Group.of_codes(coded, [columns[i].codes for i in coded]))
+        self._order = np.array(numeric + coded)
+        stops = np.cumsum([len(group.columns) for group in self._groups]).tolist()
+        self._own = [
+            slice(stop - len(group.columns), stop)  # of a block
+            for stop, group in zip(stops, self._groups, strict=True)
+        ]
         self._missing = np.array([column.width - 1 for column in columns])
         self._offsets = np.arange(len(columns))[:, None] * self.bins
+
+    @property
+    def places(self) -> Counts:
+        """Where each column stands in the blocks that are counted, (C,): alike ones together."""
+        return np.argsort(self._order)
 
     def indices(self, values: Floats) -> Counts:
         """The bin of each value, (N, C)."""
@@ -105,13 +116,13 @@ class Binning:
         for start in range(0, values.shape[1], _ROWS_AT_ONCE):
             rows = slice(start, start + _ROWS_AT_ONCE)
             for group in self._groups:
-                found[group.columns, rows] = group.indices(values[:, rows])
+                found[group.columns, rows] = group.indices(values[group.columns, rows])
         finite = np.isfinite(values)
         return found if finite.all() else np.where(finite, found, self._missing[:, None])
 
     def count(self, values: Floats) -> Counts:
         """Rows in each bin, (C, B); the bins that a column has not stay 0."""
-        blocks = (values[at : at + BLOCK].T for at in range(0, len(values), BLOCK))
+        blocks = (values[at : at + BLOCK].T[self._order] for at in range(0, len(values), BLOCK))
         return np.asarray(self.count_blocks([blocks])[0])
 
     def count_parts(self, values: Floats, part: Counts, parts: int) -> Counts:
@@ -132,7 +143,8 @@ class Binning:
         """`count` of each part of the rows, (parts, C, B); for large parts.
 
         Args:
-            parts: Of each, blocks of its rows, (C, n): columns first, n at most `BLOCK`.
+            parts: Of each, blocks of its rows, (C, n): columns first and each in its place of
+                `places`, n at most `BLOCK`.
         """
         passed = [np.zeros((len(parts), *group.shape), np.int64) for group in self._groups]
         finite = np.zeros((len(parts), len(self.columns)), np.int64)
@@ -144,12 +156,12 @@ class Binning:
                 there = known.sum(axis=1) if clean is not block else block.shape[1]
                 finite[place] += there
                 missing[place] += block.shape[1] - there
-                for sums, group in zip(passed, self._groups, strict=True):
-                    sums[place] += group.passed(clean)
+                for sums, group, part in zip(passed, self._groups, self._own, strict=True):
+                    sums[place] += group.passed(clean[part])
         counts = np.empty((*finite.shape, self.bins), np.int64)
-        for sums, group in zip(passed, self._groups, strict=True):
-            counts[:, group.columns] = group.count(sums, finite, self.bins)
-        counts[:, np.arange(len(self.columns)), self._missing] = missing
+        for sums, group, part in zip(passed, self._groups, self._own, strict=True):
+            counts[:, group.columns] = group.count(sums, finite[:, part], self.bins)
+        counts[:, self._order, self._missing[self._order]] = missing
         return counts
 
 

@@ -74,7 +74,7 @@ class Group:
         """The bin of each value if all are finite, (G, n).
 
         Args:
-            values: (C, n) of all columns.
+            values: (G, n).
         """
         moves = self._passed(values, values.shape[1]).view(np.int8)
         if self._moved is not None:
@@ -85,11 +85,12 @@ class Group:
         """How many values pass each bound, (G, L).
 
         Args:
-            values: (C, n) of all columns, n at most BLOCK; NaN passes nothing.
+            values: (G, n), n at most BLOCK; NaN passes nothing.
         """
         words, sums = -(-values.shape[1] // 8), []
-        for first in range(0, len(self.columns), _TOGETHER):
-            passed = self._passed(values, words * 8, slice(first, first + _TOGETHER))
+        for first in range(0, len(values), _TOGETHER):
+            some = slice(first, first + _TOGETHER)
+            passed = self._passed(values[some], words * 8, some)
             sums.append(np.add.reduce(passed.view(np.uint64), axis=2))
         by_byte = np.concatenate(sums).view(np.uint8).reshape(*self.shape, 8)
         return np.asarray(by_byte.sum(axis=2, dtype=np.int64))
@@ -99,12 +100,12 @@ class Group:
 
         Args:
             passed: (S, G, L) how many pass each bound.
-            finite: (S, C) how many there are, of all columns.
+            finite: (S, G) how many there are.
             bins: B.
         """
         counts = np.zeros((len(self.columns), bins, len(passed)), dtype=np.int64)
         rows = np.arange(len(self.columns))[:, None]
-        np.add.at(counts, (rows, self._start), finite.T[self.columns][:, None])
+        np.add.at(counts, (rows, self._start), finite.T[:, None])
         np.add.at(counts, (rows, self._target), passed.transpose(1, 2, 0))
         np.subtract.at(counts, (rows, self._origin), passed.transpose(1, 2, 0))
         return counts.transpose(2, 0, 1)
@@ -113,9 +114,9 @@ class Group:
         """Which value passes which bound, (G, L, width), False beyond the values.
 
         Args:
-            values: (C, n) of all columns.
+            values: (G, n).
             width: n or more.
-            part: Which columns of the group, if not all.
+            part: Which columns of the group they are, if not all.
         """
         count, bounds = values.shape[1], self._bounds[part]
         passed = np.empty((*bounds.shape[:2], width), dtype=np.bool_)
@@ -123,5 +124,5 @@ class Group:
         with np.errstate():  # at whose end numpy's buffer has its size again
             if count >= _LONG:
                 np.setbufsize(16)
-            self._passes(values[self.columns[part]][:, None], bounds, out=passed[..., :count])
+            self._passes(values[:, None], bounds, out=passed[..., :count])
         return passed

@@ -142,9 +142,9 @@ class Profile:
         if len(watched) < _LARGE * len(sizes):
             part = np.repeat(np.arange(len(sizes)), sizes)
             return self._binning.count_parts(watched.columns(0, len(watched)).T, part, len(sizes))
-        ends = np.cumsum(sizes).tolist()
+        ends, places = np.cumsum(sizes).tolist(), self._binning.places
         return self._binning.count_blocks(
-            [watched.blocks(end - size, end) for end, size in zip(ends, sizes, strict=True)]
+            [watched.blocks(end - size, end, places) for end, size in zip(ends, sizes, strict=True)]
         )
 
     def count_values(self, values: Floats) -> Counts:

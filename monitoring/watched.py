@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from homeostat.errors import InputError
-from monitoring.counting import BLOCK, Floats
+from monitoring.counting import BLOCK, Counts, Floats
 
 
 @dataclass(frozen=True)
@@ -54,13 +54,21 @@ class Watched:
 
     def columns(self, start: int, end: int) -> Floats:
         """The columns of some rows, (F + 2, rows)."""
-        features = self.observed.shape[1]
-        columns = np.empty((features + 2, end - start))
-        columns[:features] = self.observed[start:end].T
-        columns[features] = self.predicted[start:end]
-        columns[features + 1] = self.confidence[start:end]
-        return columns
+        return self._placed(start, end, np.arange(self.observed.shape[1] + 2))
 
-    def blocks(self, start: int, end: int) -> Iterator[Floats]:
-        """`columns` of these rows, a few thousand rows after the other, which a cache can hold."""
-        return (self.columns(at, min(at + BLOCK, end)) for at in range(start, end, BLOCK))
+    def blocks(self, start: int, end: int, places: Counts) -> Iterator[Floats]:
+        """The columns of these rows, a few thousand rows after the other, which a cache can hold.
+
+        Args:
+            start: The first row.
+            end: The first row that is no longer taken.
+            places: (F + 2,) where in a block each column is to stand.
+        """
+        return (self._placed(at, min(at + BLOCK, end), places) for at in range(start, end, BLOCK))
+
+    def _placed(self, start: int, end: int, places: Counts) -> Floats:
+        columns = np.empty((len(places), end - start))
+        columns[places[:-2]] = self.observed[start:end].T
+        columns[places[-2]] = self.predicted[start:end]
+        columns[places[-1]] = self.confidence[start:end]
+        return columns
