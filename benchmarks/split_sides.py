@@ -20,9 +20,11 @@ from sqlalchemy import make_url
 from benchmarks.cuts import Line
 from benchmarks.gateway import MODEL, ROOT, TOKEN, environment_of
 from benchmarks.ports import free_port
+from benchmarks.servers import wait_until
 from homeostat.addresses import has_certificate
 
 ASK_SECONDS = 0.05  # between an answer and the next question of a caller
+LOOK_SECONDS = 0.05  # between two looks at what is waited for: as finely are times told
 LABELS_AT_ONCE = 5
 PATIENT_SECONDS = 30.0  # that a caller waits for an answer
 START_SECONDS = 120.0
@@ -255,8 +257,6 @@ def until(condition: Callable[[], object], seconds: float, what: str) -> float:
         NotInTime: it did not come in so many seconds.
     """
     began = time.monotonic()
-    while not condition():
-        if time.monotonic() - began > seconds:
-            raise NotInTime(f"not within {seconds:.0f} s: {what}")
-        time.sleep(0.05)  # of other processes nothing tells: they are looked at
+    if not wait_until(lambda: bool(condition()), seconds, LOOK_SECONDS):
+        raise NotInTime(f"not within {seconds:.0f} s: {what}")
     return time.monotonic() - began

@@ -36,9 +36,8 @@ def perceptron(layers: nn.Module) -> Plain | None:
     """
     parts = list(layers.children())
     linear = [part for part in parts if isinstance(part, nn.Linear)]
-    between = [type(part) for part in parts if not isinstance(part, nn.Linear)]
     order = [type(part) for part in parts]
-    if order != [nn.Linear, *[nn.ReLU, nn.Linear] * len(between)]:
+    if order != [nn.Linear, *[nn.ReLU, nn.Linear] * (len(linear) - 1)]:
         return None
     if any(part.weight.numel() > _LARGEST or part.bias is None for part in linear):
         return None
